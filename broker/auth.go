@@ -1,0 +1,172 @@
+package broker
+
+import (
+	"bytes"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// AuthStep says where in an exchange an AuthRequest stands.
+type AuthStep uint8
+
+const (
+	AuthPassword AuthStep = iota // User and Password are to be verified
+	AuthStart                    // an exchange by Method begins
+	AuthContinue                 // the client's next Data
+	AuthAbandon                  // the connection is gone: forget the exchange; no answer
+)
+
+// AuthRequest asks whoever keeps the credentials to decide. It goes out of the shard and is answered by an AuthResult
+// through the Loop's inbox: the shard never waits.
+type AuthRequest struct {
+	Shard    int
+	Token    uint64 // the connection
+	Step     AuthStep
+	ClientID string
+	User     string
+	Password []byte
+	Method   string // Authentication Method
+	Data     []byte // Authentication Data
+}
+
+// AuthResult answers an AuthRequest: Success, ContinueAuthentication with Data for the client, or a refusal.
+type AuthResult struct {
+	Token  uint64
+	Reason packet.Reason
+	User   string // whom an exchange has authenticated
+	Data   []byte
+}
+
+// authenticate decides whether a client may connect: at once where there is nothing to verify.
+func (s *Shard) authenticate(id uint32, c *conn, in *packet.Connect, clientID string) verdict {
+	if len(in.AuthMethod) > 0 {
+		if !s.config.HasMethod(string(in.AuthMethod)) {
+			return s.refuse(id, packet.BadAuthenticationMethod) // [MQTT-4.12.0-1]
+		}
+		s.refs[id].connect = &connecting{clientID: clientID, method: string(in.AuthMethod)}
+		return s.ask(id, c, AuthRequest{Step: AuthStart, ClientID: clientID, Method: string(in.AuthMethod), Data: bytes.Clone(in.AuthData)})
+	}
+	switch {
+	case in.HasUser && s.config.Passwords:
+		s.refs[id].connect = &connecting{clientID: clientID, user: string(in.User)}
+		return s.ask(id, c, AuthRequest{Step: AuthPassword, ClientID: clientID, User: string(in.User), Password: bytes.Clone(in.Password)})
+	case s.config.Listeners[c.listener].AllowAnonymous:
+		return s.authorised(id, clientID, string(in.User))
+	case in.HasUser:
+		return s.refuse(id, packet.BadUserNameOrPassword)
+	}
+	return s.refuse(id, packet.NotAuthorized)
+}
+
+// ask sends an AuthRequest; when too many are under way the client is told to come back.
+func (s *Shard) ask(id uint32, c *conn, r AuthRequest) verdict {
+	r.Shard, r.Token = s.id, token(id, c.generation)
+	if !s.host.Authenticate(r) {
+		s.counters[CounterAuthBusy]++
+		if c.state == connLive {
+			return s.violate(id, packet.ServerBusy)
+		}
+		return s.refuse(id, packet.ServerBusy)
+	}
+	if c.state != connLive {
+		c.state = connAuth
+	}
+	return consumed
+}
+
+// Authenticated takes the answer to an AuthRequest.
+func (s *Shard) Authenticated(r AuthResult) {
+	id := s.connOf(r.Token)
+	if id == 0 {
+		return
+	}
+	c, cn := &s.conns[id], s.refs[id].connect
+	switch {
+	case c.state == connLive && c.is(connReauth):
+		s.reauthenticated(id, c, cn, r)
+	case c.state != connAuth:
+	case r.Reason == packet.ContinueAuthentication:
+		c.state = connExchange
+		s.sendAuth(id, r.Reason, cn.method, r.Data) // [MQTT-4.12.0-2] [MQTT-4.12.0-3]
+	case r.Reason != packet.Success:
+		s.counters[CounterAuthRefused]++
+		s.refuse(id, r.Reason) // [MQTT-4.12.0-4]
+	default:
+		if cn.method != "" {
+			cn.user, cn.data = r.User, r.Data
+		}
+		c.state = connOpen
+		s.authorised(id, cn.clientID, cn.user)
+	}
+	s.resumeInput(id)
+	s.settle()
+}
+
+// resumeInput lets the Loop read on, and look at what was kept meanwhile.
+func (s *Shard) resumeInput(id uint32) {
+	c := &s.conns[id]
+	if c.carry != 0 && (c.state == connLive || c.state == connExchange) {
+		s.stalledConns = append(s.stalledConns, id)
+		c.set(connStalled)
+		s.roomAgain = true
+	}
+	s.touch(id)
+}
+
+// reauthenticated goes on with a re-authentication while the connection lives (section 4.12.1).
+func (s *Shard) reauthenticated(id uint32, c *conn, cn *connecting, r AuthResult) {
+	switch r.Reason {
+	case packet.ContinueAuthentication:
+		s.sendAuth(id, r.Reason, cn.method, r.Data)
+	case packet.Success:
+		c.clear(connReauth)
+		if sess := s.refs[id].session; r.User != sess.user {
+			s.endSessionAs(id, false, packet.NotAuthorized, "re-authenticated as another user")
+			return
+		}
+		s.sendAuth(id, packet.Success, cn.method, r.Data)
+	default:
+		s.counters[CounterAuthRefused]++
+		s.endSessionAs(id, false, r.Reason, "re-authentication failed") // Section 4.12.1: DISCONNECT.
+	}
+}
+
+func (s *Shard) sendAuth(id uint32, r packet.Reason, method string, data []byte) {
+	s.counters[CounterMessagesSent]++
+	s.send(id, packet.AppendAuth(s.small[:0], &packet.Auth{Reason: r, AuthMethod: []byte(method), HasAuthData: data != nil, AuthData: data}))
+}
+
+// onAuth handles AUTH: the next step of an exchange, or the start of a re-authentication.
+func (s *Shard) onAuth(id uint32, c *conn, body []byte) verdict {
+	in := &s.inAuth
+	if r := in.Decode(body); r != packet.Success {
+		return s.violate(id, r)
+	}
+	cn := s.refs[id].connect
+	if cn == nil || cn.method == "" || string(in.AuthMethod) != cn.method {
+		return s.violate(id, packet.ProtocolError) // [MQTT-4.12.0-5] [MQTT-4.12.1-1]
+	}
+	r := AuthRequest{ClientID: cn.clientID, Method: cn.method, Data: bytes.Clone(in.AuthData)}
+	switch {
+	case c.state == connExchange && in.Reason == packet.ContinueAuthentication:
+		r.Step = AuthContinue
+	case c.state == connLive && in.Reason == packet.ContinueAuthentication && c.is(connReauth):
+		r.Step = AuthContinue
+	case c.state == connLive && in.Reason == packet.ReAuthenticate && !c.is(connReauth):
+		r.Step = AuthStart
+		c.set(connReauth)
+	default:
+		return s.violate(id, packet.ProtocolError)
+	}
+	return s.ask(id, c, r)
+}
+
+// abandonAuth tells the authenticator that an exchange ends with its connection.
+func (s *Shard) abandonAuth(id uint32) {
+	c := &s.conns[id]
+	cn := s.refs[id].connect
+	if cn == nil || cn.method == "" || c.state == connLive && !c.is(connReauth) {
+		return
+	}
+	s.host.Authenticate(AuthRequest{Shard: s.id, Token: token(id, c.generation), Step: AuthAbandon})
+}

@@ -1,0 +1,213 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// Broker is a set of shards with a Loop and a Plane each.
+type Broker struct {
+	world *shared
+	plan  Plan
+	loops []*Loop
+}
+
+// Options are what New needs beside the planes.
+type Options struct {
+	Limits Limits // resolved
+	Config Config
+	Host   Host
+	Clock  func() time.Time // default time.Now
+	// Prefault touches all reserved memory at once.
+	Prefault bool
+	// LockThreads keeps each Loop on an OS thread of its own, which suits planes whose Wait blocks in the kernel.
+	LockThreads bool
+}
+
+// New reserves all memory and makes a broker with one shard for each plane. The planes stay the caller's to close.
+func New(o Options, planes []Plane) (*Broker, error) {
+	if len(planes) != o.Limits.Shards {
+		return nil, fmt.Errorf("%d planes for %d shards", len(planes), o.Limits.Shards)
+	}
+	plan, err := o.Limits.Plan()
+	if err != nil {
+		return nil, err
+	}
+	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, registry: newRegistry(), retained: &retainedStore{},
+		index: topic.NewIndex[*subscription](), groups: newGroups()}
+	if err := w.allocate(plan); err != nil {
+		return nil, err
+	}
+	if o.Prefault {
+		w.prefault()
+	}
+	b := &Broker{world: w, plan: plan}
+	clock := o.clock()
+	for i, p := range planes {
+		s, err := newShard(w, i, o.Config.Seed+uint64(i)*0x9e3779b97f4a7c15)
+		if err != nil {
+			return nil, err
+		}
+		w.peers = append(w.peers, s)
+		b.loops = append(b.loops, &Loop{shard: s, plane: p, clock: clock, vec: make([][]byte, 0, writeSlices), lock: o.LockThreads})
+	}
+	w.connectRings()
+	for _, l := range b.loops {
+		l.peers = b.loops
+	}
+	return b, nil
+}
+
+func (o *Options) clock() func() int64 {
+	now := o.Clock
+	if now == nil {
+		now = time.Now
+	}
+	start := now()
+	return func() int64 { return now().Sub(start).Milliseconds() }
+}
+
+// allocate reserves the tables that the plan counts.
+func (w *shared) allocate(p Plan) (err error) {
+	conns, sessions := w.limits.connSlots()+1, w.limits.sessionSlots()+1
+	try := func(e error) { err = errors.Join(err, e) }
+	var e error
+	w.conns, e = reserve[conn](conns)
+	try(e)
+	w.timers, e = reserve[timer](conns + 2*sessions)
+	try(e)
+	w.entries, e = reserve[entry](p.Entries + 1)
+	try(e)
+	w.messages, e = reserve[message](p.Messages + 1)
+	try(e)
+	w.arena, e = newArena(p.Pages, w.limits.Shards)
+	try(e)
+	w.connSlots, e = newSlots(conns - 1)
+	try(e)
+	w.sessionSlots, e = newSlots(sessions - 1)
+	try(e)
+	w.messageSlots, e = newSlots(p.Messages)
+	try(e)
+	w.entrySlots, e = newSlots(p.Entries)
+	try(e)
+	w.refs, w.sessions = make([]connRef, conns), make([]*Session, sessions)
+	return err
+}
+
+// prefault touches every page of the reserved mappings, so that no page fault comes later.
+func (w *shared) prefault() {
+	for _, b := range [][]byte{mappingBytes(w.conns), mappingBytes(w.timers), mappingBytes(w.entries), mappingBytes(w.messages),
+		w.arena.data, mappingBytes(w.arena.pages)} {
+		for i := 0; i < len(b); i += pageSize {
+			b[i] = 0
+		}
+	}
+}
+
+// Plan is the memory this broker was planned with.
+func (b *Broker) Plan() Plan { return b.plan }
+
+// Loops are the broker's loops, one per shard, for those who drive them themselves.
+func (b *Broker) Loops() []*Loop { return b.loops }
+
+// Run drives all loops until ctx is done, then says goodbye to the clients, within grace, and returns.
+func (b *Broker) Run(ctx context.Context, grace time.Duration) error {
+	stop := make(chan struct{})
+	failed := make(chan error, len(b.loops))
+	var wg sync.WaitGroup
+	for _, l := range b.loops {
+		wg.Go(func() { failed <- l.run(stop) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+		b.drain(grace)
+	case err = <-failed:
+	}
+	close(stop)
+	for _, l := range b.loops {
+		l.Do(func(*Shard) {})
+		l.plane.Wake()
+	}
+	wg.Wait()
+	return err
+}
+
+// drain closes the listeners, sends DISCONNECT to every client, and waits until they have taken it.
+func (b *Broker) drain(grace time.Duration) {
+	for _, l := range b.loops {
+		l.Do(func(s *Shard) {
+			l.plane.StopAccepting()
+			s.Drain()
+		})
+	}
+	for until := time.Now().Add(grace); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		left := false
+		for _, l := range b.loops {
+			left = left || l.ask(func(s *Shard) bool { return s.connSlots.taken > 0 })
+		}
+		if !left {
+			return
+		}
+	}
+}
+
+// ask runs f on the Loop and returns what it says.
+func (l *Loop) ask(f func(*Shard) bool) bool {
+	answer := make(chan bool, 1)
+	l.Do(func(s *Shard) { answer <- f(s) })
+	return <-answer
+}
+
+// Drain ends every connection because the broker stops [MQTT-3.14.0-1]; new ones are refused.
+func (s *Shard) Drain() {
+	s.draining = true
+	reason := packet.ServerShuttingDown
+	if s.config.ServerReference != "" {
+		reason = packet.UseAnotherServer
+	}
+	for id := range s.conns {
+		c := &s.conns[id]
+		if c.state == connFree || int(c.shard) != s.id {
+			continue
+		}
+		switch c.state {
+		case connLive:
+			s.endSessionAs(uint32(id), false, reason, "broker stops")
+		case connOpen, connAuth, connClaim, connExchange:
+			s.Closed(uint32(id), "broker stops")
+		}
+	}
+	s.settle()
+}
+
+// Counters adds up what the shards have counted, as of their last second.
+func (b *Broker) Counters() Counters { return b.world.sum() }
+
+func (w *shared) sum() (sum Counters) {
+	for _, s := range w.peers {
+		for i := range sum {
+			sum[i] += s.published[i].Load()
+		}
+	}
+	return sum
+}
+
+// Release gives the reserved memory back. No loop may run any more.
+func (b *Broker) Release() {
+	w := b.world
+	_, _, _, _ = release(w.conns), release(w.timers), release(w.entries), release(w.messages)
+	w.arena.release()
+	for _, s := range []*slots{w.connSlots, w.sessionSlots, w.messageSlots, w.entrySlots} {
+		s.release()
+	}
+	for _, s := range w.peers {
+		_ = release(s.ms.scratch[:cap(s.ms.scratch)])
+	}
+}

@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"bytes"
+
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// cacheWays is how many topics share one set of the cache.
+const cacheWays = 4
+
+// topicCache is a shard's memory of Topic Name → receivers: a fixed number of entries whose slices are reused, so that
+// neither a hit nor, in the long run, a miss allocates.
+type topicCache struct {
+	index *topic.Index[*subscription]
+	sets  [][cacheWays]cached
+	found []*subscription // scratch
+	marks map[*Session]int
+}
+
+// cached is one topic. It is fresh while no counter that the topic depends on has moved; see topic.Index.
+type cached struct {
+	hash  uint64
+	epoch uint64
+	stamp uint64
+	used  bool
+	// maxQoS is the highest QoS that a local receiver asked for.
+	maxQoS uint8
+	topic  []byte
+	local  []receiver
+	groups []*group
+	remote []uint8 // shards with at least one receiver
+}
+
+// receiver is one Session of this shard that gets the messages of a topic.
+type receiver struct {
+	session *Session
+	id      uint32   // Subscription Identifier; 0 none
+	more    []uint32 // all identifiers, when there are several
+	qos     uint8
+	noLocal bool
+	asIs    bool // Retain As Published
+}
+
+// lookup finds the receivers of a Topic Name; nil when the name is not valid. The entry is valid until the next lookup.
+func (s *Shard) lookup(name []byte) *cached {
+	c := &s.cache
+	h := c.index.Hash(name)
+	epoch := c.index.Epoch()
+	set := &c.sets[h&uint64(len(c.sets)-1)]
+	for i := range set {
+		e := &set[i]
+		if e.hash == h && e.used && bytes.Equal(e.topic, name) {
+			if e.epoch != epoch {
+				s.revalidate(e, epoch)
+			} else {
+				s.counters[CounterCacheHits]++
+			}
+			return e
+		}
+	}
+	if !topic.ValidName(name) || topic.Levels(name) > s.limits.MaxTopicLevels {
+		return nil
+	}
+	victim := &set[s.counters[CounterCacheMisses]%cacheWays]
+	for i := range set {
+		if !set[i].used {
+			victim = &set[i]
+			break
+		}
+	}
+	victim.used, victim.hash = true, h
+	victim.topic = append(victim.topic[:0], name...)
+	s.fill(victim)
+	return victim
+}
+
+// revalidate brings an entry to the given epoch: for nothing when no change concerned its topic.
+func (s *Shard) revalidate(e *cached, epoch uint64) {
+	if s.cache.index.Stamp(e.topic) == e.stamp {
+		e.epoch = epoch
+		s.counters[CounterCacheHits]++
+		return
+	}
+	s.fill(e)
+}
+
+// fill matches anew.
+func (s *Shard) fill(e *cached) {
+	c := &s.cache
+	s.counters[CounterCacheMisses]++
+	c.found, e.epoch, e.stamp = c.index.MatchStamped(e.topic, c.found[:0])
+	clear(e.local)
+	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
+	for _, sub := range c.found {
+		switch {
+		case sub.session == nil:
+			e.groups = append(e.groups, sub.group)
+		case int(sub.session.homeAt(e.epoch)) == s.id:
+			e.add(sub, c.marks, len(c.found) > 1)
+		default:
+			e.addRemote(uint8(sub.session.homeAt(e.epoch)))
+		}
+	}
+	clear(c.marks)
+	clear(c.found)
+}
+
+// add takes a subscription in. A Session whose filters overlap gets one delivery with the highest QoS and all the
+// Subscription Identifiers [MQTT-3.3.4-2]; the one without No Local and the one with it stay apart.
+func (e *cached) add(sub *subscription, marks map[*Session]int, several bool) {
+	e.maxQoS = max(e.maxQoS, sub.qos)
+	if i, ok := marks[sub.session]; ok && e.local[i].noLocal == sub.noLocal {
+		r := &e.local[i]
+		r.qos = max(r.qos, sub.qos) // [MQTT-3.3.4-3]
+		r.asIs = r.asIs || sub.asIs
+		r.addID(sub.id)
+		return
+	}
+	if several {
+		marks[sub.session] = len(e.local)
+	}
+	e.local = append(e.local, receiver{session: sub.session, id: sub.id, qos: sub.qos, noLocal: sub.noLocal, asIs: sub.asIs})
+}
+
+func (r *receiver) addID(id uint32) {
+	switch {
+	case id == 0:
+	case r.id == 0:
+		r.id = id
+	case r.more == nil:
+		r.more = []uint32{r.id, id}
+	default:
+		r.more = append(r.more, id)
+	}
+}
+
+func (e *cached) addRemote(shard uint8) {
+	for _, have := range e.remote {
+		if have == shard {
+			return
+		}
+	}
+	e.remote = append(e.remote, shard)
+}

@@ -1,0 +1,185 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/packet"
+
+// connState is how far a connection has come.
+type connState uint8
+
+const (
+	connFree     connState = iota
+	connOpen               // accepted, CONNECT not yet complete
+	connAuth               // CONNECT taken, waiting for the authenticator
+	connExchange           // AUTH exchange: waiting for the client
+	connClaim              // authenticated, waiting for another shard to hand the Session over
+	connLive               // CONNACK sent
+	connClosing            // nothing more is read; closes when the outbound buffer is empty
+	connReleased           // closed by us, waiting for the Loop to let go
+)
+
+// conn is the state of one Network Connection. It lives in a reserved mapping and holds no Go pointer; what must be on
+// the Go heap stands in the connRef of the same number. Only the shard that owns the connection touches it.
+type conn struct {
+	generation uint32 // counts the uses of the slot, so that a stale event is told
+	state      connState
+	version    packet.Version
+	listener   uint8
+	shard      uint8
+	flags      connFlags
+
+	outHead, outTail uint32 // chain of pages with bytes to send
+	outBytes         uint32 // bytes pinned by it: whole pages, and payloads sent by reference
+	outPages         uint32
+
+	carry    uint32 // chain of pages with input not yet consumed
+	carryLen uint32
+	asmHead  uint32 // chain of a packet larger than a page that is arriving
+	asmTail  uint32
+	asmGot   uint32
+	asmNeed  uint32
+
+	keepAlive  uint16
+	receiveMax uint16
+	aliasMax   uint8 // Topic Aliases we may send
+	aliasUsed  uint8
+	inbound    uint16 // QoS 2 messages received and not yet released
+	aliasOut   uint32 // block: table of aliases we gave
+	aliasIn    uint32 // block: table of aliases the client gave
+	maxPacket  uint32
+
+	sessionExpiry uint32
+	will          uint32 // message
+	willDelay     uint32
+	heard         int64 // ms of the last input
+	since         int64 // ms of CONNECT
+}
+
+// connFlags are bits of a connection.
+type connFlags uint16
+
+const (
+	connDirty       connFlags = 1 << iota // in the shard's list of connections to flush
+	connPaused                            // the Loop has paused reading
+	connStalled                           // its first carried PUBLISH waits for room
+	connBlocked                           // the plane takes no more bytes until it says writable
+	connClean                             // Clean Start or Clean Session asked
+	connProblemInfo                       // Request Problem Information
+	connWantsInfo                         // Request Response Information
+	connPresent                           // CONNACK says Session Present
+	connReauth                            // re-authentication under way
+	connAssigned                          // the broker chose the Client Identifier
+	connDropLogged                        // "messages are being dropped" was said once
+	connLimited                           // counts against the maximum of connections
+)
+
+// connRef is the part of a connection that the Go heap holds.
+type connRef struct {
+	net     Conn
+	session *Session
+	connect *connecting // while CONNECT is being decided or an AUTH exchange runs
+}
+
+// is says whether all of the bits are set.
+func (c *conn) is(f connFlags) bool { return c.flags&f == f }
+
+func (c *conn) set(f connFlags)   { c.flags |= f }
+func (c *conn) clear(f connFlags) { c.flags &^= f }
+
+// token names connection id in events: its number and the generation of the slot.
+func token(id, generation uint32) uint64 { return uint64(generation)<<32 | uint64(id) }
+
+// connOf finds the connection that a token names; 0 when it is gone.
+func (s *Shard) connOf(token uint64) uint32 {
+	id := uint32(token)
+	if id == 0 || int(id) >= len(s.conns) || s.conns[id].generation != uint32(token>>32) || s.conns[id].state == connFree {
+		return 0
+	}
+	return id
+}
+
+// Accept takes a new Network Connection that listener number l accepted and returns the token for its events; 0 when
+// there is no slot even to refuse it, and the caller closes it.
+func (s *Shard) Accept(net Conn, l int) uint64 {
+	id := s.connSlots.get()
+	if id == 0 {
+		s.counters[CounterRefusedNoSlot]++
+		return 0
+	}
+	c := &s.conns[id]
+	*c = conn{generation: c.generation + 1, state: connOpen, listener: uint8(l), shard: uint8(s.id), heard: s.now, maxPacket: ^uint32(0), receiveMax: 65535}
+	s.refs[id] = connRef{net: net}
+	s.counters[CounterSockets]++
+	s.wheel.start(id, s.tickAfter(s.limits.ConnectTimeout.Milliseconds()))
+	return token(id, c.generation)
+}
+
+// Closed says that the peer or the network ended the connection: without DISCONNECT, its Will is due.
+func (s *Shard) Closed(id uint32, why string) {
+	c := &s.conns[id]
+	if c.state == connFree || c.state == connReleased {
+		return
+	}
+	s.endSession(id, false, why)
+	s.release(id)
+}
+
+// close ends a connection from our side, after its outbound bytes are sent. The Session has been told already.
+func (s *Shard) close(id uint32) {
+	c := &s.conns[id]
+	if c.state == connFree || c.state == connReleased {
+		return
+	}
+	c.state = connClosing
+	s.dropInput(c)
+	s.unstall(id)
+	// The peer gets a moment to take what is left; then the Loop closes whatever remains.
+	s.wheel.start(id, s.tickAfter(closeGraceMS))
+	s.touch(id)
+}
+
+// closeGraceMS is how long a closing connection may take to accept its last bytes.
+const closeGraceMS = 2000
+
+// release frees everything a connection holds and asks the Loop to close it.
+func (s *Shard) release(id uint32) {
+	c := &s.conns[id]
+	s.wheel.stop(id)
+	s.dropOutput(c)
+	s.dropInput(c)
+	s.unstall(id)
+	s.dropAliases(c)
+	if c.will != 0 {
+		s.ms.release(c.will)
+		c.will = 0
+	}
+	if c.is(connLimited) {
+		c.clear(connLimited)
+		s.connected.Add(-1)
+	}
+	s.refs[id].session, s.refs[id].connect = nil, nil
+	c.state = connReleased
+	s.touch(id)
+}
+
+// free gives the slot back; the Loop calls it after it closed the plane's connection.
+func (s *Shard) free(id uint32) {
+	s.refs[id] = connRef{}
+	c := &s.conns[id]
+	c.state, c.flags = connFree, 0
+	s.connSlots.put(id)
+}
+
+// touch puts a connection on the list to flush at the end of the turn.
+func (s *Shard) touch(id uint32) {
+	if c := &s.conns[id]; !c.is(connDirty) {
+		c.set(connDirty)
+		s.dirty = append(s.dirty, id)
+	}
+}
+
+// remote is the peer's address, for log lines.
+func (s *Shard) remote(id uint32) string {
+	if n := s.refs[id].net; n != nil {
+		return n.RemoteAddr().String()
+	}
+	return ""
+}

@@ -1,0 +1,369 @@
+package broker
+
+import (
+	"encoding/hex"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// clientIDMax is the longest Client Identifier in bytes that is accepted (section 3.1.3.1 leaves the bound to the
+// server): it stands in every log line and twice in memory.
+const clientIDMax = 1024
+
+// connecting is a CONNECT that waits for the authenticator, or the AUTH exchange of a connection that used one.
+type connecting struct {
+	clientID string
+	user     string
+	method   string
+	data     []byte // Authentication Data for CONNACK
+	claim    uint32
+	waits    *Session // being handed over
+}
+
+// onConnect handles CONNECT [MQTT-3.1.0-1].
+func (s *Shard) onConnect(id uint32, c *conn, flags uint8, body []byte) verdict {
+	in := &s.inConnect
+	if r := in.Decode(body); r != packet.Success {
+		return s.refuseUndecoded(id, c, body, r)
+	}
+	c.version = in.Version
+	// 3.1 gives the flags of CONNECT no meaning, so they are judged once the version is known.
+	if r := packet.CheckFlags(packet.CONNECT, flags, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	if r := s.admit(c); r != packet.Success {
+		return s.refuse(id, r)
+	}
+	clientID, r := s.clientID(c, in)
+	if r == packet.Success {
+		r = s.checkWill(in)
+	}
+	if r == packet.Success {
+		r = s.noteConnect(c, in)
+	}
+	if r != packet.Success {
+		return s.refuse(id, r)
+	}
+	return s.authenticate(id, c, in, clientID)
+}
+
+// refuseUndecoded answers a CONNECT that does not decode. In 3.x only some errors have a return code.
+func (s *Shard) refuseUndecoded(id uint32, c *conn, body []byte, r packet.Reason) verdict {
+	c.version = s.inConnect.Version
+	if r == packet.UnsupportedProtocolVersion {
+		// An answer in the form that the client most likely reads (section 3.1.2.2 of 5.0).
+		c.version = packet.V311
+		if len(body) > 6 && string(body[2:6]) == "MQTT" && body[6] > 5 {
+			c.version = packet.V50
+		}
+		return s.refuse(id, r) // [MQTT-3.1.2-2]
+	}
+	if c.version == packet.V50 || r == packet.ClientIdentifierNotValid {
+		return s.refuse(id, r)
+	}
+	return s.violate(id, r) // [MQTT-3.1.4-1]
+}
+
+// admit applies the limits that do not depend on who connects.
+func (s *Shard) admit(c *conn) packet.Reason {
+	if s.draining {
+		return packet.ServerShuttingDown
+	}
+	if !s.rate.take(s.now, s.limits.MaxConnectRate, s.limits.Shards) {
+		s.counters[CounterRefusedRate]++
+		return packet.ConnectionRateExceeded
+	}
+	c.set(connLimited)
+	if s.connected.Add(1) > int64(s.limits.MaxConnections) {
+		s.counters[CounterRefusedLimit]++
+		if s.config.ServerReference != "" {
+			return packet.UseAnotherServer
+		}
+		return packet.QuotaExceeded
+	}
+	return packet.Success
+}
+
+// clientID is the Client Identifier, made up where the protocol lets the client leave it out.
+func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
+	if len(in.ClientID) > clientIDMax {
+		return "", packet.ClientIdentifierNotValid
+	}
+	if len(in.ClientID) > 0 {
+		return string(in.ClientID), packet.Success
+	}
+	if in.Version == packet.V31 || in.Version == packet.V311 && !in.CleanStart {
+		return "", packet.ClientIdentifierNotValid // [MQTT-3.1.3-8] of 3.1.1
+	}
+	c.set(connAssigned)
+	return s.newClientID(), packet.Success // [MQTT-3.1.3-6]
+}
+
+func (s *Shard) newClientID() string {
+	var b [16]byte
+	for i := range b {
+		s.random = s.random*6364136223846793005 + 1442695040888963407
+		b[i] = byte(s.random >> 56)
+	}
+	return "ringmq-" + hex.EncodeToString(b[:])
+}
+
+// checkWill judges the Will as a PUBLISH would be.
+func (s *Shard) checkWill(in *packet.Connect) packet.Reason {
+	if !in.HasWill {
+		return packet.Success
+	}
+	w := &in.Will
+	switch {
+	case !topic.ValidName(w.Topic) || w.Topic[0] == '$' || topic.Levels(w.Topic) > s.limits.MaxTopicLevels:
+		return packet.TopicNameInvalid
+	case w.PayloadFormat == 1 && !utf8.Valid(w.Payload):
+		return packet.PayloadFormatInvalid
+	}
+	return packet.Success
+}
+
+// noteConnect keeps what CONNECT says about the connection.
+func (s *Shard) noteConnect(c *conn, in *packet.Connect) packet.Reason {
+	c.keepAlive = in.KeepAlive
+	if m := s.limits.MaxKeepAlive; m > 0 && in.Version == packet.V50 && (in.KeepAlive == 0 || seconds(in.KeepAlive) > m) {
+		c.keepAlive = uint16(m / time.Second)
+	}
+	c.receiveMax = in.ReceiveMaximum
+	if in.Version != packet.V50 {
+		c.receiveMax = math.MaxUint16
+	}
+	if in.MaximumPacketSize != 0 {
+		c.maxPacket = in.MaximumPacketSize
+	}
+	c.aliasMax = uint8(min(int(in.TopicAliasMaximum), s.limits.TopicAliasMaximum)) // [MQTT-3.1.2-26]
+	c.sessionExpiry = s.expiryOf(in)
+	for flag, on := range [...]bool{in.CleanStart, in.RequestProblemInfo, in.RequestResponseInfo} {
+		if on {
+			c.set(connClean << flag)
+		}
+	}
+	if !in.HasWill {
+		return packet.Success
+	}
+	w := &in.Will
+	s.props = packet.AppendForwarded(s.props[:0], w.Properties)
+	o := origin{flags: packet.PublishFlags(false, w.QoS, w.Retain)}
+	if w.HasExpiry {
+		o.expires = -1 - int64(w.Expiry) // counts from publication, see publishWill
+	}
+	if c.will = s.ms.store(w.Topic, s.props, w.Payload, o); c.will == 0 {
+		return packet.QuotaExceeded
+	}
+	c.willDelay = w.DelayInterval
+	return packet.Success
+}
+
+func seconds(n uint16) time.Duration { return time.Duration(n) * time.Second }
+
+// expiryOf is the Session Expiry Interval that the broker grants. 3.x knows only "with the connection" and "for ever".
+func (s *Shard) expiryOf(in *packet.Connect) uint32 {
+	expiry := in.SessionExpiry
+	if in.Version != packet.V50 {
+		if in.CleanStart {
+			return 0
+		}
+		expiry = neverExpires
+	}
+	return s.cutExpiry(expiry)
+}
+
+func (s *Shard) cutExpiry(expiry uint32) uint32 {
+	if m := s.limits.MaxSessionExpiry; m > 0 {
+		return min(expiry, uint32(m/time.Second))
+	}
+	return expiry
+}
+
+// authorised goes on with a CONNECT whose client may connect: it claims the Session.
+func (s *Shard) authorised(id uint32, clientID, user string) verdict {
+	c := &s.conns[id]
+	sess, claim, from := s.registry.claimSession(clientID, s.id, func() *Session { return s.newSession(clientID) })
+	if sess == nil {
+		s.counters[CounterRefusedSessions]++
+		return s.refuse(id, packet.QuotaExceeded)
+	}
+	if from == s.id && s.present(sess) {
+		if w, ok := s.claimants[sess]; ok {
+			delete(s.claimants, sess)
+			s.supersede(w)
+		}
+		sess.user = user
+		s.takeOverLocal(sess, id)
+		s.attach(id, sess)
+		return s.liveVerdict(c)
+	}
+	w := s.refs[id].connect
+	if w == nil {
+		w = &connecting{clientID: clientID}
+		s.refs[id].connect = w
+	}
+	w.user, w.claim, w.waits = user, claim, sess
+	c.state = connClaim
+	s.awaitSession(id, sess, claim, from)
+	return consumed
+}
+
+func (s *Shard) liveVerdict(c *conn) verdict {
+	if c.state != connLive {
+		return gone
+	}
+	return consumed
+}
+
+// newSession makes a Session on this shard, or nil when there is no slot. Called under the registry's lock.
+func (s *Shard) newSession(clientID string) *Session {
+	if s.sessionCount.Add(1) > int64(s.limits.MaxSessions) {
+		s.sessionCount.Add(-1)
+		return nil
+	}
+	slot := s.sessionSlots.get()
+	if slot == 0 {
+		s.sessionCount.Add(-1)
+		return nil
+	}
+	sess := &Session{clientID: clientID, id: slot, owner: int32(s.id), prev: int32(s.id), fresh: true}
+	sess.home.Store(int32(s.id))
+	s.sessions[slot] = sess
+	return sess
+}
+
+// takeOverLocal ends the Session's old connection and, where Clean Start asks for it, its state.
+func (s *Shard) takeOverLocal(sess *Session, id uint32) {
+	if sess.conn != 0 {
+		s.counters[CounterTakeovers]++
+		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+	}
+	if s.conns[id].is(connClean) {
+		s.cleanSession(sess)
+	}
+}
+
+// cleanSession discards all state: the next connection finds a new Session [MQTT-3.1.2-4].
+func (s *Shard) cleanSession(sess *Session) {
+	s.releaseWill(sess, true)
+	s.dropSubscriptions(sess)
+	s.passOn(&sess.sent)
+	s.passOn(&sess.wait)
+	s.passOn(&sess.held)
+	s.dropQueue(&sess.sent)
+	s.dropQueue(&sess.wait)
+	s.dropQueue(&sess.held)
+	sess.waitBytes, sess.resend, sess.inflight, sess.dropped = 0, 0, 0, 0
+	s.dropReceived(sess)
+	sess.fresh = true
+	s.wheel.stop(s.expiryTimer(sess))
+}
+
+// attach joins a connection and a Session that is here, and says so with CONNACK.
+func (s *Shard) attach(id uint32, sess *Session) {
+	c := &s.conns[id]
+	s.wheel.stop(s.expiryTimer(sess))
+	s.releaseWill(sess, false) // [MQTT-3.1.3-9]: a new connection in time cancels the delayed Will.
+	present := !sess.fresh
+	sess.fresh = false
+	if c.sessionExpiry == 0 && c.version != packet.V50 {
+		present = false // [MQTT-3.2.2-1] of 3.1.1: Clean Session 1 always says 0.
+	}
+	sess.conn, sess.expiry = id, c.sessionExpiry
+	sess.window = uint16(min(int(c.receiveMax), s.limits.MaxInflight))
+	// The send quota starts anew with each Network Connection (section 4.9).
+	sess.inflight, sess.resend = 0, sess.sent.head
+	sess.online.Store(true)
+	s.refs[id].session = sess
+	c.state, c.since, c.heard = connLive, s.now, s.now
+	s.counters[CounterConnects]++
+	s.connack(id, c, sess, present)
+	s.armKeepAlive(id)
+	s.event(LogEvent{Kind: EventConnected, ClientID: sess.clientID, User: sess.user, Address: s.remote(id), Version: c.version,
+		KeepAlive: c.keepAlive, Clean: c.is(connClean)})
+	if cn := s.refs[id].connect; cn != nil && cn.method == "" {
+		s.refs[id].connect = nil
+	}
+	s.pump(sess)
+}
+
+// connack accepts a connection, with what the client must know of the broker's limits.
+func (s *Shard) connack(id uint32, c *conn, sess *Session, present bool) {
+	out := &s.outConnack
+	*out = packet.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+	if c.version == packet.V50 {
+		out.ReceiveMaximum = uint16(s.limits.ReceiveMaximum)
+		out.MaximumPacketSize = uint32(s.limits.MaxPacketSize)
+		out.TopicAliasMaximum = uint16(s.limits.TopicAliasMaximum)
+		s.connackSession(c, sess, out)
+		if cn := s.refs[id].connect; cn != nil && cn.method != "" {
+			out.AuthMethod, out.AuthData = []byte(cn.method), cn.data
+			out.HasAuthData = cn.data != nil
+		}
+	}
+	s.counters[CounterMessagesSent]++
+	s.send(id, packet.AppendConnack(s.small[:0], out, c.version)) // [MQTT-3.2.0-1]
+}
+
+func (s *Shard) connackSession(c *conn, sess *Session, out *packet.Connack) {
+	if m := s.limits.MaxSessionExpiry; m > 0 && c.sessionExpiry == uint32(m/time.Second) {
+		out.HasSessionExpiry, out.SessionExpiry = true, c.sessionExpiry
+	}
+	if m := s.limits.MaxKeepAlive; m > 0 && seconds(c.keepAlive) == m {
+		out.HasKeepAlive, out.ServerKeepAlive = true, c.keepAlive // [MQTT-3.1.2-21]
+	}
+	if c.is(connAssigned) {
+		out.AssignedClientID = []byte(sess.clientID) // [MQTT-3.2.2-16]
+	}
+	if c.is(connWantsInfo) && s.config.ResponseInformation != "" {
+		out.ResponseInformation = []byte(strings.ReplaceAll(s.config.ResponseInformation, "%c", sess.clientID))
+	}
+}
+
+// refuse answers CONNECT with a failure and closes [MQTT-3.1.4-5] [MQTT-3.2.2-7].
+func (s *Shard) refuse(id uint32, r packet.Reason) verdict {
+	c := &s.conns[id]
+	s.counters[CounterConnectRefused]++
+	s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Reason: r, Version: c.version, ClientID: s.connectingID(id)})
+	out := &s.outConnack
+	*out = packet.Connack{Reason: r}
+	if c.version == packet.V50 {
+		if r == packet.UseAnotherServer || r == packet.ServerMoved {
+			out.ServerReference = []byte(s.config.ServerReference)
+		}
+		if c.is(connProblemInfo) {
+			out.ReasonString = []byte(r.String())
+		}
+	}
+	s.send(id, packet.AppendConnack(s.small[:0], out, c.version))
+	if c.will != 0 {
+		s.ms.release(c.will) // A Will is the Session's only once it is connected.
+		c.will = 0
+	}
+	s.close(id)
+	return gone
+}
+
+func (s *Shard) connectingID(id uint32) string {
+	if cn := s.refs[id].connect; cn != nil {
+		return cn.clientID
+	}
+	return ""
+}
+
+// armKeepAlive starts the timer for one and a half times Keep Alive [MQTT-3.1.2-22], in 64 bits: 65535 × 1.5 does not
+// fit 16.
+func (s *Shard) armKeepAlive(id uint32) {
+	c := &s.conns[id]
+	if c.keepAlive == 0 {
+		s.wheel.stop(id)
+		return
+	}
+	s.wheel.start(id, s.tickAfter(c.heard+int64(c.keepAlive)*1500-s.now))
+}

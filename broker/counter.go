@@ -1,0 +1,102 @@
+package broker
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Counter names one of the numbers that every shard counts.
+type Counter uint8
+
+const (
+	CounterSockets Counter = iota
+	CounterConnects
+	CounterDisconnects
+	CounterTakeovers
+	CounterConnectRefused
+	CounterConnectTimeouts
+	CounterKeepAliveTimeouts
+	CounterSessionsExpired
+	CounterRefusedNoSlot
+	CounterRefusedLimit
+	CounterRefusedRate
+	CounterRefusedSessions
+	CounterAuthRefused
+	CounterAuthBusy
+	CounterViolations
+	CounterSubscribeRefused
+	CounterSharedSubscriptions
+	CounterSharedSubscriptionsEnded
+	CounterBytesReceived
+	CounterBytesSent
+	CounterMessagesReceived // Control Packets
+	CounterMessagesSent
+	CounterPublishReceived
+	CounterPublishSent
+	CounterPublishBytesReceived // payloads
+	CounterPublishBytesSent
+	CounterPublishRefused
+	CounterDroppedSlow
+	CounterDroppedQueue
+	CounterDroppedNoMemory
+	CounterDroppedTooLarge
+	CounterDroppedExpired
+	CounterDroppedOffline
+	CounterNoMemory
+	CounterClosedNoMemory
+	CounterStalledQueue
+	CounterOverflowed
+	CounterRetainedSent
+	CounterRetainedRefused
+	CounterRetainedExpired
+	CounterCacheHits
+	CounterCacheMisses
+	CounterEventsLost
+	CounterAcceptFailed
+	counterCount
+)
+
+// counterNames are the names in dumps, by Counter; metrics will use the same.
+var counterNames = [counterCount]string{
+	"sockets_accepted", "connects", "disconnects", "sessions_taken_over", "connects_refused",
+	"connect_timeouts", "keep_alive_timeouts", "sessions_expired", "refused_no_slot", "refused_max_connections",
+	"refused_connect_rate", "refused_max_sessions", "auth_refused", "auth_busy", "protocol_violations",
+	"subscribe_refused", "shared_subscriptions_made", "shared_subscriptions_ended", "bytes_received", "bytes_sent",
+	"packets_received", "packets_sent", "publish_received", "publish_sent", "publish_bytes_received",
+	"publish_bytes_sent", "publish_refused", "outbound buffer full", "queue full", "no memory",
+	"packet too large for the client", "message expired", "nobody to deliver to", "memory_exhausted", "closed_no_memory",
+	"publish_stalled_queue", "queue_overflowed", "retained_sent", "retained_refused", "retained_expired",
+	"topic_cache_hits", "topic_cache_misses", "events_lost", "accept_failed",
+}
+
+// String is the counter's name; for the reasons of dropped messages it is what the log says.
+func (c Counter) String() string { return counterNames[c] }
+
+// dropped are the counters of messages that someone did not get.
+var dropped = [...]Counter{CounterDroppedSlow, CounterDroppedQueue, CounterDroppedNoMemory, CounterDroppedTooLarge,
+	CounterDroppedExpired, CounterDroppedOffline}
+
+// Counters are the sums over all shards.
+type Counters [counterCount]uint64
+
+// Of is one counter.
+func (c *Counters) Of(n Counter) uint64 { return c[n] }
+
+// Dropped is the number of messages dropped for all reasons.
+func (c *Counters) Dropped() (n uint64) {
+	for _, r := range dropped {
+		n += c[r]
+	}
+	return n
+}
+
+// String is what stands at other than zero, as name=value pairs.
+func (c *Counters) String() string {
+	var b strings.Builder
+	for i, v := range c {
+		if v != 0 {
+			fmt.Fprintf(&b, "%s=%d ", strings.ReplaceAll(counterNames[i], " ", "_"), v)
+		}
+	}
+	return strings.TrimSpace(b.String())
+}

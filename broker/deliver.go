@@ -1,0 +1,436 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// wholePayload is the payload size in bytes up to which an encoded form includes the payload, so that a receiver costs
+// one copy.
+const wholePayload = 1024
+
+// template is the encoded form of a PUBLISH for one kind of receiver: made once, copied for each; only the Packet
+// Identifier differs.
+type template struct {
+	id       uint32 // Subscription Identifier
+	flags    uint8
+	version5 bool
+	whole    bool // the payload is included
+	from, to int  // in publication.heads
+	pidAt    int
+	size     int // of the whole packet
+}
+
+// template finds or makes the encoded form for a version, PUBLISH flags and set of Subscription Identifiers.
+func (s *Shard) template(p *publication, version5 bool, flags uint8, id uint32, more []uint32) *template {
+	if !version5 {
+		id, more = 0, nil
+	}
+	for i := range p.made {
+		if t := &p.templates[i]; t.version5 == version5 && t.flags == flags && t.id == id && more == nil {
+			return t
+		}
+	}
+	// With more kinds than places, or several identifiers, the last place serves each receiver in turn.
+	i := p.made
+	if i == len(p.templates) {
+		i--
+	} else if more == nil {
+		p.made++
+	}
+	p.heads = p.heads[:0]
+	if i > 0 {
+		p.heads = p.heads[:p.templates[i-1].to]
+	}
+	t := &p.templates[i]
+	*t = template{id: id, flags: flags, version5: version5}
+	if more != nil {
+		t.id = ^uint32(0)
+	}
+	s.encode(p, t, 0, more)
+	return t
+}
+
+// encode fills a template in.
+func (s *Shard) encode(p *publication, t *template, alias uint16, more []uint32) {
+	h := &s.head
+	*h = packet.PublishHead{Flags: t.flags, Topic: p.topic, PacketID: 1, Alias: alias, Forwarded: p.props, PayloadSize: p.size}
+	version := packet.V311
+	if t.version5 {
+		version = packet.V50
+		if p.expires != 0 {
+			h.HasExpiry, h.Expiry = true, uint32(max(0, p.expires-s.now+999)/1000)
+		}
+		if more != nil {
+			h.SubscriptionIDs = more
+		} else if t.id != 0 {
+			s.oneID[0] = t.id
+			h.SubscriptionIDs = s.oneID[:]
+		}
+	}
+	t.from = len(p.heads)
+	p.heads = packet.AppendPublishHead(p.heads, h, version)
+	t.pidAt = h.PacketIDOffset(version)
+	t.size = len(p.heads) - t.from + p.size
+	if p.payload != nil && p.size <= wholePayload {
+		p.heads = append(p.heads, p.payload...)
+		t.whole = true
+	}
+	t.to = len(p.heads)
+}
+
+// deliver gives a publication to one Session of this shard.
+func (s *Shard) deliver(p *publication, r *receiver) {
+	sess := r.session
+	if r.noLocal && p.from == sess.id {
+		return // [MQTT-3.8.3-3]
+	}
+	qos := min(p.qos, r.qos) // Section 3.8.4: the lower of the two.
+	retain := p.retain && r.asIs
+	if qos > 0 || sess.arriving {
+		s.deliverQueued(p, r, qos, retain)
+		return
+	}
+	if sess.conn == 0 {
+		return
+	}
+	c := &s.conns[sess.conn]
+	if int(c.outBytes) > s.limits.MaxOutboundBytes {
+		s.drop(sess, CounterDroppedSlow)
+		return
+	}
+	s.sendPublish(p, sess, c, packet.PublishFlags(false, 0, retain), r, 0)
+}
+
+// deliverQueued gives a publication of QoS 1 or 2 to a Session: at once when nothing stands before it, otherwise by its
+// queue. The message is stored already.
+func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain bool) {
+	sess := r.session
+	if sess.conn == 0 && sess.expiry == 0 && !sess.arriving {
+		return
+	}
+	flags := qos
+	if retain {
+		flags |= entryRetain
+	}
+	id := s.newEntry(p.msg, flags, r)
+	if id == 0 {
+		s.drop(sess, CounterDroppedNoMemory)
+		return
+	}
+	if sess.conn != 0 && !sess.arriving && sess.wait.n == 0 && s.canSend(sess) {
+		if s.sendEntry(p, sess, id, r) {
+			return
+		}
+	}
+	s.queueEntry(sess, id)
+}
+
+// newEntry makes a delivery of a stored message; 0 when memory is used up.
+func (s *Shard) newEntry(msg uint32, flags uint8, r *receiver) uint32 {
+	id := s.entrySlots.get()
+	if id == 0 {
+		return 0
+	}
+	e := &s.entries[id]
+	*e = entry{msg: msg, id: r.id, flags: flags, group: s.viaGroup}
+	if len(r.more) > 1 {
+		ref := s.pool.alloc(2 + 4*len(r.more))
+		if ref == 0 {
+			s.entrySlots.put(id)
+			return 0
+		}
+		b := s.pool.a.block(ref, 2+4*len(r.more))
+		putLE16(b, uint16(len(r.more)))
+		for i, v := range r.more {
+			putLE32(b[2+4*i:], v)
+		}
+		e.id = ref
+		e.flags |= entryManyIDs
+	}
+	s.ms.retain(msg, 1)
+	return id
+}
+
+// queueEntry puts a delivery behind those that wait, or drops it: a Session's own limit never stops a publisher. It is
+// the newest message that is dropped, after those that have expired.
+func (s *Shard) queueEntry(sess *Session, id uint32) {
+	m := s.ms.at(s.entries[id].msg)
+	cost := int64(m.pinned) + sizeOf[entry]()
+	if s.full(sess, cost) {
+		s.purge(sess)
+		if s.full(sess, cost) {
+			s.dropEntry(id)
+			s.drop(sess, CounterDroppedQueue)
+			return
+		}
+	}
+	sess.waitBytes += cost
+	if sess.arriving {
+		s.enqueue(&sess.held, id)
+	} else {
+		s.enqueue(&sess.wait, id)
+	}
+}
+
+func (s *Shard) full(sess *Session, cost int64) bool {
+	return int(sess.wait.n+sess.held.n) >= s.limits.MaxQueuedMessages || sess.waitBytes+cost > s.limits.MaxQueuedBytes
+}
+
+// purge drops the waiting messages whose Message Expiry Interval has passed [MQTT-3.3.2-5].
+func (s *Shard) purge(sess *Session) {
+	prev := uint32(0)
+	for id := sess.wait.head; id != 0; {
+		next := s.entries[id].next
+		if m := s.ms.at(s.entries[id].msg); m.expires != 0 && m.expires <= s.now {
+			s.unqueue(&sess.wait, prev, id)
+			s.unwait(sess, id)
+			s.dropEntry(id)
+			s.counters[CounterDroppedExpired]++
+		} else {
+			prev = id
+		}
+		id = next
+	}
+}
+
+// unwait takes an entry's cost off its Session.
+func (s *Shard) unwait(sess *Session, id uint32) {
+	sess.waitBytes -= int64(s.ms.at(s.entries[id].msg).pinned) + sizeOf[entry]()
+}
+
+// canSend says whether the client's window and its outbound buffer take another QoS 1 or 2 message.
+func (s *Shard) canSend(sess *Session) bool {
+	return sess.inflight < sess.window && sess.resend == 0 && // [MQTT-3.3.4-9]
+		int(s.conns[sess.conn].outBytes) <= s.limits.MaxOutboundBytes
+}
+
+// sendEntry sends a delivery for the first time and notes it as in flight; false when memory is used up or the packet
+// is too large for the client, in which case the entry of the latter is gone.
+func (s *Shard) sendEntry(p *publication, sess *Session, id uint32, r *receiver) bool {
+	e := &s.entries[id]
+	c := &s.conns[sess.conn]
+	if e.qos() > 0 {
+		e.pid = s.newPID(sess)
+	}
+	flags := packet.PublishFlags(false, e.qos(), e.flags&entryRetain != 0)
+	switch s.sendPublish(p, sess, c, flags, r, e.pid) {
+	case sendNoMemory:
+		return false
+	case sendTooLarge:
+		s.dropEntry(id)
+		return true
+	}
+	if e.qos() == 0 {
+		s.dropEntry(id)
+		return true
+	}
+	e.flags |= entrySent
+	sess.inflight++
+	s.enqueue(&sess.sent, id)
+	return true
+}
+
+// sendResult is what became of a PUBLISH to a client.
+type sendResult uint8
+
+const (
+	sendDone sendResult = iota
+	sendNoMemory
+	sendTooLarge
+)
+
+// sendPublish appends a PUBLISH to a connection's outbound buffer.
+func (s *Shard) sendPublish(p *publication, sess *Session, c *conn, flags uint8, r *receiver, pid uint16) sendResult {
+	if c.aliasMax > 0 {
+		return s.sendAliased(p, sess, c, flags, r, pid)
+	}
+	return s.sendTemplate(p, sess, c, s.template(p, c.version == packet.V50, flags, r.id, r.more), pid)
+}
+
+func (s *Shard) sendTemplate(p *publication, sess *Session, c *conn, t *template, pid uint16) sendResult {
+	if t.size > int(c.maxPacket) {
+		s.drop(sess, CounterDroppedTooLarge) // [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+		return sendTooLarge
+	}
+	b := p.heads[t.from:t.to]
+	if t.pidAt != 0 {
+		binary.BigEndian.PutUint16(b[t.pidAt:], pid)
+	}
+	if !t.whole || !s.putFast(c, b) {
+		if r := s.putSlow(p, sess, c, t, b); r != sendDone {
+			return r
+		}
+	}
+	s.counters[CounterMessagesSent]++
+	s.counters[CounterPublishSent]++
+	s.counters[CounterPublishBytesSent] += uint64(p.size)
+	s.touch(sess.conn)
+	return sendDone
+}
+
+// putFast copies b behind the outbound buffer's last byte if its page has room.
+func (s *Shard) putFast(c *conn, b []byte) bool {
+	if c.outTail == 0 {
+		return false
+	}
+	m := &s.pool.a.pages[c.outTail]
+	if m.ref != 0 || int(m.end)+len(b) > pageSize {
+		return false
+	}
+	copy(s.pool.a.bytes(c.outTail)[m.end:], b)
+	m.end += uint16(len(b))
+	return true
+}
+
+// putSlow appends a PUBLISH that needs a page or whose payload is large.
+func (s *Shard) putSlow(p *publication, sess *Session, c *conn, t *template, head []byte) sendResult {
+	byRef := !t.whole && p.msg != 0 && p.size >= refThreshold
+	n := len(head)
+	if !t.whole && !byRef {
+		n += p.size
+	}
+	if !s.room(c, n, false) {
+		s.counters[CounterNoMemory]++
+		if t.flags&flagQoS == 0 {
+			s.drop(sess, CounterDroppedNoMemory)
+		}
+		return sendNoMemory
+	}
+	s.put(c, head)
+	switch {
+	case t.whole:
+	case byRef:
+		s.putRef(c, p.msg)
+	case p.payload != nil:
+		s.put(c, p.payload)
+	default:
+		s.putPayload(c, p.msg)
+	}
+	return sendDone
+}
+
+// putPayload copies a stored payload that is small and yet lies in pages.
+func (s *Shard) putPayload(c *conn, msg uint32) {
+	var vec [2][]byte
+	for _, b := range s.ms.payload(s.ms.at(msg), 0, vec[:0]) {
+		s.put(c, b)
+	}
+}
+
+// drop counts a message that a Session does not get, and says so once in the log until the Session has caught up.
+func (s *Shard) drop(sess *Session, reason Counter) {
+	s.counters[reason]++
+	sess.dropped++
+	if sess.dropped == 1 {
+		s.event(LogEvent{Kind: EventDropping, ClientID: sess.clientID, Text: reason.String()})
+	}
+}
+
+// pump sends a Session what it waits for, as far as its window and its outbound buffer go: first what an earlier
+// connection left unacknowledged, then live messages, then retained ones.
+func (s *Shard) pump(sess *Session) {
+	if sess.conn == 0 || sess.arriving || s.conns[sess.conn].state != connLive {
+		return
+	}
+	if !s.pumpResend(sess) {
+		return
+	}
+	p := &s.replay
+	for sess.wait.head != 0 && s.canSend(sess) {
+		id := sess.wait.head
+		e := &s.entries[id]
+		if m := s.ms.at(e.msg); m.expires != 0 && m.expires <= s.now {
+			s.unwait(sess, s.dequeue(&sess.wait))
+			s.dropEntry(id)
+			s.counters[CounterDroppedExpired]++
+			continue
+		}
+		s.load(p, e.msg)
+		r := s.entryReceiver(sess, e)
+		s.unwait(sess, s.dequeue(&sess.wait))
+		if !s.sendEntry(p, sess, id, &r) {
+			s.requeueFirst(sess, id)
+			return
+		}
+	}
+	if sess.wait.n == 0 {
+		sess.dropped = 0
+		if sess.cursors != nil && !sess.inPump {
+			sess.inPump = true
+			s.pumping = append(s.pumping, sess)
+		}
+	}
+}
+
+// requeueFirst puts an entry that could not be sent back before all others.
+func (s *Shard) requeueFirst(sess *Session, id uint32) {
+	e := &s.entries[id]
+	sess.waitBytes += int64(s.ms.at(e.msg).pinned) + sizeOf[entry]()
+	if e.next = sess.wait.head; e.next == 0 {
+		sess.wait.tail = id
+	}
+	sess.wait.head = id
+	sess.wait.n++
+	s.wantMemory(sess)
+}
+
+// pumpResend sends again, in order, what was in flight when the last connection ended [MQTT-4.4.0-1]; false while some
+// of it is left.
+func (s *Shard) pumpResend(sess *Session) bool {
+	for sess.resend != 0 && sess.inflight < sess.window {
+		id := sess.resend
+		e := &s.entries[id]
+		if e.flags&entryReleased != 0 {
+			s.ack(sess.conn, packet.PUBREL, e.pid, packet.Success)
+		} else {
+			s.load(&s.replay, e.msg)
+			r := s.entryReceiver(sess, e)
+			flags := packet.PublishFlags(true, e.qos(), e.flags&entryRetain != 0) // [MQTT-3.3.1-1]
+			next := e.next
+			switch s.sendPublish(&s.replay, sess, &s.conns[sess.conn], flags, &r, e.pid) {
+			case sendNoMemory:
+				s.wantMemory(sess)
+				return false
+			case sendTooLarge:
+				s.dropSent(sess, id)
+				sess.resend = next
+				continue
+			}
+		}
+		if s.conns[sess.conn].state != connLive {
+			return false
+		}
+		sess.inflight++
+		sess.resend = e.next
+	}
+	return sess.resend == 0
+}
+
+// dropSent takes an entry off the list of those in flight.
+func (s *Shard) dropSent(sess *Session, id uint32) {
+	prev := uint32(0)
+	for at := sess.sent.head; at != id; at = s.entries[at].next {
+		prev = at
+	}
+	s.unqueue(&sess.sent, prev, id)
+	s.dropEntry(id)
+}
+
+// entryReceiver is what an entry kept of the subscriptions it came through.
+func (s *Shard) entryReceiver(sess *Session, e *entry) receiver {
+	r := receiver{session: sess, qos: e.qos(), asIs: true}
+	if e.flags&entryManyIDs == 0 {
+		r.id = e.id
+		return r
+	}
+	n := int(le16(s.pool.a.block(e.id, 2)))
+	b := s.pool.a.block(e.id, 2+4*n)
+	s.ids = s.ids[:0]
+	for i := range n {
+		s.ids = append(s.ids, le32(b[2+4*i:]))
+	}
+	r.more = s.ids
+	return r
+}

@@ -1,0 +1,41 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/packet"
+
+// LogKind is what a LogEvent tells about.
+type LogKind uint8
+
+const (
+	EventConnected    LogKind = iota
+	EventDisconnected         // Text is the reason
+	EventRefused              // a connection that did not get as far as a Session
+	EventDropping             // messages are being dropped for a client; Text is the reason
+	EventAcceptFailed         // a listener could not accept; Text is the reason
+)
+
+// LogEvent is something worth a log line. Shards hand them to the Host, which must not block.
+type LogEvent struct {
+	Kind      LogKind
+	ClientID  string
+	User      string
+	Address   string
+	Text      string
+	Reason    packet.Reason
+	Version   packet.Version
+	KeepAlive uint16
+	Clean     bool
+}
+
+// Host is what a shard asks of the process around it. Neither method may block.
+type Host interface {
+	// Authenticate takes a request whose answer comes through Loop.Authenticated; false when too many wait.
+	Authenticate(AuthRequest) bool
+	// Log takes an event; false when it is lost because too many wait.
+	Log(LogEvent) bool
+}
+
+func (s *Shard) event(e LogEvent) {
+	if !s.host.Log(e) {
+		s.counters[CounterEventsLost]++
+	}
+}

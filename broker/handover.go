@@ -1,0 +1,227 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/topic"
+
+// A Session moves from its old home A to the shard B where its client has connected anew. No message may be lost,
+// doubled or overtaken on the way, and no shard may stop. The steps:
+//
+//  1. B claims the Session in the registry and asks A for it (take).
+//  2. A closes the old connection (0x8E), lets go of the Session, and in one change of the index (Index.Update) makes B
+//     its home from epoch M on. From here on A touches nothing of it. A sends it to B (hand-over) and asks every shard
+//     for a mark.
+//  3. B attaches the connection and answers CONNECT, but sends no application message yet: what comes directly is held.
+//  4. A shard that matched a publication at an epoch before M has sent it to A, which forwards it to B if the
+//     Session's subscriptions match; one that matched at M or later has sent it to B, which ignores it for this Session
+//     if it was matched before M. So each publication reaches the Session once. Publications carry their epoch.
+//  5. A shard's mark comes behind all it had sent to A. When A has all marks it tells B (arrived), behind all that it
+//     forwarded. B puts what it held behind what was forwarded, and sends.
+//
+// A matcher that loaded an epoch before M may read the home after A changed it: homeAt answers with the old one then.
+// B does not give the Session away again before it has arrived, so two moves never overlap.
+
+// departure is a Session that this shard gave away and may still have to forward for.
+type departure struct {
+	session *Session
+	subs    []*subscription // as they were
+	epoch   uint64
+	to      int
+	seen    []bool // shards whose mark has come
+	missing int
+	sent    int // forwarded; bounded like the Session's queue
+}
+
+// claimant is a connection that waits for a Session.
+type claimant struct {
+	token uint64
+	claim uint32
+}
+
+// takeRequest is another shard's claim that must wait until the Session has arrived here.
+type takeRequest struct {
+	from  int
+	claim uint32
+	clean bool
+}
+
+// present says whether the Session is this shard's to touch.
+func (s *Shard) present(sess *Session) bool { return int(sess.home.Load()) == s.id }
+
+// awaitSession makes connection id wait for a Session that is on its way, and asks for it when that is its turn.
+func (s *Shard) awaitSession(id uint32, sess *Session, claim uint32, from int) {
+	if old, ok := s.claimants[sess]; ok {
+		s.supersede(old)
+	}
+	s.claimants[sess] = claimant{token: token(id, s.conns[id].generation), claim: claim}
+	if from != s.id {
+		s.push(from, shardMessage{kind: takeMessage, session: sess, claim: claim, clean: s.conns[id].is(connClean)})
+	}
+}
+
+// supersede refuses a connection that waits for a Session which a later connection has claimed.
+func (s *Shard) supersede(old claimant) {
+	if id := s.connOf(old.token); id != 0 && s.conns[id].state == connClaim {
+		s.counters[CounterTakeovers]++
+		s.refuse(id, serverBusy)
+	}
+}
+
+// onTake gives a Session away, now or when it has arrived here itself.
+func (s *Shard) onTake(from int, m *shardMessage) {
+	r := takeRequest{from: from, claim: m.claim, clean: m.clean}
+	if !s.present(m.session) || m.session.arriving {
+		s.takes[m.session] = append(s.takes[m.session], r)
+		return
+	}
+	s.give(m.session, r)
+}
+
+// give is step 2.
+func (s *Shard) give(sess *Session, r takeRequest) {
+	if sess.conn != 0 {
+		s.counters[CounterTakeovers]++
+		s.endSessionAs(sess.conn, false, sessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+	}
+	if r.clean {
+		s.cleanSession(sess)
+	}
+	s.releaseWill(sess, false)
+	s.wheel.stop(s.expiryTimer(sess))
+	s.unpump(sess)
+	d := &departure{session: sess, to: r.from, seen: make([]bool, len(s.peers)), missing: len(s.peers) - 1}
+	for sub := sess.subs; sub != nil; sub = sub.next {
+		if sub.group == nil {
+			d.subs = append(d.subs, sub)
+		}
+	}
+	sess.arriving = true
+	s.index.Update(d.filters, func(next uint64) {
+		d.epoch = next
+		sess.prev = int32(s.id)
+		sess.movedAt.Store(next)
+		sess.home.Store(int32(r.from)) // From here on the Session is the other shard's.
+	})
+	d.seen[s.id] = true
+	s.departures = append(s.departures, d)
+	s.push(r.from, shardMessage{kind: handOverMessage, session: sess, claim: r.claim})
+	for to := range s.peers {
+		if to != s.id {
+			s.push(to, shardMessage{kind: markRequest, leaving: d})
+		}
+	}
+}
+
+// filters yields the Topic Filters of the Session that left.
+func (d *departure) filters(yield func(string) bool) {
+	for _, sub := range d.subs {
+		if !yield(sub.filter) {
+			return
+		}
+	}
+}
+
+// forward is step 4 at the old home: one copy for each subscription that matches.
+func (s *Shard) forward(p *publication, d *departure) {
+	name := string(p.topic)
+	for _, sub := range d.subs {
+		if !topic.Match(sub.filter, name) || sub.noLocal && p.from == d.session.id {
+			continue
+		}
+		if d.sent >= s.limits.MaxQueuedMessages {
+			s.counters[CounterDroppedQueue]++
+			continue
+		}
+		d.sent++
+		s.ms.retain(p.msg, 1)
+		s.push(d.to, shardMessage{kind: forwardMessage, msg: p.msg, sub: sub})
+	}
+}
+
+// onForward is step 4 at the new home.
+func (s *Shard) onForward(m *shardMessage) {
+	p := &s.pub
+	s.load(p, m.msg)
+	sess := m.sub.session
+	if s.present(sess) && !sess.ended.Load() {
+		r := receiver{session: sess, id: m.sub.id, qos: m.sub.qos, asIs: m.sub.asIs}
+		flags := min(p.qos, r.qos)
+		if p.retain && r.asIs {
+			flags |= entryRetain
+		}
+		if m.sub.group != nil {
+			s.viaGroup = m.sub.group.number
+		}
+		if id := s.newEntry(p.msg, flags, &r); id != 0 {
+			arriving := sess.arriving
+			sess.arriving = false // behind what was forwarded before, not among what is held
+			s.queueEntry(sess, id)
+			sess.arriving = arriving
+		}
+		s.viaGroup = 0
+	}
+	s.finish(p)
+}
+
+// onHandOver is step 3.
+func (s *Shard) onHandOver(m *shardMessage) {
+	sess := m.session
+	s.anyArriving++
+	w, ok := s.claimants[sess]
+	if !ok || w.claim != m.claim {
+		return
+	}
+	delete(s.claimants, sess)
+	id := s.connOf(w.token)
+	if id == 0 || s.conns[id].state != connClaim {
+		return
+	}
+	if sess.conn != 0 {
+		// A later connection of this shard found the Session here before the hand-over was read.
+		s.supersede(w)
+		return
+	}
+	sess.user = s.refs[id].connect.user
+	s.attach(id, sess)
+	s.resumeInput(id)
+}
+
+// onMark is step 5 at the old home.
+func (s *Shard) onMark(from int, d *departure) {
+	d.seen[from] = true
+	if d.missing--; d.missing > 0 {
+		return
+	}
+	for i, at := range s.departures {
+		if at == d {
+			last := len(s.departures) - 1
+			s.departures[i] = s.departures[last]
+			s.departures[last] = nil
+			s.departures = s.departures[:last]
+			break
+		}
+	}
+	s.push(d.to, shardMessage{kind: arrivedMessage, session: d.session})
+}
+
+// onArrived is step 5 at the new home.
+func (s *Shard) onArrived(sess *Session) {
+	s.anyArriving--
+	sess.arriving = false
+	s.concat(&sess.wait, &sess.held)
+	if !sess.ended.Load() {
+		if sess.conn == 0 {
+			s.goOffline(sess)
+		} else {
+			s.pump(sess)
+		}
+	}
+	takes := s.takes[sess]
+	if len(takes) == 0 {
+		return
+	}
+	if len(takes) == 1 {
+		delete(s.takes, sess)
+	} else {
+		s.takes[sess] = takes[1:]
+	}
+	s.give(sess, takes[0])
+}

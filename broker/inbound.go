@@ -1,0 +1,402 @@
+package broker
+
+import (
+	"slices"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// carryMax is how many bytes of unconsumed input a stalled connection may hold before it is no longer read.
+const carryMax = 32 << 10
+
+// Carry moves the input that connection id could not consume so far to the front of buf and says how long it is. The
+// Loop reads more behind it and gives Receive all of it, so that packets are always parsed in place.
+func (s *Shard) Carry(id uint32, buf []byte) int {
+	c := &s.conns[id]
+	if c.carry == 0 {
+		return 0
+	}
+	n := 0
+	for pg := c.carry; pg != 0; pg = s.pool.a.pages[pg].next {
+		n += copy(buf[n:], s.pool.a.bytes(pg)[:s.pool.a.pages[pg].end])
+	}
+	s.pool.freeChain(c.carry)
+	c.carry, c.carryLen = 0, 0
+	return n
+}
+
+// keep stores input for later, in pages; when memory is used up the connection cannot go on.
+func (s *Shard) keep(id uint32, data []byte) {
+	c := &s.conns[id]
+	for len(data) > 0 {
+		tail := c.carry
+		for tail != 0 && s.pool.a.pages[tail].next != 0 {
+			tail = s.pool.a.pages[tail].next
+		}
+		if tail == 0 || s.pool.a.pages[tail].end == pageSize {
+			pg := s.pool.urgentPage()
+			if pg == 0 {
+				s.counters[CounterClosedNoMemory]++
+				s.violate(id, packet.QuotaExceeded)
+				return
+			}
+			if tail == 0 {
+				c.carry = pg
+			} else {
+				s.pool.a.pages[tail].next = pg
+			}
+			tail = pg
+		}
+		m := &s.pool.a.pages[tail]
+		n := copy(s.pool.a.bytes(tail)[m.end:], data)
+		m.end += uint16(n)
+		c.carryLen += uint32(n)
+		data = data[n:]
+	}
+}
+
+// dropInput frees unconsumed input.
+func (s *Shard) dropInput(c *conn) {
+	s.pool.freeChain(c.carry)
+	c.carry, c.carryLen = 0, 0
+	if c.asmNeed != 0 {
+		s.pool.freeChain(c.asmHead)
+		left := pagesFor(int(c.asmNeed)) - pagesFor(int(c.asmGot))
+		s.pool.a.committed.Add(-int64(left))
+		c.asmHead, c.asmTail, c.asmGot, c.asmNeed = 0, 0, 0, 0
+	}
+}
+
+func pagesFor(n int) int { return (n + pageSize - 1) / pageSize }
+
+// Receive takes input of connection id: what Carry gave, and what was read behind it. data is the caller's again when
+// Receive returns.
+func (s *Shard) Receive(id uint32, data []byte, fresh int) {
+	c := &s.conns[id]
+	s.counters[CounterBytesReceived] += uint64(fresh)
+	if fresh > 0 {
+		c.heard = s.now
+	}
+	wasStalled := c.is(connStalled)
+	c.clear(connStalled)
+	if c.asmNeed != 0 && c.asmGot == c.asmNeed {
+		data = s.assemble(id, c, data) // a large PUBLISH that was stalled
+	}
+	for len(data) > 0 && !c.is(connStalled) {
+		if c.state != connOpen && c.state != connLive {
+			if c.state == connAuth || c.state == connClaim {
+				s.keep(id, data)
+			}
+			break
+		}
+		if c.asmNeed != 0 {
+			data = s.assemble(id, c, data)
+			continue
+		}
+		n, v := s.next(id, c, data)
+		if v == stalled {
+			s.stall(id, c, data)
+			break
+		}
+		if n == 0 || v == gone {
+			break
+		}
+		data = data[n:]
+	}
+	if wasStalled && !c.is(connStalled) {
+		s.unstall(id)
+	}
+	s.settle()
+}
+
+// next handles the packet at the start of data and says how many bytes it took; 0 when it is not complete, and then
+// the rest is kept.
+func (s *Shard) next(id uint32, c *conn, data []byte) (int, verdict) {
+	h, r := packet.ParseHeader(data)
+	if r != packet.Success {
+		return 0, s.violate(id, r)
+	}
+	if h.Size == 0 || len(data) < h.Size+h.Remaining {
+		return 0, s.partial(id, c, h, data)
+	}
+	n := h.Size + h.Remaining
+	if n > s.limits.MaxPacketSize {
+		return 0, s.violate(id, packet.PacketTooLarge)
+	}
+	s.counters[CounterMessagesReceived]++
+	body := data[h.Size:n:n]
+	if h.Kind == packet.PUBLISH && c.state == connLive {
+		return n, s.onPublish(id, c, h.Flags, body)
+	}
+	return n, s.dispatch(id, c, h, body)
+}
+
+// partial decides how to wait for the rest of a packet: in the carry when it fits a page, otherwise page by page,
+// after its whole size was promised or refused.
+func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdict {
+	total := h.Size + h.Remaining
+	switch {
+	case h.Size == 0:
+		s.keep(id, data)
+	case c.state == connOpen && h.Kind != packet.CONNECT:
+		return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-1]
+	case total > s.limits.MaxPacketSize:
+		return s.violate(id, packet.PacketTooLarge) // Section 3.1.2.11.4.
+	case total <= pageSize:
+		s.keep(id, data)
+	case !s.pool.a.commit(pagesFor(total)):
+		s.counters[CounterNoMemory]++
+		if c.version != packet.V50 && c.state == connLive {
+			return stalled
+		}
+		return s.violate(id, packet.QuotaExceeded)
+	default:
+		c.asmNeed = uint32(total)
+		s.wheel.start(id, s.tickAfter(s.limits.PacketTimeout.Milliseconds()))
+		s.assemble(id, c, data)
+	}
+	return consumed
+}
+
+// assemble adds input to the large packet under way, handles the packet when it is complete, and returns what is left.
+func (s *Shard) assemble(id uint32, c *conn, data []byte) []byte {
+	for len(data) > 0 && c.asmGot < c.asmNeed {
+		at := int(c.asmGot % pageSize)
+		if at == 0 {
+			pg := s.pool.committedPage()
+			if pg == 0 {
+				s.counters[CounterClosedNoMemory]++
+				s.violate(id, packet.QuotaExceeded)
+				return nil
+			}
+			if c.asmHead == 0 {
+				c.asmHead = pg
+			} else {
+				s.pool.a.pages[c.asmTail].next = pg
+			}
+			c.asmTail = pg
+		}
+		n := copy(s.pool.a.bytes(c.asmTail)[at:], data[:min(len(data), int(c.asmNeed-c.asmGot))])
+		c.asmGot += uint32(n)
+		data = data[n:]
+	}
+	if c.asmGot == c.asmNeed && s.assembled(id, c) == stalled {
+		s.stall(id, c, data)
+		return nil
+	}
+	return data
+}
+
+// assembled handles a complete large packet. A PUBLISH keeps its pages as the message's payload; any other packet is
+// laid out flat first.
+func (s *Shard) assembled(id uint32, c *conn) verdict {
+	first := s.pool.a.bytes(c.asmHead)
+	h, r := packet.ParseHeader(first)
+	if r != packet.Success {
+		return s.violate(id, r)
+	}
+	size := int(c.asmNeed)
+	if h.Kind != packet.PUBLISH || c.state != connLive {
+		s.counters[CounterMessagesReceived]++
+		flat := s.ms.flat(c.asmHead, size)
+		s.pool.freeChain(c.asmHead)
+		s.endAssembly(id, c)
+		return s.dispatch(id, c, h, flat[h.Size:])
+	}
+	// The variable header is usually in the first page; when it is not, or does not decode, the whole is laid out.
+	in := &s.inPublish
+	head := first[h.Size:]
+	if in.Decode(h.Flags, head, c.version) != packet.Success {
+		head = s.ms.flat(c.asmHead, size)[h.Size:]
+		if r := in.Decode(h.Flags, head, c.version); r != packet.Success {
+			return s.violate(id, r)
+		}
+	}
+	at := h.Size + len(head) - len(in.Payload)
+	in.Payload = nil
+	// The head may lie in the first page, which the message takes over, or in scratch room that storing uses.
+	s.large = append(append(s.large[:0], in.Topic...), in.Properties...)
+	n := len(in.Topic)
+	in.Topic, in.Properties = s.large[:n:n], s.large[n:]
+	chain, tail := c.asmHead, c.asmTail
+	s.endAssembly(id, c)
+	s.pub.chainUsed = false
+	v := s.publish(id, c, in, size-at, chain, at)
+	switch {
+	case v == stalled:
+		c.asmHead, c.asmTail, c.asmGot, c.asmNeed = chain, tail, uint32(size), uint32(size)
+		return v
+	case !s.pub.chainUsed:
+		s.pool.freeChain(chain)
+	}
+	s.counters[CounterMessagesReceived]++
+	return v
+}
+
+// endAssembly makes the connection ready for its next packet.
+func (s *Shard) endAssembly(id uint32, c *conn) {
+	c.asmHead, c.asmTail, c.asmGot, c.asmNeed = 0, 0, 0, 0
+	if c.state == connLive {
+		s.armKeepAlive(id)
+	}
+}
+
+// stall keeps a PUBLISH that has no room, and what follows it. Acknowledgements and PINGREQ behind it are taken all the
+// same: what they release may be just what the PUBLISH waits for.
+func (s *Shard) stall(id uint32, c *conn, data []byte) {
+	if !slices.Contains(s.stalledConns, id) {
+		s.stalledConns = append(s.stalledConns, id)
+	}
+	c.set(connStalled)
+	s.touch(id)
+	for len(data) > 0 && c.state == connLive {
+		h, r := packet.ParseHeader(data)
+		n := h.Size + h.Remaining
+		if r != packet.Success || h.Size == 0 || n > len(data) {
+			s.keep(id, data)
+			return
+		}
+		switch h.Kind {
+		case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP, packet.PINGREQ:
+			s.counters[CounterMessagesReceived]++
+			s.dispatch(id, c, h, data[h.Size:n:n])
+		default:
+			s.keep(id, data[:n])
+		}
+		data = data[n:]
+	}
+}
+
+// unstall forgets that a connection waits.
+func (s *Shard) unstall(id uint32) {
+	c := &s.conns[id]
+	c.clear(connStalled)
+	if i := slices.Index(s.stalledConns, id); i >= 0 {
+		s.stalledConns = slices.Delete(s.stalledConns, i, i+1)
+	}
+	s.touch(id)
+}
+
+// Stalled returns the connections whose carried input is worth another try, because a queue has room again or time has
+// passed. The Loop gives each to Carry and Receive. Valid until the next call of the shard.
+func (s *Shard) Stalled() []uint32 {
+	if len(s.stalledConns) == 0 || !s.roomAgain && s.now < s.retryAt {
+		return nil
+	}
+	s.roomAgain, s.retryAt = false, s.now+stalledRetryMS
+	s.retrying = append(s.retrying[:0], s.stalledConns...)
+	return s.retrying
+}
+
+// stalledRetryMS is how long a stalled connection waits at most before it is tried again: memory may have come free
+// without anything that says so.
+const stalledRetryMS = 20
+
+// dispatch handles a whole packet other than a PUBLISH on a live connection.
+func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdict {
+	if c.state == connOpen {
+		if h.Kind != packet.CONNECT {
+			return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-1]
+		}
+		return s.onConnect(id, c, h.Flags, body)
+	}
+	if r := packet.CheckFlags(h.Kind, h.Flags, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	switch h.Kind {
+	case packet.PUBLISH:
+		return s.onPublish(id, c, h.Flags, body)
+	case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP:
+		return s.onAck(id, c, h.Kind, body)
+	case packet.SUBSCRIBE:
+		return s.onSubscribe(id, c, body)
+	case packet.UNSUBSCRIBE:
+		return s.onUnsubscribe(id, c, body)
+	case packet.PINGREQ:
+		if len(body) != 0 {
+			return s.violate(id, packet.MalformedPacket)
+		}
+		s.counters[CounterMessagesSent]++
+		s.send(id, packet.AppendPingresp(s.small[:0])) // [MQTT-3.12.4-1]
+		return consumed
+	case packet.DISCONNECT:
+		return s.onDisconnect(id, c, body)
+	case packet.AUTH:
+		if c.version == packet.V50 {
+			return s.onAuth(id, c, body)
+		}
+	}
+	return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-2] for a second CONNECT, or a server's packet
+}
+
+// onAck handles PUBACK, PUBREC, PUBREL and PUBCOMP.
+func (s *Shard) onAck(id uint32, c *conn, kind packet.Kind, body []byte) verdict {
+	in := &s.inAck
+	if r := in.Decode(kind, body, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	sess := s.refs[id].session
+	switch kind {
+	case packet.PUBACK, packet.PUBCOMP:
+		s.acknowledged(sess, in.PacketID, kind == packet.PUBCOMP)
+	case packet.PUBREC:
+		s.onPubrec(id, sess, in)
+	case packet.PUBREL:
+		r := packet.Success
+		if !s.receivedRemove(sess, in.PacketID) {
+			r = packet.PacketIdentifierNotFound
+		}
+		s.ack(id, packet.PUBCOMP, in.PacketID, r) // [MQTT-4.3.3-11]
+	}
+	return consumed
+}
+
+// inFlight finds the entry with a Packet Identifier among those sent, and its predecessor.
+func (s *Shard) inFlight(sess *Session, pid uint16) (prev, id uint32) {
+	for id = sess.sent.head; id != 0; prev, id = id, s.entries[id].next {
+		if id == sess.resend {
+			return 0, 0 // not sent on this connection: the client cannot mean it
+		}
+		if s.entries[id].pid == pid {
+			return prev, id
+		}
+	}
+	return 0, 0
+}
+
+// acknowledged ends the delivery of a QoS 1 message (PUBACK) or of a QoS 2 message (PUBCOMP).
+func (s *Shard) acknowledged(sess *Session, pid uint16, comp bool) {
+	prev, id := s.inFlight(sess, pid)
+	if id == 0 {
+		return
+	}
+	if comp != (s.entries[id].flags&entryReleased != 0) || !comp && s.entries[id].qos() != 1 {
+		return
+	}
+	s.endDelivery(sess, prev, id)
+}
+
+func (s *Shard) endDelivery(sess *Session, prev, id uint32) {
+	s.unqueue(&sess.sent, prev, id)
+	s.dropEntry(id)
+	sess.inflight--
+	if sess.wait.head != 0 || sess.resend != 0 || sess.cursors != nil {
+		s.pump(sess)
+	}
+}
+
+// onPubrec is the first half of QoS 2: from here on PUBREL is sent, never the message again [MQTT-4.3.3-6].
+func (s *Shard) onPubrec(id uint32, sess *Session, in *packet.Ack) {
+	prev, e := s.inFlight(sess, in.PacketID)
+	switch {
+	case e == 0 || s.entries[e].qos() != 2:
+		s.ack(id, packet.PUBREL, in.PacketID, packet.PacketIdentifierNotFound)
+	case in.Reason.Failed():
+		if s.entries[e].flags&entryReleased == 0 {
+			s.endDelivery(sess, prev, e) // [MQTT-4.3.3-4]: no PUBREL; the message is done with.
+		}
+	default:
+		s.entries[e].flags |= entryReleased
+		s.ack(id, packet.PUBREL, in.PacketID, packet.Success)
+	}
+}

@@ -1,0 +1,27 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package kernel
+
+// ready is what a poller says of one descriptor: a connection, by its slot and generation, or one of the last 256
+// slot numbers, which name what is not a connection.
+type ready struct {
+	index, generation uint32
+	is                readiness
+}
+
+const (
+	// listenerBase and above, by the listener's number, are listening sockets.
+	listenerBase = ^uint32(255)
+
+	// wakerIndex is the poller's own, and says nothing more than that someone called Wake.
+	wakerIndex = ^uint32(0)
+)
+
+// readiness is a set of bits.
+type readiness uint8
+
+const (
+	isReadable readiness = 1 << iota
+	isWritable
+	isBroken
+)

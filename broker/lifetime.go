@@ -1,0 +1,257 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/packet"
+
+const (
+	serverBusy       = packet.ServerBusy
+	sessionTakenOver = packet.SessionTakenOver
+)
+
+// violate ends a connection for something its client did or is: with the Reason Code where the version has a way to
+// say it [MQTT-4.13.1-1], by closing otherwise [MQTT-4.8.0-1].
+func (s *Shard) violate(id uint32, r packet.Reason) verdict {
+	c := &s.conns[id]
+	switch c.state {
+	case connLive:
+		s.counters[CounterViolations]++
+		s.endSessionAs(id, false, r, r.String())
+	case connExchange:
+		s.refuse(id, r)
+	case connOpen:
+		s.counters[CounterViolations]++
+		s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Reason: r, Version: c.version})
+		if c.version == packet.V50 && r == packet.PacketTooLarge {
+			s.refuse(id, r)
+		} else {
+			s.close(id)
+		}
+	default:
+		s.close(id)
+	}
+	return gone
+}
+
+// endSessionAs is endSession with the reason told to the client, which is then disconnected.
+func (s *Shard) endSessionAs(id uint32, clean bool, r packet.Reason, why string) {
+	s.sendDisconnect(id, r)
+	if s.conns[id].state != connLive {
+		return // no memory even for that: it is closed already
+	}
+	s.endSession(id, clean, why)
+	s.close(id)
+}
+
+// sendDisconnect tells a 5.0 client why its connection ends; 3.x has no such packet.
+func (s *Shard) sendDisconnect(id uint32, r packet.Reason) {
+	c := &s.conns[id]
+	if c.version != packet.V50 {
+		return
+	}
+	out := &s.outDisconnect
+	*out = packet.Disconnect{Reason: r}
+	if c.is(connProblemInfo) {
+		out.ReasonString = []byte(r.String())
+	}
+	if r == packet.UseAnotherServer || r == packet.ServerMoved {
+		out.ServerReference = []byte(s.config.ServerReference)
+	}
+	s.counters[CounterMessagesSent]++
+	s.send(id, packet.AppendDisconnect(s.small[:0], out, c.version))
+}
+
+// endSession detaches the Session from its connection. clean says that the client said DISCONNECT properly, which
+// deletes its Will [MQTT-3.14.4-3]; otherwise the Will is due now or after its delay [MQTT-3.1.2-8].
+func (s *Shard) endSession(id uint32, clean bool, why string) {
+	s.abandonAuth(id)
+	c := &s.conns[id]
+	sess := s.refs[id].session
+	if sess == nil {
+		s.forgetClaim(id)
+		return
+	}
+	s.refs[id].session = nil
+	s.counters[CounterDisconnects]++
+	s.event(LogEvent{Kind: EventDisconnected, ClientID: sess.clientID, User: sess.user, Address: s.remote(id), Text: why, Clean: clean})
+	sess.conn = 0
+	sess.online.Store(false)
+	s.unpump(sess)
+	for cur := sess.cursors; cur != nil; cur = cur.next {
+		cur.restart() // what was sent and lost is sent again: a topic may come twice
+	}
+	if c.will != 0 {
+		if clean {
+			s.ms.release(c.will)
+		} else {
+			sess.will, sess.willDelay = c.will, c.willDelay
+		}
+		c.will = 0
+	}
+	if !sess.arriving {
+		s.goOffline(sess)
+	}
+}
+
+// forgetClaim takes a connection that waits for a Session off the list.
+func (s *Shard) forgetClaim(id uint32) {
+	if cn := s.refs[id].connect; cn != nil && cn.waits != nil {
+		if w := s.claimants[cn.waits]; w.token == token(id, s.conns[id].generation) {
+			delete(s.claimants, cn.waits)
+		}
+	}
+}
+
+// goOffline decides what becomes of a Session without a connection: it ends now, or when its Session Expiry Interval
+// has passed [MQTT-3.1.2-23]; a Will waits for its delay or for that end, whichever comes first.
+func (s *Shard) goOffline(sess *Session) {
+	if sess.expiry == 0 {
+		s.expire(sess)
+		return
+	}
+	if sess.expiry != neverExpires {
+		s.wheel.start(s.expiryTimer(sess), s.tickAfter(int64(sess.expiry)*1000))
+	}
+	if sess.will != 0 {
+		if sess.willDelay == 0 {
+			s.releaseWill(sess, true)
+		} else {
+			s.wheel.start(s.willTimer(sess), s.tickAfter(int64(sess.willDelay)*1000))
+		}
+	}
+}
+
+// expire ends a Session for good, unless another shard has claimed it: then that shard gets it empty.
+func (s *Shard) expire(sess *Session) {
+	s.cleanSession(sess)
+	if !s.registry.remove(sess, s.id) {
+		return
+	}
+	sess.ended.Store(true)
+	s.sessions[sess.id] = nil
+	s.sessionSlots.put(sess.id)
+	s.sessionCount.Add(-1)
+}
+
+// releaseWill publishes or deletes a Will that waits.
+func (s *Shard) releaseWill(sess *Session, publish bool) {
+	if sess.will == 0 {
+		return
+	}
+	s.wheel.stop(s.willTimer(sess))
+	will := sess.will
+	sess.will = 0
+	if !publish {
+		s.ms.release(will)
+		return
+	}
+	m := s.ms.at(will)
+	if m.expires < 0 {
+		m.expires = s.now + (-1-m.expires)*1000
+	}
+	s.orphans = append(s.orphans, orphan{msg: will})
+}
+
+// onDisconnect handles the client's DISCONNECT.
+func (s *Shard) onDisconnect(id uint32, c *conn, body []byte) verdict {
+	in := &s.inDisconnect
+	if r := in.Decode(body, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	sess := s.refs[id].session
+	if in.HasSessionExpiry {
+		if sess.expiry == 0 && in.SessionExpiry != 0 {
+			return s.violate(id, packet.ProtocolError) // Section 3.14.2.2.2.
+		}
+		sess.expiry = s.cutExpiry(in.SessionExpiry)
+	}
+	clean := in.Reason != packet.DisconnectWithWillMessage
+	s.endSession(id, clean, "by client")
+	s.close(id)
+	return gone
+}
+
+// expiryTimer and willTimer are the numbers of a Session's timers; connections' timers have their own numbers.
+func (s *Shard) expiryTimer(sess *Session) uint32 {
+	return uint32(len(s.conns)) + 2*sess.id
+}
+
+func (s *Shard) willTimer(sess *Session) uint32 { return s.expiryTimer(sess) + 1 }
+
+// tickMS is the length of a timer tick in milliseconds.
+const tickMS = 50
+
+// tickAfter is the first tick at least ms milliseconds from now.
+func (s *Shard) tickAfter(ms int64) uint64 {
+	return uint64((s.now + max(ms, 0) + tickMS - 1) / tickMS)
+}
+
+// Tick moves the shard's clock to now, milliseconds since the broker started, and does what has become due.
+func (s *Shard) Tick(now int64) {
+	s.now = max(s.now, now)
+	tick := uint64(s.now / tickMS)
+	if tick == s.wheel.now {
+		return
+	}
+	s.due = s.wheel.advance(tick, s.due[:0])
+	for _, id := range s.due {
+		switch n := uint32(len(s.conns)); {
+		case id < n:
+			s.onConnTimer(id)
+		default:
+			s.onSessionTimer((id-n)/2, (id-n)%2 == 1)
+		}
+	}
+	s.everySecond()
+	s.settle()
+}
+
+// onConnTimer handles a connection's timer, whose meaning depends on its state.
+func (s *Shard) onConnTimer(id uint32) {
+	c := &s.conns[id]
+	switch c.state {
+	case connOpen, connAuth, connClaim, connExchange:
+		s.counters[CounterConnectTimeouts]++
+		s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Text: "no CONNECT in time"})
+		s.Closed(id, "no CONNECT in time")
+	case connClosing:
+		s.release(id)
+	case connLive:
+		s.onKeepAlive(id, c)
+	}
+}
+
+// onKeepAlive ends a connection that was silent for one and a half times its Keep Alive, or whose large packet makes no
+// progress. Input since the timer was armed only moved c.heard, so that a packet costs one store.
+func (s *Shard) onKeepAlive(id uint32, c *conn) {
+	limit := int64(c.keepAlive) * 1500
+	if c.asmNeed != 0 && c.asmGot < c.asmNeed {
+		timeout := s.limits.PacketTimeout.Milliseconds()
+		if limit == 0 || timeout < limit {
+			limit = timeout
+		}
+	}
+	if limit == 0 {
+		return
+	}
+	if c.is(connPaused) || c.is(connStalled) {
+		c.heard = s.now // while we do not read, silence is our doing
+	}
+	if silent := s.now - c.heard; silent < limit {
+		s.wheel.start(id, s.tickAfter(limit-silent))
+		return
+	}
+	s.counters[CounterKeepAliveTimeouts]++
+	s.endSessionAs(id, false, packet.KeepAliveTimeout, "exceeded timeout")
+}
+
+func (s *Shard) onSessionTimer(slot uint32, will bool) {
+	sess := s.sessions[slot]
+	if sess == nil || !s.present(sess) {
+		return
+	}
+	if will {
+		s.releaseWill(sess, true)
+		return
+	}
+	s.counters[CounterSessionsExpired]++
+	s.expire(sess)
+}

@@ -1,0 +1,226 @@
+package broker
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Limits are the bounds of a broker, each with its unit. A zero field takes the default named beside it; Resolve fills
+// them in. Everything that grows with clients or messages is bounded here, and Plan adds up the memory it implies.
+type Limits struct {
+	Memory           int64 // bytes the whole process may take; default in DefaultMemory
+	Shards           int   // event loops; default the number of CPUs
+	MaxConnections   int   // Network Connections with a Session attached; default by Memory, at most Descriptors allows
+	Descriptors      int   // file descriptors the process may open; 0: not bounded by them
+	MaxSessions      int   // Sessions, connected or not; default twice MaxConnections
+	MaxSubscriptions int   // default by Memory
+	MaxRetained      int   // Retained Messages; default by Memory
+
+	MaxPacketSize     int   // bytes of one Control Packet either way; default 2 MiB, at most 256 MiB
+	MaxQueuedMessages int   // messages waiting in one Session beyond those in flight; default 1000
+	MaxQueuedBytes    int64 // bytes pinned by one Session's waiting messages; default Memory/16
+	MaxInflight       int   // QoS 1 and 2 messages sent to a client and not yet acknowledged; default 128
+	MaxOutboundBytes  int   // bytes waiting in one connection's outbound buffer before QoS 0 is dropped; default 1 MiB
+	ReceiveMaximum    int   // QoS 1 and 2 messages a client may have under way to us; default 1024
+	TopicAliasMaximum int   // Topic Aliases each way per connection; default 16, at most 64
+	MaxTopicLevels    int   // levels of a Topic Name or Filter; default 64
+	MaxFilters        int   // Topic Filters in one SUBSCRIBE or UNSUBSCRIBE; default 1024
+	MaxConnectRate    int   // CONNECT packets per second in the whole broker; 0: no limit
+
+	MaxKeepAlive     time.Duration // longer or no Keep Alive is replaced by it (5.0); 0: clients choose
+	MaxSessionExpiry time.Duration // longer Session Expiry Intervals are cut to it; 0: clients choose
+	ConnectTimeout   time.Duration // from accept to the end of CONNECT; default 10 s
+	PacketTimeout    time.Duration // a large packet must make progress within it; default 20 s
+}
+
+// The sizes in bytes that the plan multiplies. Go objects are counted as the allocator rounds them; a test measures
+// a full broker against the sum.
+const (
+	baseBytes         = 14 << 20 // the program, its runtime, the tables that do not depend on limits
+	connPlaneBytes    = 112      // what the plane keeps per connection
+	sessionBytes      = 480      // a Session, its Client Identifier, its place in the registry
+	subscriptionBytes = 260      // a subscription, its Topic Filter, its place in the index
+	retainedBytes     = 200      // a retained entry and its place in the ordered store
+	cacheEntryBytes   = 320      // one topic of a shard's cache, with room for its topic and a few receivers
+	minArenaPages     = 512
+	// arenaBytesPerMessage is the arena that the plan grants per message slot: a small message with a short topic.
+	arenaBytesPerMessage = 192
+	maxPacketSizeLimit   = 268435455 + 5 // Remaining Length's maximum and the largest fixed header [MQTT-2.1.4]
+	lobbySlots           = 128           // connections per shard beyond the maximum, kept to refuse with a Reason Code
+)
+
+// DefaultMemory is a quarter of the machine's memory or 1 GiB, whichever is smaller.
+func DefaultMemory(ramBytes int64) int64 {
+	if ramBytes <= 0 {
+		return 1 << 30
+	}
+	return min(ramBytes/4, 1<<30)
+}
+
+func orDefault[T int | int64 | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Resolve fills in defaults and checks every bound; the error says which limit does not fit and what to change.
+func (l Limits) Resolve() (Limits, error) {
+	orDefault(&l.Memory, 1<<30)
+	orDefault(&l.Shards, runtime.NumCPU())
+	if l.MaxConnections == 0 {
+		l.MaxConnections = int(min(max(l.Memory/8192, 64), 1<<20))
+		if l.Descriptors > 0 {
+			l.MaxConnections = min(l.MaxConnections, max(l.Descriptors-128, 64))
+		}
+	}
+	orDefault(&l.MaxSessions, 2*l.MaxConnections)
+	orDefault(&l.MaxSubscriptions, int(max(l.Memory/8/subscriptionBytes, 1024)))
+	orDefault(&l.MaxRetained, int(max(l.Memory/32/retainedBytes, 1024)))
+	orDefault(&l.MaxPacketSize, 2<<20)
+	orDefault(&l.MaxQueuedMessages, 1000)
+	orDefault(&l.MaxQueuedBytes, l.Memory/16)
+	orDefault(&l.MaxInflight, 128)
+	orDefault(&l.MaxOutboundBytes, 1<<20)
+	orDefault(&l.ReceiveMaximum, 1024)
+	orDefault(&l.TopicAliasMaximum, 16)
+	orDefault(&l.MaxTopicLevels, 64)
+	orDefault(&l.MaxFilters, 1024)
+	orDefault(&l.ConnectTimeout, 10*time.Second)
+	orDefault(&l.PacketTimeout, 20*time.Second)
+	if err := l.check(); err != nil {
+		return l, err
+	}
+	_, err := l.Plan()
+	return l, err
+}
+
+func (l Limits) check() error {
+	for _, b := range []struct {
+		name     string
+		v        int64
+		from, to int64
+	}{
+		{"shards", int64(l.Shards), 1, 255},
+		{"max_connections", int64(l.MaxConnections), 1, 1 << 24},
+		{"max_sessions", int64(l.MaxSessions), int64(l.MaxConnections), 1 << 25},
+		{"max_subscriptions", int64(l.MaxSubscriptions), 1, 1 << 30},
+		{"max_retained", int64(l.MaxRetained), 1, 1 << 30},
+		{"max_packet_size", int64(l.MaxPacketSize), 256, maxPacketSizeLimit},
+		{"max_queued_messages", int64(l.MaxQueuedMessages), 1, math.MaxInt32},
+		{"max_queued_bytes", l.MaxQueuedBytes, pageSize, math.MaxInt64},
+		{"max_inflight", int64(l.MaxInflight), 1, 65535},
+		{"max_outbound_bytes", int64(l.MaxOutboundBytes), 4 * pageSize, math.MaxInt32},
+		{"receive_maximum", int64(l.ReceiveMaximum), 1, 65535},
+		{"topic_alias_maximum", int64(l.TopicAliasMaximum), 1, 64},
+		{"max_topic_levels", int64(l.MaxTopicLevels), 1, 128},
+		{"max_filters", int64(l.MaxFilters), 1, 1 << 20},
+		{"max_connect_rate", int64(l.MaxConnectRate), 0, math.MaxInt32},
+		{"max_keep_alive (seconds)", int64(l.MaxKeepAlive / time.Second), 0, 65535},
+		{"max_session_expiry (seconds)", int64(l.MaxSessionExpiry / time.Second), 0, math.MaxUint32},
+		{"connect_timeout (milliseconds)", int64(l.ConnectTimeout / time.Millisecond), 100, math.MaxInt32},
+		{"packet_timeout (milliseconds)", int64(l.PacketTimeout / time.Millisecond), 100, math.MaxInt32},
+	} {
+		if b.v < b.from || b.v > b.to {
+			return fmt.Errorf("%s: %d is outside %d..%d", b.name, b.v, b.from, b.to)
+		}
+	}
+	if l.Descriptors > 0 && l.MaxConnections > l.Descriptors-32 {
+		return fmt.Errorf("max_connections: %d needs more than the %d file descriptors this process may open; raise the limit (ulimit -n) or lower max_connections", l.MaxConnections, l.Descriptors)
+	}
+	return nil
+}
+
+// Plan is the memory that a set of limits implies.
+type Plan struct {
+	Lines    []PlanLine
+	Pages    int   // pages of the arena
+	Messages int   // message slots
+	Entries  int   // slots for queued and in-flight deliveries
+	Heap     int64 // bytes that the Go runtime may manage: the lines above that are Go objects, and room to collect
+}
+
+// PlanLine is one owner of memory: Count things of Unit bytes.
+type PlanLine struct {
+	Name  string
+	Count int64
+	Unit  int64
+}
+
+// Bytes is what the line adds up to.
+func (p PlanLine) Bytes() int64 { return p.Count * p.Unit }
+
+// Bytes is the sum of the plan.
+func (p Plan) Bytes() (n int64) {
+	for _, l := range p.Lines {
+		n += l.Bytes()
+	}
+	return n
+}
+
+// String is the table that --plan prints.
+func (p Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-34s %12s %10s %14s\n", "what", "count", "bytes each", "bytes")
+	for _, l := range p.Lines {
+		fmt.Fprintf(&b, "%-34s %12d %10d %14d\n", l.Name, l.Count, l.Unit, l.Bytes())
+	}
+	fmt.Fprintf(&b, "%-34s %12s %10s %14d\n", "sum", "", "", p.Bytes())
+	return b.String()
+}
+
+// cacheSets is the number of four-way sets in each shard's topic cache.
+func (l Limits) cacheSets() int {
+	sets := 64
+	for int64(sets)*8*cacheEntryBytes*int64(l.Shards) <= l.Memory/16 && sets < 1<<15 {
+		sets *= 2
+	}
+	return sets
+}
+
+// ringSlots is the capacity of the queue between each pair of shards.
+const ringSlots = 1024
+
+// connSlots is how many connection slots exist: the maximum, those kept for refusals, and what shard caches may hold.
+func (l Limits) connSlots() int { return l.MaxConnections + l.Shards*(lobbySlots+2*slotBatch) }
+
+func (l Limits) sessionSlots() int { return l.MaxSessions + l.Shards*2*slotBatch }
+
+// Plan adds up the memory; what the fixed owners leave of Memory goes to messages.
+func (l Limits) Plan() (Plan, error) {
+	conns, sessions, shards := int64(l.connSlots()), int64(l.sessionSlots()), int64(l.Shards)
+	heap := sessions*sessionBytes + int64(l.MaxSubscriptions)*subscriptionBytes + int64(l.MaxRetained)*retainedBytes
+	p := Plan{Lines: []PlanLine{
+		{"program and runtime", 1, baseBytes},
+		{"connection slots", conns, sizeOf[conn]() + sizeOf[connRef]() + sizeOf[timer]() + 8},
+		{"connections in the plane", conns, connPlaneBytes},
+		{"sessions", sessions, sessionBytes + 2*sizeOf[timer]() + 16},
+		{"subscriptions", int64(l.MaxSubscriptions), subscriptionBytes},
+		{"retained entries", int64(l.MaxRetained), retainedBytes},
+		{"heap kept free for the collector", 1, heap/8 + 8<<20},
+		{"topic cache entries", shards * int64(l.cacheSets()) * cacheWays, cacheEntryBytes},
+		{"queues between shards", shards * (shards - 1) * ringSlots, sizeOf[shardMessage]()},
+		{"read and scratch buffers", shards, 256<<10 + 64<<10},
+	}}
+	for _, line := range p.Lines {
+		p.Heap += line.Bytes()
+	}
+	perMessage := sizeOf[message]() + 8 + 2*(sizeOf[entry]()+8)
+	perPage := int64(pageSize) + sizeOf[page]() + 8
+	rest := l.Memory - p.Bytes()
+	messages := rest / (perMessage + arenaBytesPerMessage*perPage/pageSize)
+	p.Pages = int((rest - messages*perMessage) / perPage)
+	p.Messages, p.Entries = int(messages), 2*int(messages)
+	if rest < 0 || p.Pages < minArenaPages*l.Shards {
+		need := p.Bytes() + int64(minArenaPages*l.Shards)*perPage*2
+		return p, fmt.Errorf("memory: %d bytes do not hold the limits, which need at least %d; raise --memory, or lower max_connections (%d), max_sessions (%d), max_subscriptions (%d) or shards (%d)",
+			l.Memory, need, l.MaxConnections, l.MaxSessions, l.MaxSubscriptions, l.Shards)
+	}
+	p.Lines = append(p.Lines,
+		PlanLine{"message slots", int64(p.Messages), sizeOf[message]() + 8},
+		PlanLine{"queued and in-flight deliveries", int64(p.Entries), sizeOf[entry]() + 8},
+		PlanLine{"arena pages", int64(p.Pages), perPage})
+	return p, nil
+}

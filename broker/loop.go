@@ -1,0 +1,274 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	writeSlices  = 64 // slices per Write
+	flushPasses  = 4  // times one turn goes over the connections to flush, while sending makes room for more
+	writesPerRun = 16 // writes to one connection before others get their turn
+)
+
+// Loop drives one Shard on one Plane: it alone calls either, from one goroutine. It is the only part of the engine that
+// waits, and the only one that knows the time.
+type Loop struct {
+	shard *Shard
+	plane Plane
+	clock func() int64 // milliseconds since the broker started
+	peers []*Loop
+
+	lock bool // stay on one OS thread
+	vec  [][]byte
+	busy bool // the next turn must not sleep
+
+	sleeping atomic.Bool // written by the Loop before it waits; read by those who have sent it something
+
+	mu    sync.Mutex // guards inbox
+	inbox []func(*Shard)
+	taken []func(*Shard)
+}
+
+// Do runs f on the Loop's goroutine, with its Shard, soon. Any goroutine may call it.
+func (l *Loop) Do(f func(*Shard)) {
+	l.mu.Lock()
+	l.inbox = append(l.inbox, f)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// Authenticated brings the answer to an AuthRequest of this Loop's shard.
+func (l *Loop) Authenticated(r AuthResult) { l.Do(func(s *Shard) { s.Authenticated(r) }) }
+
+func (l *Loop) wake() {
+	if l.sleeping.Load() {
+		l.plane.Wake()
+	}
+}
+
+// run turns until stop is closed or the plane fails.
+func (l *Loop) run(stop <-chan struct{}) error {
+	if l.lock {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		if err := l.Turn(-1); err != nil {
+			return fmt.Errorf("shard %d: %w", l.shard.id, err)
+		}
+	}
+}
+
+// Turn waits until there is something to do, but no longer than most (negative: no limit), and does it.
+func (l *Loop) Turn(most time.Duration) error {
+	s := l.shard
+	events, err := l.plane.Wait(l.timeout(most))
+	l.sleeping.Store(false)
+	if err != nil {
+		return err
+	}
+	s.BeginTurn(l.clock())
+	l.busy = s.Exchange()
+	l.takeInbox()
+	for i := range events {
+		l.handle(&events[i])
+	}
+	for _, id := range s.Stalled() {
+		l.retry(id)
+	}
+	s.Tick(s.now)
+	l.busy = s.Pump() || l.busy
+	l.flush()
+	l.plane.Flush()
+	s.Wakes(func(to int) { l.peers[to].wake() })
+	return nil
+}
+
+// timeout is how long the next Wait may last. Having said that it sleeps, the Loop looks once more whether anything was
+// sent to it, for who sends looks at sleeping afterwards.
+func (l *Loop) timeout(most time.Duration) time.Duration {
+	if l.busy {
+		return 0
+	}
+	l.sleeping.Store(true)
+	if l.shard.Pending() || l.hasInbox() {
+		l.sleeping.Store(false)
+		return 0
+	}
+	left := max(0, time.Duration(l.shard.Deadline()-l.clock())*time.Millisecond)
+	if most >= 0 && most < left {
+		return most
+	}
+	return left
+}
+
+func (l *Loop) hasInbox() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.inbox) > 0
+}
+
+func (l *Loop) takeInbox() {
+	l.mu.Lock()
+	l.inbox, l.taken = l.taken[:0], l.inbox
+	l.mu.Unlock()
+	for i, f := range l.taken {
+		f(l.shard)
+		l.taken[i] = nil
+	}
+}
+
+func (l *Loop) handle(e *Event) {
+	s := l.shard
+	switch {
+	case e.Kind&Accepted != 0:
+		t := s.Accept(e.Conn, e.Listener)
+		if t == 0 {
+			e.Conn.Close()
+			return
+		}
+		e.Conn.SetToken(t)
+	case e.Kind&AcceptFailed != 0:
+		s.counters[CounterAcceptFailed]++
+		s.event(LogEvent{Kind: EventAcceptFailed, Text: e.Err.Error()})
+	default:
+		id := s.connOf(e.Token)
+		if id == 0 {
+			return
+		}
+		if e.Kind&Readable != 0 {
+			l.read(id)
+		}
+		if e.Kind&Hangup != 0 {
+			s.Closed(id, "connection reset")
+			s.settle()
+			return
+		}
+		if e.Kind&Writable != 0 {
+			s.conns[id].clear(connBlocked)
+			s.touch(id)
+		}
+	}
+}
+
+// read makes one read behind what the connection has left over, and gives the shard all of it.
+func (l *Loop) read(id uint32) {
+	s := l.shard
+	if c := &s.conns[id]; c.state == connClosing || c.state == connReleased || c.is(connPaused) {
+		return
+	}
+	buf := l.plane.Buffer()
+	kept := s.Carry(id, buf)
+	n, err := s.refs[id].net.Read(buf[kept:])
+	if n > 0 || errors.Is(err, ErrWouldBlock) {
+		s.Receive(id, buf[:kept+n], n)
+		return
+	}
+	why := "connection closed by client"
+	if !errors.Is(err, io.EOF) {
+		why = "connection lost: " + err.Error()
+	}
+	s.Closed(id, why)
+	s.settle()
+}
+
+// retry offers a connection's unconsumed input again.
+func (l *Loop) retry(id uint32) {
+	buf := l.plane.Buffer()
+	n := l.shard.Carry(id, buf)
+	l.shard.Receive(id, buf[:n], 0)
+}
+
+// flush writes what the turn has produced, once per connection, and again where that made room for more.
+func (l *Loop) flush() {
+	for range flushPasses {
+		dirty := l.shard.Dirty()
+		if len(dirty) == 0 {
+			return
+		}
+		for _, id := range dirty {
+			l.flushConn(id)
+		}
+	}
+	l.busy = l.busy || len(l.shard.dirty) > 0
+}
+
+func (l *Loop) flushConn(id uint32) {
+	s := l.shard
+	c := &s.conns[id]
+	c.clear(connDirty)
+	if c.outHead != 0 && !c.is(connBlocked) && c.state != connReleased && !l.write(id, c) {
+		s.Closed(id, "connection lost while writing")
+		s.settle()
+	}
+	if c.state == connClosing && c.outHead == 0 {
+		s.release(id)
+	}
+	if c.state == connReleased {
+		c.clear(connDirty)
+		s.refs[id].net.Close()
+		s.free(id)
+		return
+	}
+	if pause := s.wantsPause(c); pause != c.is(connPaused) {
+		if pause {
+			c.set(connPaused)
+			s.refs[id].net.Pause()
+		} else {
+			c.clear(connPaused)
+			s.refs[id].net.Resume()
+		}
+	}
+}
+
+// write sends what a connection has to send, as far as the plane takes it; false when the connection is broken.
+func (l *Loop) write(id uint32, c *conn) bool {
+	s := l.shard
+	for range writesPerRun {
+		l.vec = s.Gather(id, l.vec[:0])
+		total := 0
+		for _, b := range l.vec {
+			total += len(b)
+		}
+		n, err := s.refs[id].net.Write(l.vec)
+		if err != nil {
+			return false
+		}
+		s.Sent(id, n)
+		if n < total {
+			c.set(connBlocked)
+			break
+		}
+		if c.outHead == 0 {
+			break
+		}
+	}
+	if c.outHead != 0 && !c.is(connBlocked) {
+		s.touch(id)
+	}
+	if c.state == connLive {
+		s.Drained(id)
+	}
+	return true
+}
+
+// wantsPause says whether a connection is not to be read now: it is being decided on, holds as much unconsumed input as
+// it may, or does not take the acknowledgements of what it sends.
+func (s *Shard) wantsPause(c *conn) bool {
+	switch c.state {
+	case connAuth, connClaim, connClosing:
+		return true
+	}
+	return c.carryLen >= carryMax || c.is(connStalled) && c.asmNeed != 0 || int(c.outBytes) > 2*s.limits.MaxOutboundBytes
+}

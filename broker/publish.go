@@ -1,0 +1,289 @@
+package broker
+
+import (
+	"unicode/utf8"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// publication is one Application Message on its way to its receivers. Its slices alias the read buffer or the stored
+// message; a shard routes one at a time, so there is one of it per shard and nothing is allocated.
+type publication struct {
+	topic   []byte
+	props   []byte // what is forwarded of the properties
+	payload []byte // all of it, unless it lies in pages
+	size    int    // of the payload
+	msg     uint32 // the stored form, 0 until it is needed
+	chain   uint32 // pages of a large packet that hold the payload, until stored
+	chainAt int
+	// chainUsed says that a message has taken the pages of chain over.
+	chainUsed bool
+	qos       uint8
+	retain    bool
+	expires   int64 // ms; 0 never
+	from      uint32
+
+	heads     []byte // encoded forms, made once per kind of receiver
+	templates [4]template
+	made      int
+}
+
+// verdict is what became of an incoming packet.
+type verdict uint8
+
+const (
+	consumed verdict = iota
+	stalled          // stays unconsumed: there is no room for it now
+	gone             // the connection was closed or is closing
+)
+
+// begin prepares p for a new message.
+func (p *publication) begin(topic, props []byte, qos uint8, retain bool) {
+	p.topic, p.props, p.payload, p.size = topic, props, nil, 0
+	p.msg, p.chain, p.chainAt = 0, 0, 0
+	p.qos, p.retain, p.expires, p.from = qos, retain, 0, 0
+	p.made, p.heads = 0, p.heads[:0]
+}
+
+// onPublish handles a PUBLISH that lies whole in body.
+func (s *Shard) onPublish(id uint32, c *conn, flags uint8, body []byte) verdict {
+	in := &s.inPublish
+	if r := in.Decode(flags, body, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	return s.publish(id, c, in, len(in.Payload), 0, 0)
+}
+
+// publish is the first of the two steps of a PUBLISH: it is judged, matched, stored as far as needed and handed to its
+// receivers. The payload is in.Payload or, for a large packet, lies in chain from byte at on.
+func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain uint32, at int) verdict {
+	sess := s.refs[id].session
+	if in.Alias != 0 {
+		if r := s.resolveAlias(c, in); r != packet.Success {
+			return s.violate(id, r)
+		}
+	}
+	if in.QoS == 2 {
+		if s.receivedHas(sess, in.PacketID) {
+			s.ack(id, packet.PUBREC, in.PacketID, packet.Success) // [MQTT-4.3.3-10]
+			return consumed
+		}
+		if int(sess.receivedLen) >= s.limits.ReceiveMaximum && c.version == packet.V50 {
+			return s.violate(id, packet.ReceiveMaximumExceeded) // [MQTT-3.3.4-7]
+		}
+	}
+	e := s.lookup(in.Topic)
+	if e == nil {
+		return s.violate(id, s.nameReason(in.Topic)) // [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+	}
+	if r := s.judge(in, size, chain, at); r != packet.Success {
+		return s.refusePublish(id, in, r)
+	}
+	p := &s.pub
+	props := in.Properties
+	if !in.Forwardable {
+		s.props = packet.AppendForwarded(s.props[:0], in.Properties)
+		props = s.props
+	}
+	p.begin(in.Topic, props, in.QoS, in.Retain)
+	p.payload, p.size, p.chain, p.chainAt, p.from = in.Payload, size, chain, at, sess.id
+	if in.HasExpiry {
+		p.expires = s.now + int64(in.Expiry)*1000
+	}
+	return s.acceptPublish(id, c, in, e)
+}
+
+// acceptPublish reserves room everywhere before anything is done, so that a PUBLISH is either taken or left alone.
+func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached) verdict {
+	p := &s.pub
+	if !s.reserve(e) {
+		s.counters[CounterStalledQueue]++
+		return stalled
+	}
+	if !s.prepare(p, e) {
+		return s.exhausted(id, c, in)
+	}
+	s.counters[CounterPublishReceived]++
+	s.counters[CounterPublishBytesReceived] += uint64(p.size)
+	matched := s.route(p, e)
+	reason := packet.Success
+	if p.retain && !s.retain(p) {
+		reason = packet.QuotaExceeded
+	}
+	s.finish(p)
+	if !matched && reason == packet.Success {
+		reason = packet.NoMatchingSubscribers
+	}
+	return s.completePublish(id, c, in, reason)
+}
+
+// completePublish is the second step: the acknowledgement. Without a store it follows the first in the same turn.
+func (s *Shard) completePublish(id uint32, c *conn, in *packet.Publish, reason packet.Reason) verdict {
+	switch in.QoS {
+	case 1:
+		s.ack(id, packet.PUBACK, in.PacketID, reason) // [MQTT-4.3.2-4]
+	case 2:
+		if reason < packet.UnspecifiedError && !s.receivedAdd(s.refs[id].session, in.PacketID) {
+			reason = packet.QuotaExceeded
+		}
+		s.ack(id, packet.PUBREC, in.PacketID, reason) // [MQTT-4.3.3-8]
+	}
+	if c.state != connLive {
+		return gone
+	}
+	return consumed
+}
+
+// nameReason says what is wrong with a Topic Name.
+func (s *Shard) nameReason(name []byte) packet.Reason {
+	if !packet.ValidUTF8(name) {
+		return packet.MalformedPacket
+	}
+	return packet.TopicNameInvalid
+}
+
+// judge refuses what a client may not publish although the packet is well-formed.
+func (s *Shard) judge(in *packet.Publish, size int, chain uint32, at int) packet.Reason {
+	if in.Topic[0] == '$' {
+		return packet.NotAuthorized // Section 4.7.2: such names are the broker's.
+	}
+	if in.PayloadFormat == 1 {
+		payload := in.Payload
+		if chain != 0 {
+			payload = s.ms.flat(chain, at+size)[at:]
+		}
+		if !utf8.Valid(payload) {
+			return packet.PayloadFormatInvalid
+		}
+	}
+	return packet.Success
+}
+
+// refusePublish answers a PUBLISH that is not taken: by its acknowledgement where that has a Reason Code. In 3.x it is
+// acknowledged and forgotten, for there is no other way to make the client stop sending it (section 3.3.5 of 3.1.1).
+func (s *Shard) refusePublish(id uint32, in *packet.Publish, r packet.Reason) verdict {
+	s.counters[CounterPublishRefused]++
+	switch {
+	case in.QoS == 1:
+		s.ack(id, packet.PUBACK, in.PacketID, r)
+	case in.QoS == 2:
+		s.ack(id, packet.PUBREC, in.PacketID, r)
+		if s.conns[id].version != packet.V50 {
+			s.receivedAdd(s.refs[id].session, in.PacketID)
+		}
+	case r == packet.PayloadFormatInvalid:
+		return s.violate(id, r)
+	}
+	return consumed
+}
+
+// exhausted is the policy for a broker without memory: QoS 0 is dropped, 5.0 is told, 3.x waits unacknowledged.
+func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
+	s.counters[CounterNoMemory]++
+	switch {
+	case in.QoS == 0:
+		s.counters[CounterDroppedNoMemory]++
+		return consumed
+	case c.version == packet.V50:
+		return s.refusePublish(id, in, packet.QuotaExceeded)
+	}
+	return stalled
+}
+
+// prepare stores the message if any receiver needs the stored form; false when memory is used up.
+func (s *Shard) prepare(p *publication, e *cached) bool {
+	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0)
+	needs := p.chain != 0 || len(e.remote) > 0 || len(e.groups) > 0 || queued ||
+		p.retain && p.size > 0 || p.size >= refThreshold && len(e.local) > 0 || s.anyArriving > 0
+	if !needs {
+		return true
+	}
+	if queued && s.entrySlots.n+int(s.entrySlots.s.available.Load()) < len(e.local)+len(e.groups) {
+		return false
+	}
+	return s.stored(p)
+}
+
+// stored makes sure that p has its stored form.
+func (s *Shard) stored(p *publication) bool {
+	if p.msg != 0 {
+		return true
+	}
+	o := origin{from: p.from, expires: p.expires, flags: packet.PublishFlags(false, p.qos, p.retain)}
+	if p.chain != 0 {
+		p.msg = s.ms.storeChain(p.topic, p.props, p.chain, p.chainAt, p.size, o)
+		p.chainUsed = p.msg != 0
+	} else {
+		p.msg = s.ms.store(p.topic, p.props, p.payload, o)
+	}
+	return p.msg != 0
+}
+
+// finish drops what the shard itself holds of the publication.
+func (s *Shard) finish(p *publication) {
+	if p.msg != 0 {
+		s.ms.release(p.msg)
+		p.msg = 0
+	}
+}
+
+// reserve checks that every queue this publication goes to has room for it.
+func (s *Shard) reserve(e *cached) bool {
+	for _, to := range e.remote {
+		if !s.hasRoom(int(to), 1+len(e.groups)) {
+			return false
+		}
+	}
+	if len(e.groups) > 0 {
+		for to := range s.peers {
+			if to != s.id && !s.hasRoom(to, 1+len(e.groups)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// route hands a publication to its receivers and says whether there was one.
+func (s *Shard) route(p *publication, e *cached) bool {
+	for i := range e.local {
+		s.deliver(p, &e.local[i])
+	}
+	for _, to := range e.remote {
+		s.ms.retain(p.msg, 1)
+		s.push(int(to), shardMessage{kind: routeMessage, msg: p.msg, epoch: e.epoch})
+	}
+	matched := len(e.local) > 0 || len(e.remote) > 0
+	for _, g := range e.groups {
+		matched = s.deliverShared(p, g) || matched
+	}
+	return matched
+}
+
+// publishOwn routes a message of the broker's own or a Will: nothing can be made to wait for it, so where a queue is
+// full it goes to the overflow list, which is bounded by the number of Wills and $SYS topics.
+func (s *Shard) publishOwn(p *publication) {
+	e := s.lookup(p.topic)
+	if e == nil || !s.prepare(p, e) {
+		s.counters[CounterDroppedNoMemory]++
+		s.finish(p)
+		return
+	}
+	s.route(p, e)
+	if p.retain {
+		s.retain(p)
+	}
+	s.finish(p)
+}
+
+// load makes p stand for a stored message.
+func (s *Shard) load(p *publication, msg uint32) {
+	m := s.ms.at(msg)
+	topic, props := s.ms.meta(m)
+	p.begin(topic, props, m.qos(), m.retain())
+	p.msg, p.size, p.expires, p.from = msg, int(m.payloadSize), m.expires, m.from
+	if m.chain == 0 {
+		n := int(m.topicSize) + int(m.propsSize)
+		p.payload = s.pool.a.block(m.block, n+p.size)[n:]
+	}
+}

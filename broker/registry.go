@@ -1,0 +1,66 @@
+package broker
+
+import "sync"
+
+// registryParts is the number of independently locked parts of the registry.
+const registryParts = 64
+
+// registry maps Client Identifiers to Sessions, on whatever shard they live. Its locks are held for a map access only.
+type registry struct {
+	parts [registryParts]registryPart
+}
+
+type registryPart struct {
+	mu       sync.Mutex
+	sessions map[string]*Session
+	_        [48]byte // a cache line each
+}
+
+func newRegistry() *registry {
+	r := &registry{}
+	for i := range r.parts {
+		r.parts[i].sessions = make(map[string]*Session)
+	}
+	return r
+}
+
+func (r *registry) part(clientID string) *registryPart {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(clientID) {
+		h = (h ^ uint32(clientID[i])) * 16777619
+	}
+	return &r.parts[h%registryParts]
+}
+
+// claimSession makes shard the owner-to-be of the client's Session and returns the Session, the number of the claim and
+// the shard that owned it before; create makes a new one, or nil where there is no room, when there is none.
+func (r *registry) claimSession(clientID string, shard int, create func() *Session) (sess *Session, claim uint32, from int) {
+	p := r.part(clientID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sess = p.sessions[clientID]
+	if sess == nil {
+		if sess = create(); sess != nil {
+			p.sessions[clientID] = sess
+		}
+		return sess, 0, shard
+	}
+	from = int(sess.owner)
+	if from != shard {
+		sess.owner = int32(shard)
+		sess.claim++
+	}
+	return sess, sess.claim, from
+}
+
+// remove forgets a Session that ended on shard; false when another shard has claimed it in the meantime.
+func (r *registry) remove(sess *Session, shard int) bool {
+	p := r.part(sess.clientID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if int(sess.owner) != shard {
+		return false
+	}
+	delete(p.sessions, sess.clientID)
+	return true
+}

@@ -1,0 +1,341 @@
+package broker
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tidwall/btree"
+
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// retainedParts is the number of independently locked parts of the retained store.
+const retainedParts = 16
+
+// retainedStore holds the Retained Message of each Topic Name (section 3.3.1.3), ordered by name, for all shards. Its
+// locks are held for one step of a tree.
+type retainedStore struct {
+	parts [retainedParts]retainedPart
+	count atomic.Int64
+	seq   atomic.Uint64 // counts the changes
+}
+
+type retainedPart struct {
+	mu     sync.Mutex
+	topics btree.Map[string, retainedMessage]
+	_      [64]byte
+}
+
+type retainedMessage struct {
+	msg uint32 // one reference is the store's
+	seq uint64
+}
+
+func (rs *retainedStore) part(name []byte) *retainedPart {
+	h := uint32(2166136261) // FNV-1a
+	for _, b := range name {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return &rs.parts[h%retainedParts]
+}
+
+// retain keeps the publication as its topic's Retained Message, or forgets that when the payload is empty
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. False when the store is full. It comes after route: a cursor that
+// finds the message here must find it among the live ones too, see stepCursor.
+func (s *Shard) retain(p *publication) bool {
+	rs := s.retained
+	part := rs.part(p.topic)
+	if p.size == 0 {
+		part.mu.Lock()
+		old, had := part.topics.Delete(string(p.topic))
+		rs.seq.Add(1)
+		part.mu.Unlock()
+		if had {
+			rs.count.Add(-1)
+			s.ms.release(old.msg)
+		}
+		return true
+	}
+	s.ms.retain(p.msg, 1)
+	part.mu.Lock()
+	if _, had := part.topics.Get(string(p.topic)); !had && rs.count.Add(1) > int64(s.limits.MaxRetained) {
+		rs.count.Add(-1)
+		part.mu.Unlock()
+		s.ms.release(p.msg)
+		s.counters[CounterRetainedRefused]++
+		return false
+	}
+	old, had := part.topics.Set(string(p.topic), retainedMessage{msg: p.msg, seq: rs.seq.Add(1)})
+	part.mu.Unlock()
+	if had {
+		s.ms.release(old.msg)
+	}
+	return true
+}
+
+// cursor is the delivery of Retained Messages to one new subscription. It remembers a Topic Name and not a message: it
+// reads each topic's current message when it is about to send it, so it needs no memory per message, is never cut by a
+// queue's limit, and never sends an old message after a newer one.
+type cursor struct {
+	sub    *subscription
+	next   *cursor
+	part   int    // part of the store; 0..retainedParts
+	from   string // names below it have been dealt with in this part
+	behind bool   // and so has from itself
+	waited int    // times the current topic changed under us
+}
+
+// restart makes the cursor begin anew.
+func (c *cursor) restart() { c.part, c.from, c.behind, c.waited = 0, "", false, 0 }
+
+func (s *Shard) startCursor(sess *Session, sub *subscription) {
+	if s.retained.count.Load() == 0 {
+		// Nothing is stored. A message stored from here on finds the subscription in the index, or was matched before
+		// it was there, and then it is as if it had come before.
+		return
+	}
+	sess.cursors = &cursor{sub: sub, next: sess.cursors}
+}
+
+func (s *Shard) stopCursor(sess *Session, sub *subscription) {
+	for at := &sess.cursors; *at != nil; at = &(*at).next {
+		if (*at).sub == sub {
+			*at = (*at).next
+			return
+		}
+	}
+}
+
+// unpump takes a Session off the list of those whose cursors are stepped.
+func (s *Shard) unpump(sess *Session) {
+	if !sess.inPump {
+		return
+	}
+	sess.inPump = false
+	for i, at := range s.pumping {
+		if at == sess {
+			s.pumping[i] = s.pumping[len(s.pumping)-1]
+			s.pumping[len(s.pumping)-1] = nil
+			s.pumping = s.pumping[:len(s.pumping)-1]
+			return
+		}
+	}
+}
+
+const (
+	cursorBatch   = 32   // retained messages one Session gets per turn, before others get theirs
+	cursorScanMax = 2048 // names one cursor looks at per turn
+)
+
+// Pump gives the Sessions with cursors their next retained messages, after acknowledgements and live messages. It says
+// whether more can be sent without waiting for a client.
+func (s *Shard) Pump() bool {
+	for i := 0; i < len(s.pumping); {
+		sess := s.pumping[i]
+		if s.pumpCursors(sess) {
+			i++
+			continue
+		}
+		sess.inPump = false
+		s.pumping[i] = s.pumping[len(s.pumping)-1]
+		s.pumping[len(s.pumping)-1] = nil
+		s.pumping = s.pumping[:len(s.pumping)-1]
+	}
+	return len(s.pumping) > 0
+}
+
+// pumpCursors sends one batch; false when nothing is left or the client must act first, upon which pump is called.
+func (s *Shard) pumpCursors(sess *Session) bool {
+	for n := 0; n < cursorBatch && sess.cursors != nil; n++ {
+		if sess.conn == 0 || sess.wait.n > 0 || !s.canSend(sess) || int(s.conns[sess.conn].outBytes) > s.limits.MaxOutboundBytes/2 {
+			return false
+		}
+		switch s.stepCursor(sess, sess.cursors) {
+		case cursorDone:
+			sess.cursors = sess.cursors.next
+		case cursorLater:
+			return true
+		case cursorBlocked:
+			s.wantMemory(sess)
+			return false
+		}
+	}
+	return sess.cursors != nil
+}
+
+type cursorState uint8
+
+const (
+	cursorSent cursorState = iota
+	cursorDone
+	cursorLater   // go on in the next turn
+	cursorBlocked // no memory
+)
+
+// stepCursor sends the next retained message that matches.
+//
+// Live messages must not be overtaken: a publisher's shard hands a message to the receivers' queues before it stores it
+// (publish.go), and this shard noted the store's sequence number before it drained its queues in this turn. So what
+// stood in the store then has been delivered, and a younger message waits for the next turn. A topic that changes all
+// the time is skipped in the end, for by then its changes come to the subscriber as live messages.
+func (s *Shard) stepCursor(sess *Session, c *cursor) cursorState {
+	name, rm, state := s.seekCursor(c)
+	if state != cursorSent {
+		return state
+	}
+	if rm.seq > s.retainedSeen && c.waited <= len(s.peers) {
+		c.waited++
+		s.ms.release(rm.msg)
+		return cursorLater
+	}
+	c.waited = 0
+	p := &s.replay
+	s.load(p, rm.msg)
+	r := receiver{session: sess, id: c.sub.id, qos: c.sub.qos, asIs: true}
+	qos := min(p.qos, r.qos)
+	if p.expires != 0 && p.expires <= s.now {
+		s.expireRetained(name, rm)
+	} else if !s.sendRetained(p, sess, &r, qos) {
+		s.finish(p)
+		return cursorBlocked
+	}
+	s.finish(p)
+	c.from, c.behind = name, true
+	return cursorSent
+}
+
+// sendRetained sends a retained message with RETAIN set [MQTT-3.3.1-8]; false when memory is used up.
+func (s *Shard) sendRetained(p *publication, sess *Session, r *receiver, qos uint8) bool {
+	id := s.newEntry(p.msg, qos|entryRetain, r)
+	if id == 0 {
+		return false
+	}
+	s.counters[CounterRetainedSent]++
+	if s.sendEntry(p, sess, id, r) {
+		return true
+	}
+	s.dropEntry(id)
+	return false
+}
+
+// seekCursor finds the cursor's next matching topic and takes a reference to its message.
+func (s *Shard) seekCursor(c *cursor) (string, retainedMessage, cursorState) {
+	filter := c.sub.filter
+	if !topic.HasWildcard(filter) {
+		if c.behind {
+			return "", retainedMessage{}, cursorDone
+		}
+		part := s.retained.part([]byte(filter))
+		part.mu.Lock()
+		rm, ok := part.topics.Get(filter)
+		if ok {
+			s.ms.retain(rm.msg, 1)
+		}
+		part.mu.Unlock()
+		if !ok {
+			return "", rm, cursorDone
+		}
+		return filter, rm, cursorSent
+	}
+	for budget := cursorScanMax; c.part < retainedParts; {
+		name, rm, found := s.seekPart(&s.retained.parts[c.part], c, &budget)
+		if found {
+			return name, rm, cursorSent
+		}
+		if budget <= 0 {
+			return "", rm, cursorLater
+		}
+		c.part++
+		c.from, c.behind = "", false
+	}
+	return "", retainedMessage{}, cursorDone
+}
+
+// seekPart looks in one part for the next match behind c.after. Instead of looking at every name it jumps over those
+// that cannot match.
+func (s *Shard) seekPart(part *retainedPart, c *cursor, budget *int) (name string, rm retainedMessage, found bool) {
+	if c.from == "" {
+		c.from = topic.LiteralPrefix(c.sub.filter)
+	}
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	it := part.topics.Iter()
+	ok := it.Seek(c.from)
+	for ; ok && *budget > 0; *budget-- {
+		if name = it.Key(); c.behind && name == c.from {
+			ok = it.Next()
+			continue
+		}
+		if topic.Match(c.sub.filter, name) {
+			rm = it.Value()
+			s.ms.retain(rm.msg, 1)
+			c.from, c.behind = name, false // until it is sent
+			return name, rm, true
+		}
+		if c.from, c.behind = nextCandidate(c.sub.filter, name); c.from == "" {
+			return "", rm, false
+		}
+		if c.behind {
+			ok = it.Next()
+		} else {
+			ok = it.Seek(c.from)
+		}
+	}
+	return "", rm, false
+}
+
+// nextCandidate is the smallest name from which on the filter may match again (behind: from just after it on), judged
+// by the first level of name that differs; empty when there is none.
+func nextCandidate(filter, name string) (next string, behind bool) {
+	rest, at := filter, 0
+	for {
+		want, more, hasMore := strings.Cut(rest, "/")
+		end := strings.IndexByte(name[at:], '/')
+		level := name[at:]
+		if end >= 0 {
+			level = name[at : at+end]
+		}
+		if want != "+" && want != "#" && want != level {
+			prefix := name[:at]
+			if name < prefix+want {
+				return prefix + want, false
+			}
+			if hasMore && name < prefix+want+"/" {
+				return prefix + want + "/", false
+			}
+			return past(prefix), false
+		}
+		switch {
+		case end < 0:
+			return name, true // the name ends before the filter
+		case !hasMore:
+			return past(name[:at+end+1]), false // the filter ends before the name
+		}
+		rest, at = more, at+end+1
+	}
+}
+
+// past is the smallest string behind all that begin with prefix, which is empty or ends in '/'.
+func past(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return prefix[:len(prefix)-1] + "0" // '/' + 1
+}
+
+// expireRetained removes a Retained Message whose Message Expiry Interval has passed.
+func (s *Shard) expireRetained(name string, rm retainedMessage) {
+	part := s.retained.part([]byte(name))
+	part.mu.Lock()
+	now, ok := part.topics.Get(name)
+	if ok = ok && now.seq == rm.seq; ok {
+		part.topics.Delete(name)
+	}
+	part.mu.Unlock()
+	if ok {
+		s.retained.count.Add(-1)
+		s.ms.release(rm.msg)
+		s.counters[CounterRetainedExpired]++
+	}
+}

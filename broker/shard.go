@@ -1,0 +1,226 @@
+package broker
+
+import (
+	"sync/atomic"
+
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// shared is what all shards of a broker see. Each part says who may write it.
+type shared struct {
+	limits   Limits
+	config   *Config
+	host     Host
+	conns    []conn    // the slot's shard
+	refs     []connRef // the slot's shard
+	timers   []timer   // the shard whose wheel holds the timer
+	entries  []entry   // the Session's home
+	messages []message // immutable but for the reference count
+	arena    *arena
+	sessions []*Session // by slot; the Session's home
+	registry *registry
+	retained *retainedStore
+	index    *topic.Index[*subscription]
+	groups   *groups
+	peers    []*Shard
+
+	connSlots    *slots
+	sessionSlots *slots
+	messageSlots *slots
+	entrySlots   *slots
+
+	connected    atomic.Int64 // connections that count against MaxConnections
+	sessionCount atomic.Int64
+	subscribed   atomic.Int64
+}
+
+// Shard is the MQTT engine for some of the connections: a state machine that is given bytes, ticks and messages from
+// other shards, and gives slices to send. It never blocks, starts no goroutine, and reads neither clock nor socket. One
+// goroutine at a time may call it; nothing in it is locked.
+type Shard struct {
+	*shared
+	id       int
+	host     Host
+	strategy Strategy
+	now      int64 // milliseconds since the broker started
+	second   int64
+	random   uint64
+	draining bool
+
+	pool         *pool
+	ms           messages
+	connSlots    slotCache
+	sessionSlots slotCache
+	entrySlots   slotCache
+	wheel        wheel
+	cache        topicCache
+	rate         tokenBucket
+
+	in       []*ring // by the shard that writes; nil for this one
+	out      []outbox
+	roomMade atomic.Bool // another shard has made room in a ring we found full
+
+	dirty        []uint32
+	flushing     []uint32
+	due          []uint32
+	stalledConns []uint32
+	retrying     []uint32
+	roomAgain    bool
+	retryAt      int64
+	hungry       []*Session // Sessions whose sending stopped for want of memory
+	pumping      []*Session // Sessions with cursors that can go on
+	retainedSeen uint64
+	orphans      []orphan
+	anyArriving  int
+	departures   []*departure
+	claimants    map[*Session]claimant
+	takes        map[*Session][]takeRequest
+	viaGroup     uint32
+
+	// Scratch, reused for every packet.
+	pub, replay, own publication
+	inPublish        packet.Publish
+	inConnect        packet.Connect
+	inAck            packet.Ack
+	inSubscribe      packet.Subscribe
+	inUnsubscribe    packet.Unsubscribe
+	inDisconnect     packet.Disconnect
+	inAuth           packet.Auth
+	outConnack       packet.Connack
+	outDisconnect    packet.Disconnect
+	head             packet.PublishHead
+	oneID            [1]uint32
+	ids              []uint32
+	codes            []packet.Reason
+	small            []byte
+	props            []byte
+	large            []byte
+
+	sys       sysState // shard 0's
+	counters  Counters
+	published [counterCount]atomic.Uint64 // counters as of the last second, for other goroutines
+}
+
+// newShard makes shard number id of the world.
+func newShard(w *shared, id int, seed uint64) (*Shard, error) {
+	s := &Shard{shared: w, id: id, host: w.host, strategy: w.config.SharedStrategy, random: seed}
+	s.pool = newPool(w.arena, id)
+	scratch, err := reserve[byte](w.limits.MaxPacketSize + pageSize)
+	if err != nil {
+		return nil, err
+	}
+	s.ms = messages{all: w.messages, slots: slotCache{s: w.messageSlots}, pool: s.pool, scratch: scratch[:0:len(scratch)]}
+	s.connSlots, s.sessionSlots = slotCache{s: w.connSlots}, slotCache{s: w.sessionSlots}
+	s.entrySlots = slotCache{s: w.entrySlots}
+	s.wheel = wheel{timers: w.timers}
+	s.cache = topicCache{index: w.index, sets: make([][cacheWays]cached, w.limits.cacheSets()), marks: make(map[*Session]int)}
+	s.claimants, s.takes = make(map[*Session]claimant), make(map[*Session][]takeRequest)
+	s.small = make([]byte, 0, 4096)
+	s.in, s.out = make([]*ring, w.limits.Shards), make([]outbox, w.limits.Shards)
+	return s, nil
+}
+
+// connectRings joins every pair of shards by a ring each way.
+func (w *shared) connectRings() {
+	for _, from := range w.peers {
+		for _, to := range w.peers {
+			r := &ring{}
+			if from != to {
+				r.slots = make([]shardMessage, ringSlots)
+				to.in[from.id] = r
+			}
+			from.out[to.id].ring = r
+		}
+	}
+}
+
+// BeginTurn starts a turn of the Loop at now, milliseconds since the broker started.
+func (s *Shard) BeginTurn(now int64) { s.now = max(s.now, now) }
+
+// wantMemory notes a Session that could not send for want of memory: it is tried again soon.
+func (s *Shard) wantMemory(sess *Session) {
+	for _, at := range s.hungry {
+		if at == sess {
+			return
+		}
+	}
+	s.hungry = append(s.hungry, sess)
+}
+
+// feedHungry tries the Sessions that lacked memory again.
+func (s *Shard) feedHungry() {
+	if len(s.hungry) == 0 {
+		return
+	}
+	list := s.hungry
+	s.hungry = nil
+	for _, sess := range list {
+		if s.present(sess) && !sess.ended.Load() {
+			s.pump(sess)
+		}
+	}
+}
+
+// Drained says that connection id's outbound buffer has room again: its Session goes on.
+func (s *Shard) Drained(id uint32) {
+	if sess := s.refs[id].session; sess != nil && (sess.wait.n > 0 || sess.resend != 0 || sess.cursors != nil) {
+		s.pump(sess)
+	}
+}
+
+// everySecond does what need not be exact.
+func (s *Shard) everySecond() {
+	s.feedHungry()
+	if s.now/1000 == s.second {
+		return
+	}
+	s.second = s.now / 1000
+	s.pool.collect()
+	s.pool.restock()
+	for i := range s.counters {
+		s.published[i].Store(s.counters[i])
+	}
+	s.updateSys()
+}
+
+// Deadline is when Tick must be called next, in milliseconds since the broker started: once a second at least.
+func (s *Shard) Deadline() int64 {
+	at := (s.second + 1) * 1000
+	if tick, ok := s.wheel.next(); ok {
+		at = min(at, int64(tick)*tickMS)
+	}
+	if len(s.hungry) > 0 {
+		at = min(at, s.now+tickMS)
+	}
+	if len(s.stalledConns) > 0 {
+		at = min(at, s.retryAt)
+	}
+	return at
+}
+
+// Dirty takes the list of connections to flush, valid until the next call of Dirty.
+func (s *Shard) Dirty() []uint32 {
+	s.dirty, s.flushing = s.flushing[:0], s.dirty
+	return s.flushing
+}
+
+// tokenBucket limits a rate.
+type tokenBucket struct {
+	tokens float64
+	last   int64
+}
+
+// take takes one token of perSecond/shards; a rate of 0 is no limit. The bucket holds a second's worth.
+func (b *tokenBucket) take(now int64, perSecond, shards int) bool {
+	if perSecond == 0 {
+		return true
+	}
+	rate := float64(perSecond) / float64(shards)
+	b.tokens = min(max(rate, 1), b.tokens+rate*float64(now-b.last)/1000)
+	if b.last = now; b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

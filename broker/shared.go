@@ -1,0 +1,220 @@
+package broker
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// Strategy is how a Shared Subscription chooses the member that gets a message. Members that are connected always come
+// before members that are not.
+type Strategy uint8
+
+const (
+	RoundRobin Strategy = iota // one after the other; the default
+	Random
+	Sticky // the same member until it goes away
+	HashClient
+	HashTopic
+	Local // members on the publisher's shard first, then one after the other
+)
+
+// strategyNames are the words of the configuration, by Strategy.
+var strategyNames = [...]string{"round_robin", "random", "sticky", "hash_client", "hash_topic", "local"}
+
+func (s Strategy) String() string { return strategyNames[s] }
+
+// ParseStrategy reads a Strategy's name.
+func ParseStrategy(name string) (Strategy, error) {
+	for i, n := range strategyNames {
+		if n == name {
+			return Strategy(i), nil
+		}
+	}
+	return 0, fmt.Errorf("shared_strategy: %q is none of %v", name, strategyNames)
+}
+
+// group is one Shared Subscription (section 4.8.2): a ShareName, a Topic Filter and its members, on any shards.
+type group struct {
+	name    string
+	record  *subscription // what the index holds
+	number  uint32        // names the group in entries
+	members atomic.Pointer[[]*subscription]
+	cursor  atomic.Uint32
+}
+
+// groups holds all Shared Subscriptions. Members join and leave under the lock; publishers read members without it.
+type groups struct {
+	mu       sync.Mutex
+	all      map[groupKey]*group
+	byNumber map[uint32]*group
+	last     uint32
+}
+
+type groupKey struct{ name, filter string }
+
+func newGroups() *groups {
+	return &groups{all: make(map[groupKey]*group), byNumber: make(map[uint32]*group)}
+}
+
+// join makes sub a member, founding the group if it is the first.
+func (gs *groups) join(x *topic.Index[*subscription], name, filter string, sub *subscription) *group {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	key := groupKey{name, filter}
+	g := gs.all[key]
+	founded := g == nil
+	if founded {
+		gs.last++
+		g = &group{name: name, number: gs.last}
+		g.record = &subscription{group: g, filter: filter}
+		g.members.Store(&[]*subscription{})
+		gs.all[key], gs.byNumber[g.number] = g, g
+	}
+	sub.group = g
+	old := *g.members.Load()
+	list := append(append(make([]*subscription, 0, len(old)+1), old...), sub)
+	g.members.Store(&list)
+	if founded {
+		x.Add(filter, g.record)
+	}
+	return g
+}
+
+// leave takes sub off its group, and the group off the index with its last member.
+func (gs *groups) leave(x *topic.Index[*subscription], sub *subscription) {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	g := sub.group
+	old := *g.members.Load()
+	list := make([]*subscription, 0, len(old))
+	for _, m := range old {
+		if m != sub {
+			list = append(list, m)
+		}
+	}
+	g.members.Store(&list)
+	if len(list) == 0 {
+		x.Remove(sub.filter, g.record)
+		delete(gs.all, groupKey{g.name, sub.filter})
+		delete(gs.byNumber, g.number)
+	}
+}
+
+func (gs *groups) find(number uint32) *group {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	return gs.byNumber[number]
+}
+
+// choose picks the member that gets a message: online before offline.
+func (s *Shard) choose(p *publication, g *group) *subscription {
+	members := *g.members.Load()
+	if len(members) == 0 {
+		return nil
+	}
+	n := uint32(len(members))
+	start := s.startAt(p, g, n)
+	if s.strategy == Local {
+		for i := range n {
+			if m := members[(start+i)%n]; m.session.online.Load() && int(m.session.home.Load()) == s.id {
+				return m
+			}
+		}
+	}
+	for i := range n {
+		if m := members[(start+i)%n]; m.session.online.Load() {
+			return m
+		}
+	}
+	for i := range n {
+		if m := members[(start+i)%n]; !m.session.ended.Load() {
+			return m
+		}
+	}
+	return nil
+}
+
+func (s *Shard) startAt(p *publication, g *group, n uint32) uint32 {
+	switch s.strategy {
+	case Random:
+		s.random = s.random*6364136223846793005 + 1442695040888963407 // Knuth, MMIX
+		return uint32(s.random>>33) % n
+	case Sticky:
+		return g.number % n
+	case HashClient:
+		return p.from % n
+	case HashTopic:
+		return uint32(s.index.Hash(p.topic)>>32) % n
+	}
+	return (g.cursor.Add(1) - 1) % n
+}
+
+// deliverShared gives a publication to one member of a group and says whether there was one.
+func (s *Shard) deliverShared(p *publication, g *group) bool {
+	sub := s.choose(p, g)
+	if sub == nil {
+		return false
+	}
+	if home := int(sub.session.home.Load()); home != s.id {
+		s.ms.retain(p.msg, 1)
+		s.push(home, shardMessage{kind: directMessage, msg: p.msg, sub: sub})
+		return true
+	}
+	s.deliverMember(p, sub)
+	return true
+}
+
+// deliverMember gives a publication to a member whose home is this shard.
+func (s *Shard) deliverMember(p *publication, sub *subscription) {
+	r := receiver{session: sub.session, id: sub.id, qos: sub.qos, asIs: sub.asIs}
+	if min(p.qos, sub.qos) == 0 && !sub.session.arriving {
+		s.deliver(p, &r)
+		return
+	}
+	s.viaGroup = sub.group.number
+	s.deliver(p, &r)
+	s.viaGroup = 0
+}
+
+// passOn gives the QoS 1 messages of an ended Session that came through Shared Subscriptions to other members. QoS 2
+// messages never move [MQTT-4.8.2-5].
+func (s *Shard) passOn(q *queue) {
+	for id := q.head; id != 0; id = s.entries[id].next {
+		e := &s.entries[id]
+		if e.group == 0 || e.qos() != 1 {
+			continue
+		}
+		if g := s.groups.find(e.group); g != nil {
+			s.ms.retain(e.msg, 1)
+			s.orphans = append(s.orphans, orphan{msg: e.msg, group: g})
+		}
+	}
+}
+
+// orphan is a message that looks for another member of its Shared Subscription, or, without a group, a Will or another
+// message of the broker's own: it is routed when the packet at hand is done.
+type orphan struct {
+	msg   uint32
+	group *group
+}
+
+// settle routes what the handling of a packet, a timer or a shard message has left to route.
+func (s *Shard) settle() {
+	for i := 0; i < len(s.orphans); i++ {
+		o := s.orphans[i]
+		s.load(&s.own, o.msg)
+		if o.group == nil {
+			s.publishOwn(&s.own)
+			continue
+		}
+		if !s.deliverShared(&s.own, o.group) {
+			s.counters[CounterDroppedOffline]++
+		}
+		s.finish(&s.own)
+	}
+	clear(s.orphans)
+	s.orphans = s.orphans[:0]
+}

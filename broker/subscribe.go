@@ -1,0 +1,216 @@
+package broker
+
+import (
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/topic"
+)
+
+// subscription is one Topic Filter of one Session, or the index's record of a Shared Subscription, whose session is
+// nil. It never changes once it is in the index: a change of options replaces it, so that any shard may read it.
+type subscription struct {
+	session *Session
+	group   *group        // the Shared Subscription it is a member of
+	filter  string        // without "$share/NAME/"
+	next    *subscription // list of the Session's; only its home touches it
+	prev    *subscription
+	id      uint32 // Subscription Identifier; 0 none
+	qos     uint8
+	noLocal bool
+	asIs    bool // Retain As Published
+}
+
+// named says whether sub is the Session's subscription to a filter, shared by the named group or not shared ("").
+func (sub *subscription) named(filter, share string) bool {
+	if sub.filter != filter {
+		return false
+	}
+	if sub.group == nil {
+		return share == ""
+	}
+	return sub.group.name == share
+}
+
+// onSubscribe handles SUBSCRIBE: one Reason Code per Topic Filter, in order [MQTT-3.8.4-6].
+func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
+	in := &s.inSubscribe
+	if r := in.Decode(body, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	if in.Count > s.limits.MaxFilters {
+		return s.violate(id, packet.QuotaExceeded)
+	}
+	sess := s.refs[id].session
+	s.codes = s.codes[:0]
+	for {
+		filter, options, ok := in.Next()
+		if !ok {
+			break
+		}
+		share, rest, r := s.checkFilter(string(filter), options)
+		if r == packet.ProtocolError {
+			return s.violate(id, r) // [MQTT-3.8.3-4]
+		}
+		if r == packet.Success {
+			r = s.subscribe(sess, share, rest, in.SubscriptionID, options)
+		}
+		s.codes = append(s.codes, r)
+	}
+	s.counters[CounterMessagesSent]++
+	s.send(id, packet.AppendSuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+	s.pump(sess)
+	return consumed
+}
+
+// checkFilter splits "$share/NAME/FILTER" and judges both parts.
+func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string, r packet.Reason) {
+	share, rest, shared, ok := topic.ParseShared(filter)
+	switch {
+	case shared && !ok:
+		return "", "", packet.TopicFilterInvalid // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+	case shared && o.NoLocal:
+		return "", "", packet.ProtocolError
+	case !shared:
+		share, rest = "", filter
+	}
+	if !topic.ValidFilter(rest) || topic.Levels(rest) > s.limits.MaxTopicLevels {
+		return "", "", packet.TopicFilterInvalid // [MQTT-4.7.1-1]
+	}
+	return share, rest, packet.Success
+}
+
+// subscribe adds or replaces one subscription and returns the Reason Code for it.
+func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
+	old := s.findSubscription(sess, share, filter)
+	if old == nil && s.subscribed.Add(1) > int64(s.limits.MaxSubscriptions) {
+		s.subscribed.Add(-1)
+		s.counters[CounterSubscribeRefused]++
+		return packet.QuotaExceeded
+	}
+	sub := &subscription{session: sess, filter: filter, id: id, qos: o.QoS, noLocal: o.NoLocal, asIs: o.RetainAsPublished}
+	if old != nil {
+		s.removeSubscription(sess, old) // [MQTT-3.8.4-3]: replaced, and its retained messages sent again below.
+	}
+	sess.addSubscription(sub, share)
+	if share != "" {
+		sub.group = s.groups.join(s.index, share, filter, sub)
+		s.counters[CounterSharedSubscriptions]++
+	} else {
+		s.index.Add(filter, sub)
+	}
+	// A Shared Subscription gets no retained messages (section 4.8.2); 2 asks for none, 1 only for new subscriptions.
+	if share == "" && (o.RetainHandling == 0 || o.RetainHandling == 1 && old == nil) {
+		s.startCursor(sess, sub) // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+	}
+	return packet.GrantedQoS0 + packet.Reason(o.QoS)
+}
+
+// subKey names a subscription within its Session.
+type subKey struct{ share, filter string }
+
+// manySubscriptions is how many a Session may have before it looks them up in a map instead of its list.
+const manySubscriptions = 32
+
+func (sess *Session) addSubscription(sub *subscription, share string) {
+	if sub.next = sess.subs; sub.next != nil {
+		sub.next.prev = sub
+	}
+	sess.subs = sub
+	sess.subsLen++
+	if sess.names == nil && sess.subsLen > manySubscriptions {
+		sess.names = make(map[subKey]*subscription, 2*manySubscriptions)
+		for at := sess.subs.next; at != nil; at = at.next {
+			sess.names[at.key()] = at
+		}
+	}
+	if sess.names != nil {
+		sess.names[subKey{share, sub.filter}] = sub
+	}
+}
+
+func (sub *subscription) key() subKey {
+	if sub.group != nil {
+		return subKey{sub.group.name, sub.filter}
+	}
+	return subKey{"", sub.filter}
+}
+
+func (s *Shard) findSubscription(sess *Session, share, filter string) *subscription {
+	if sess.names != nil {
+		return sess.names[subKey{share, filter}]
+	}
+	for sub := sess.subs; sub != nil; sub = sub.next {
+		if sub.named(filter, share) {
+			return sub
+		}
+	}
+	return nil
+}
+
+// removeSubscription takes a subscription off its Session and off the index.
+func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
+	if sub.prev == nil {
+		sess.subs = sub.next
+	} else {
+		sub.prev.next = sub.next
+	}
+	if sub.next != nil {
+		sub.next.prev = sub.prev
+	}
+	sess.subsLen--
+	delete(sess.names, sub.key())
+	s.unindex(sub)
+	s.stopCursor(sess, sub)
+}
+
+func (s *Shard) unindex(sub *subscription) {
+	if sub.group != nil {
+		s.counters[CounterSharedSubscriptionsEnded]++
+		s.groups.leave(s.index, sub)
+		return
+	}
+	s.index.Remove(sub.filter, sub)
+}
+
+// onUnsubscribe handles UNSUBSCRIBE [MQTT-3.10.4-4]: nothing new is added for the filter; what is in flight completes
+// [MQTT-3.10.4-3].
+func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
+	in := &s.inUnsubscribe
+	if r := in.Decode(body, c.version); r != packet.Success {
+		return s.violate(id, r)
+	}
+	if in.Count > s.limits.MaxFilters {
+		return s.violate(id, packet.QuotaExceeded)
+	}
+	sess := s.refs[id].session
+	s.codes = s.codes[:0]
+	for {
+		filter, ok := in.Next()
+		if !ok {
+			break
+		}
+		r := packet.NoSubscriptionExisted
+		share, rest, reason := s.checkFilter(string(filter), packet.Options{})
+		if reason != packet.Success {
+			r = reason
+		} else if sub := s.findSubscription(sess, share, rest); sub != nil {
+			s.removeSubscription(sess, sub) // [MQTT-3.10.4-1]
+			s.subscribed.Add(-1)
+			r = packet.Success
+		}
+		s.codes = append(s.codes, r)
+	}
+	s.counters[CounterMessagesSent]++
+	s.send(id, packet.AppendUnsuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.10.4-5]
+	return consumed
+}
+
+// dropSubscriptions ends all subscriptions of a Session.
+func (s *Shard) dropSubscriptions(sess *Session) {
+	n := 0
+	for sub := sess.subs; sub != nil; sub = sub.next {
+		s.unindex(sub)
+		n++
+	}
+	s.subscribed.Add(int64(-n))
+	sess.subs, sess.names, sess.subsLen, sess.cursors = nil, nil, 0, nil
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ringmq/ringmq/broker"
+)
+
+const (
+	// journalQueue is how many events may wait for the log; more are lost and counted.
+	journalQueue = 4096
+	// refusedPerSecond bounds the lines about refused clients: a flood must not become a flood of the log.
+	refusedPerSecond = 50
+)
+
+// newLogger writes one line per event to standard error; under systemd without the time, which the journal adds.
+func newLogger(level string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	switch level {
+	case "debug":
+		options.Level = slog.LevelDebug
+	case "warn":
+		options.Level = slog.LevelWarn
+	}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// journal turns the shards' events into log lines, on a goroutine of its own.
+type journal struct {
+	log     *slog.Logger
+	queue   chan broker.LogEvent
+	done    sync.WaitGroup
+	closed  atomic.Bool
+	second  int64
+	refused int
+}
+
+func newJournal(log *slog.Logger) *journal {
+	return &journal{log: log, queue: make(chan broker.LogEvent, journalQueue)}
+}
+
+func (j *journal) start() {
+	j.done.Go(func() {
+		for e := range j.queue {
+			j.write(&e)
+		}
+	})
+}
+
+// close writes what waits. No shard may put any more.
+func (j *journal) close() {
+	close(j.queue)
+	j.done.Wait()
+}
+
+// put takes an event without ever blocking; false when it is lost. What the level hides is not queued at all.
+func (j *journal) put(e broker.LogEvent) bool {
+	if !j.log.Enabled(context.Background(), levelOf(e.Kind)) {
+		return true
+	}
+	select {
+	case j.queue <- e:
+		return true
+	default:
+		return false
+	}
+}
+
+func levelOf(k broker.LogKind) slog.Level {
+	switch k {
+	case broker.EventRefused:
+		return slog.LevelDebug
+	case broker.EventDropping, broker.EventAcceptFailed:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+func (j *journal) write(e *broker.LogEvent) {
+	switch e.Kind {
+	case broker.EventConnected:
+		j.log.Info("client connected", "address", e.Address, "client", e.ClientID, "protocol", e.Version.String(),
+			"clean", e.Clean, "keep_alive", e.KeepAlive, "user", e.User)
+	case broker.EventDisconnected:
+		j.log.Info("client disconnected", "client", e.ClientID, "address", e.Address, "reason", e.Text)
+	case broker.EventDropping:
+		j.log.Warn("messages are being dropped", "client", e.ClientID, "reason", e.Text)
+	case broker.EventAcceptFailed:
+		j.log.Warn("cannot accept connections", "error", e.Text, "remedy", "raise the limit of file descriptors (ulimit -n)")
+	case broker.EventRefused:
+		j.writeRefused(e)
+	}
+}
+
+func (j *journal) writeRefused(e *broker.LogEvent) {
+	if now := time.Now().Unix(); now != j.second {
+		if j.refused > refusedPerSecond {
+			j.log.Debug("more clients refused", "count", j.refused-refusedPerSecond)
+		}
+		j.second, j.refused = now, 0
+	}
+	if j.refused++; j.refused > refusedPerSecond {
+		return
+	}
+	why := e.Text
+	if why == "" {
+		why = e.Reason.String()
+	}
+	j.log.Debug("client refused", "address", e.Address, "client", e.ClientID, "reason", why, "code", int(e.Reason))
+}

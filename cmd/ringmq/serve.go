@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/credentials"
+	"github.com/ringmq/ringmq/broker/kernel"
+	"github.com/urfave/cli/v2"
+)
+
+// drainGrace is how long clients get to take their DISCONNECT when the broker stops.
+const drainGrace = 3 * time.Second
+
+const serveDescription = `Without --listen it serves loopback (127.0.0.1 and ::1) and lets anonymous clients in.
+A declared listener denies them unless --allow-anonymous says otherwise.
+
+Examples:
+  ringmq serve                                             loopback, port 1883
+  ringmq serve --listen :1883 --passwords users            all addresses, users of a password file
+  ringmq serve --listen 192.0.2.1:1883 --allow-anonymous   one address, everybody
+  ringmq serve -c ringmq.toml --test-config                check a configuration
+  ringmq serve --memory 256MiB --max-connections 10000 --plan   what that takes`
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "serve",
+		Usage:       "run the broker",
+		UsageText:   "ringmq serve [flags]",
+		Description: serveDescription,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "c", Aliases: []string{"config"}, Usage: "read the configuration from `FILE` (TOML)"},
+			&cli.IntFlag{Name: "port", Aliases: []string{"p"}, Usage: "`PORT` of the loopback listeners", DefaultText: "1883"},
+			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR:PORT` (may be repeated)"},
+			&cli.BoolFlag{Name: "allow-anonymous", Usage: "let clients in that give no User Name"},
+			&cli.StringFlag{Name: "passwords", Usage: "verify users against `FILE` (see ringmq passwd)"},
+			&cli.StringFlag{Name: "mode", Usage: "data plane: auto, standard or xdp", DefaultText: "auto"},
+			&cli.IntFlag{Name: "shards", Usage: "`N` event loops", DefaultText: "the number of CPUs"},
+			&cli.IntFlag{Name: "max-connections", Usage: "serve at most `N` clients at a time", DefaultText: "by memory and file descriptors"},
+			&cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory", DefaultText: "a quarter of RAM, at most 1GiB"},
+			&cli.BoolFlag{Name: "prefault", Usage: "touch all memory at start"},
+			&cli.BoolFlag{Name: "plan", Usage: "print what the limits add up to, and exit"},
+			&cli.BoolFlag{Name: "test-config", Usage: "check the configuration, and exit"},
+			&cli.BoolFlag{Name: "v", Aliases: []string{"verbose"}, Usage: "log refused clients and more"},
+			&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "log warnings and errors only"},
+		},
+		Action: serve,
+	}
+}
+
+// serve checks everything before it opens anything, so that nothing is half-started.
+func serve(c *cli.Context) error {
+	if c.Args().Present() {
+		return fmt.Errorf("serve: unexpected argument %q; ringmq serve --help lists the flags", c.Args().First())
+	}
+	var s settings
+	if path := c.String("c"); path != "" {
+		if err := s.load(path); err != nil {
+			return err
+		}
+	}
+	if err := s.fromFlags(c); err != nil {
+		return err
+	}
+	descriptors, err := kernel.MaxDescriptors()
+	if err != nil {
+		return err
+	}
+	limits, err := s.limits(memoryBytes(), descriptors)
+	if err != nil {
+		return err
+	}
+	addresses, loopback, err := s.addresses()
+	if err != nil {
+		return err
+	}
+	var users *credentials.File
+	if s.Passwords != "" {
+		if users, err = credentials.Load(s.Passwords); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Bool("plan"):
+		plan, err := limits.Plan()
+		fmt.Fprint(c.App.Writer, plan)
+		return err
+	case c.Bool("test-config"):
+		fmt.Fprintln(c.App.Writer, "configuration is good")
+		return nil
+	}
+	p := &process{settings: s, limits: limits, users: users, log: newLogger(s.LogLevel), version: c.App.Version}
+	return p.run(addresses, loopback)
+}
+
+// process is one running broker.
+type process struct {
+	settings settings
+	limits   broker.Limits
+	users    *credentials.File
+	version  string
+	log      *slog.Logger
+	group    *kernel.Group
+	broker   *broker.Broker
+	auth     *authenticator
+	journal  *journal
+}
+
+func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	if err := p.listen(addresses, loopback); err != nil {
+		return err
+	}
+	defer p.group.Close()
+	if err := p.open(loopback); err != nil {
+		return err
+	}
+	for _, a := range p.group.Addresses() {
+		p.log.Info("listening", "address", a.String())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- p.broker.Run(ctx, drainGrace) }()
+	for {
+		select {
+		case err := <-done:
+			p.auth.close()
+			p.journal.close()
+			return err
+		case sig := <-signals:
+			p.onSignal(sig, cancel)
+		}
+	}
+}
+
+func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
+	switch sig {
+	case syscall.SIGHUP:
+		p.reload()
+	case syscall.SIGUSR2:
+		p.dump()
+	default:
+		p.log.Info("stopping", "signal", sig.String())
+		stop()
+	}
+}
+
+// listen opens the sockets. Where the machine has no IPv6, the default loopback listener on ::1 is left out.
+func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {
+	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards}
+	group, err := kernel.Open(config)
+	if loopback && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)) {
+		config.Addresses = addresses[:1]
+		group, err = kernel.Open(config)
+	}
+	p.group = group
+	return err
+}
+
+// open makes the broker on its planes.
+func (p *process) open(loopback bool) error {
+	anonymous := loopback
+	if a := p.settings.AllowAnonymous; a != nil {
+		anonymous = *a
+	}
+	if !anonymous && p.users == nil {
+		p.log.Warn("nobody can connect: anonymous clients are denied and there is no password file",
+			"remedy", "--allow-anonymous or --passwords FILE")
+	}
+	strategy, err := p.settings.strategy()
+	if err != nil {
+		return err
+	}
+	config := broker.Config{SharedStrategy: strategy, ServerReference: p.settings.ServerReference, Version: p.version,
+		ResponseInformation: p.settings.ResponseInformation, SysIntervalSeconds: 10, Seed: seed()}
+	if v := p.settings.SysInterval; v != nil {
+		config.SysIntervalSeconds = int(v.Seconds())
+	}
+	for range p.group.Addresses() {
+		config.Listeners = append(config.Listeners, broker.ListenerConfig{AllowAnonymous: anonymous})
+	}
+	if p.users != nil {
+		config.Passwords, config.Methods = true, []string{scramMethod}
+		for _, w := range p.users.Warnings() {
+			p.log.Warn(w)
+		}
+	}
+	var planes []broker.Plane
+	for _, plane := range p.group.Planes() {
+		planes = append(planes, plane)
+	}
+	p.journal = newJournal(p.log)
+	p.auth = newAuthenticator(p.users)
+	p.tuneRuntime()
+	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Prefault: p.settings.Prefault, LockThreads: true}, planes)
+	if err != nil {
+		return err
+	}
+	p.auth.start(p.broker.Loops())
+	p.journal.start()
+	return nil
+}
+
+// tuneRuntime leaves collections to the memory limit: the hot path makes no garbage, and administrative calls make
+// little. Two Ps beside the loops' let the scheduler's own work run while every loop holds its thread.
+func (p *process) tuneRuntime() {
+	plan, err := p.limits.Plan()
+	if err != nil {
+		return
+	}
+	limit := plan.Heap
+	if p.users != nil {
+		limit += verifiers * p.users.MemoryMaxBytes()
+	}
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(limit)
+	runtime.GOMAXPROCS(p.limits.Shards + 2)
+}
+
+// Authenticate is part of broker.Host.
+func (p *process) Authenticate(r broker.AuthRequest) bool { return p.auth.ask(r) }
+
+// Log is part of broker.Host.
+func (p *process) Log(e broker.LogEvent) bool { return p.journal.put(e) }
+
+// reload reads the password file again; clients stay connected.
+func (p *process) reload() {
+	if p.settings.Passwords == "" {
+		p.log.Info("reloaded", "passwords", "none")
+		return
+	}
+	users, err := credentials.Load(p.settings.Passwords)
+	if err != nil {
+		p.log.Error("not reloaded, the old users stay", "error", err)
+		return
+	}
+	p.auth.users.Store(users)
+	p.log.Info("reloaded", "passwords", p.settings.Passwords, "users", users.Len())
+}
+
+// dump logs the counters.
+func (p *process) dump() {
+	n := p.broker.Counters()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	p.log.Info("state", "collections", m.NumGC, "heap_bytes", m.HeapAlloc, "counters", n.String())
+}
+
+func seed() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails: see crypto/rand
+	return binary.LittleEndian.Uint64(b[:])
+}

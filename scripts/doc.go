@@ -1,0 +1,2 @@
+// Package scripts has the commands that run, test and build RingMQ, and the test that keeps the tree tidy.
+package scripts
