@@ -52,8 +52,23 @@ func (s *Shard) template(p *publication, version5 bool, flags uint8, id uint32, 
 	return t
 }
 
+// encodeRaw makes the encoded form from the packet as it came: a copy with other flags.
+func (p *publication) encodeRaw(t *template) {
+	t.from = len(p.heads)
+	p.heads = append(p.heads, p.raw...)
+	p.heads[t.from] = byte(packet.PUBLISH)<<4 | t.flags
+	t.to, t.size, t.whole = len(p.heads), len(p.raw), true
+	if p.qos > 0 {
+		t.pidAt = p.rawPID
+	}
+}
+
 // encode fills a template in.
 func (s *Shard) encode(p *publication, t *template, alias uint16, more []uint32) {
+	if p.raw != nil && t.flags&flagQoS == p.qos<<1 && t.version5 == p.rawV5 && t.id|uint32(alias) == 0 && more == nil {
+		p.encodeRaw(t)
+		return
+	}
 	h := &s.head
 	*h = packet.PublishHead{Flags: t.flags, Topic: p.topic, PacketID: 1, Alias: alias, Forwarded: p.props, PayloadSize: p.size}
 	version := packet.V311

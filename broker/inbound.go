@@ -124,11 +124,10 @@ func (s *Shard) next(id uint32, c *conn, data []byte) (int, verdict) {
 		return 0, s.violate(id, packet.PacketTooLarge)
 	}
 	s.counters[CounterMessagesReceived]++
-	body := data[h.Size:n:n]
 	if h.Kind == packet.PUBLISH && c.state == connLive {
-		return n, s.onPublish(id, c, h.Flags, body)
+		return n, s.onPublish(id, c, h.Flags, data[:n:n], h.Size)
 	}
-	return n, s.dispatch(id, c, h, body)
+	return n, s.dispatch(id, c, h, data[h.Size:n:n])
 }
 
 // partial decides how to wait for the rest of a packet: in the carry when it fits a page, otherwise page by page,
@@ -203,6 +202,7 @@ func (s *Shard) assembled(id uint32, c *conn) verdict {
 		s.endAssembly(id, c)
 		return s.dispatch(id, c, h, flat[h.Size:])
 	}
+	s.raw = nil
 	// The variable header is usually in the first page; when it is not, or does not decode, the whole is laid out.
 	in := &s.inPublish
 	head := first[h.Size:]
@@ -304,8 +304,6 @@ func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdi
 		return s.violate(id, r)
 	}
 	switch h.Kind {
-	case packet.PUBLISH:
-		return s.onPublish(id, c, h.Flags, body)
 	case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP:
 		return s.onAck(id, c, h.Kind, body)
 	case packet.SUBSCRIBE:

@@ -23,6 +23,12 @@ type publication struct {
 	expires   int64 // ms; 0 never
 	from      uint32
 
+	// raw is the PUBLISH as it came, when receivers of the same version and QoS may get just that: nil when it has a
+	// Topic Alias or a Message Expiry Interval, or is large.
+	raw    []byte
+	rawV5  bool
+	rawPID int // where the Packet Identifier lies in it
+
 	heads     []byte // encoded forms, made once per kind of receiver
 	templates [4]template
 	made      int
@@ -40,16 +46,20 @@ const (
 // begin prepares p for a new message.
 func (p *publication) begin(topic, props []byte, qos uint8, retain bool) {
 	p.topic, p.props, p.payload, p.size = topic, props, nil, 0
-	p.msg, p.chain, p.chainAt = 0, 0, 0
+	p.msg, p.chain, p.chainAt, p.raw = 0, 0, 0, nil
 	p.qos, p.retain, p.expires, p.from = qos, retain, 0, 0
 	p.made, p.heads = 0, p.heads[:0]
 }
 
-// onPublish handles a PUBLISH that lies whole in body.
-func (s *Shard) onPublish(id uint32, c *conn, flags uint8, body []byte) verdict {
+// onPublish handles a PUBLISH that lies whole in raw, its first size bytes being the fixed header.
+func (s *Shard) onPublish(id uint32, c *conn, flags uint8, raw []byte, size int) verdict {
 	in := &s.inPublish
-	if r := in.Decode(flags, body, c.version); r != packet.Success {
+	if r := in.Decode(flags, raw[size:], c.version); r != packet.Success {
 		return s.violate(id, r)
+	}
+	s.raw = nil
+	if in.Forwardable && len(raw) <= wholePayload {
+		s.raw, s.rawPID = raw, size+2+len(in.Topic)
 	}
 	return s.publish(id, c, in, len(in.Payload), 0, 0)
 }
@@ -87,6 +97,7 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 	}
 	p.begin(in.Topic, props, in.QoS, in.Retain)
 	p.payload, p.size, p.chain, p.chainAt, p.from = in.Payload, size, chain, at, sess.id
+	p.raw, p.rawV5, p.rawPID = s.raw, c.version == packet.V50, s.rawPID
 	if in.HasExpiry {
 		p.expires = s.now + int64(in.Expiry)*1000
 	}
