@@ -8,6 +8,7 @@ import (
 // Counter names one of the numbers that every shard counts.
 type Counter uint8
 
+// What is counted, by its name in counterNames.
 const (
 	CounterSockets Counter = iota
 	CounterConnects

@@ -5,6 +5,7 @@ import "github.com/ringmq/ringmq/broker/packet"
 // LogKind is what a LogEvent tells about.
 type LogKind uint8
 
+// What happened.
 const (
 	EventConnected    LogKind = iota
 	EventDisconnected         // Text is the reason

@@ -39,12 +39,12 @@ type Limits struct {
 // The sizes in bytes that the plan multiplies. Go objects are counted as the allocator rounds them; a test measures
 // a full broker against the sum.
 const (
-	baseBytes         = 14 << 20 // the program, its runtime, the tables that do not depend on limits
-	connPlaneBytes    = 112      // what the plane keeps per connection
-	sessionBytes      = 480      // a Session, its Client Identifier, its place in the registry
-	subscriptionBytes = 260      // a subscription, its Topic Filter, its place in the index
-	retainedBytes     = 200      // a retained entry and its place in the ordered store
-	cacheEntryBytes   = 320      // one topic of a shard's cache, with room for its topic and a few receivers
+	baseBytes         = 11 << 20 // the program, its runtime, the tables that do not depend on limits
+	connPlaneBytes    = 72       // what the plane keeps per connection
+	sessionBytes      = 288      // a Session, its Client Identifier, its place in the registry
+	subscriptionBytes = 176      // a subscription, its Topic Filter, its place in the index
+	retainedBytes     = 104      // a retained entry and its place in the ordered store
+	cacheEntryBytes   = 200      // one topic of a shard's cache, with room for its topic and a few receivers
 	minArenaPages     = 512
 	// arenaBytesPerMessage is the arena that the plan grants per message slot: a small message with a short topic.
 	arenaBytesPerMessage = 192
@@ -199,7 +199,7 @@ func (l Limits) Plan() (Plan, error) {
 		{"sessions", sessions, sessionBytes + 2*sizeOf[timer]() + 16},
 		{"subscriptions", int64(l.MaxSubscriptions), subscriptionBytes},
 		{"retained entries", int64(l.MaxRetained), retainedBytes},
-		{"heap kept free for the collector", 1, heap/8 + 8<<20},
+		{"heap kept free for the collector", 1, heap/8 + 4<<20},
 		{"topic cache entries", shards * int64(l.cacheSets()) * cacheWays, cacheEntryBytes},
 		{"queues between shards", shards * (shards - 1) * ringSlots, sizeOf[shardMessage]()},
 		{"read and scratch buffers", shards, 256<<10 + 64<<10},

@@ -15,7 +15,8 @@ var ErrWouldBlock = errors.New("no bytes ready")
 // every implementation passes planetest.Run.
 type Plane interface {
 	// Wait returns when connections are ready, when Wake was called, or when timeout has passed (negative: no
-	// timeout; zero: look and return). The events are valid until the next Wait. An empty result is no error.
+	// timeout; zero: look and return). The events are valid until the next Wait. An empty result is no error: Wait may
+	// return early. One connection may have several events in a batch.
 	// Readiness is level-triggered: bytes left unread, and not paused, are reported again by the next Wait.
 	Wait(timeout time.Duration) ([]Event, error)
 
@@ -43,11 +44,13 @@ type EventKind uint8
 const (
 	// Accepted: Event.Conn is new, was accepted by listener number Event.Listener, and has Token 0 until SetToken.
 	Accepted EventKind = 1 << iota
-	// Readable: Read will return bytes, io.EOF or an error. Not reported while paused.
+	// Readable: Read will return bytes, io.EOF or an error. Not reported while paused. After io.EOF it is reported by
+	// every Wait until Pause or Close.
 	Readable
 	// Writable: a Write that took less than all may go on. Reported once for each such Write.
 	Writable
-	// Hangup: the connection is broken in both directions; reported even while paused. Close is all that is left.
+	// Hangup: the connection is broken in both directions (Event.Err says why, if known); Close is all that is left.
+	// Unread bytes are reported as Readable before it, unless paused: then they are lost.
 	Hangup
 	// AcceptFailed: a listener could not accept (Event.Err, such as EMFILE); the plane tries again by itself
 	// after a pause, so that the condition never spins.
@@ -82,8 +85,9 @@ type Conn interface {
 	Pause()
 	Resume()
 
-	// Close ends the connection and releases it; bytes that Write took are still sent. No event for it comes from
-	// any later Wait, but the batch at hand may still hold some, which the caller tells by their Token.
+	// Close ends the connection and releases it; bytes that Write took are still sent, for a bounded time and even
+	// past unread input. No event for it comes from any later Wait, but the batch at hand may still hold some, which
+	// the caller tells by their Token. A second Close does nothing; Read and Write fail with net.ErrClosed.
 	Close()
 
 	LocalAddr() netip.AddrPort

@@ -12,18 +12,20 @@ import (
 // before members that are not.
 type Strategy uint8
 
+// The strategies.
 const (
 	RoundRobin Strategy = iota // one after the other; the default
 	Random
-	Sticky // the same member until it goes away
-	HashClient
-	HashTopic
-	Local // members on the publisher's shard first, then one after the other
+	Sticky     // the same member until it goes away
+	HashClient // by the publisher
+	HashTopic  // by the Topic Name
+	Local      // members on the publisher's shard first, then one after the other
 )
 
 // strategyNames are the words of the configuration, by Strategy.
 var strategyNames = [...]string{"round_robin", "random", "sticky", "hash_client", "hash_topic", "local"}
 
+// String is the strategy's word in the configuration.
 func (s Strategy) String() string { return strategyNames[s] }
 
 // ParseStrategy reads a Strategy's name.

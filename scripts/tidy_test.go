@@ -50,9 +50,12 @@ var (
 		"broker/planetest":   {code: "broker", tests: "broker/memnet"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},
-		"perf":               {code: "broker/packet perf/load"},
-		"perf/load":          {code: "broker/packet"},
+		"perf":               {code: "broker/packet perf/load perf/relay"},
+		"perf/load":          {code: "broker/packet perf/epoll", tests: "broker/packet perf/load perf/epoll perf/relay"},
+		"perf/epoll":         {},
+		"perf/relay":         {code: "broker/packet perf/epoll"},
 		"scripts":            {},
+		"scripts/clients":    {code: "broker/packet", tests: "broker/packet scripts/clients"},
 	}
 
 	vagueNames = strings.Fields("util utils common helper helpers manager managers base misc")

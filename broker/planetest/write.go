@@ -80,7 +80,7 @@ func testVector(t *testing.T, r *rig) {
 
 func testShortWrite(t *testing.T, r *rig) {
 	l := r.connect(0)
-	s := &sender{l: l, total: 24 << 20}
+	s := &sender{l: l, total: 12 << 20}
 	// Fill everything there is between here and the peer, which does not read yet.
 	for full := s.fill(); full; full = s.fill() {
 		writable := false

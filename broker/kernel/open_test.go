@@ -1,0 +1,82 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestOpenRefuses(t *testing.T) {
+	any4 := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
+	tests := []struct {
+		name   string
+		config Config
+		want   string
+	}{
+		{"no address", Config{}, "no address to listen on"},
+		{"an invalid address", Config{Addresses: []netip.AddrPort{{}}}, "not an address"},
+		{"too many addresses", Config{Addresses: make([]netip.AddrPort, 256)}, "at most 255"},
+		{"negative planes", Config{Addresses: any4, Planes: -1}, "at least 1"},
+		{"a small buffer", Config{Addresses: any4, BufferBytes: 1000}, "at least 65536"},
+		{"a foreign address", Config{Addresses: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:0")}},
+			"listen 192.0.2.1:0: can't assign requested address (no interface of this host has that address)"},
+		{"an unknown zone", Config{Addresses: []netip.AddrPort{netip.MustParseAddrPort("[fe80::1%nosuch]:0")}}, `zone "nosuch"`},
+	}
+	for _, test := range tests {
+		before := openDescriptors(t)
+		g, err := Open(test.config)
+		if err == nil {
+			_ = g.Close()
+			t.Errorf("%s: no error", test.name)
+			continue
+		}
+		// Linux and the BSDs have different words for one error.
+		text := strings.Replace(err.Error(), "cannot assign", "can't assign", 1)
+		if !strings.Contains(text, test.want) {
+			t.Errorf("%s: error %q; want %q in it", test.name, text, test.want)
+		}
+		if err := sameDescriptors(before, openDescriptors(t)); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestOpenAddressInUse(t *testing.T) {
+	taken := mustOpen(t, Config{Addresses: loopback()[:1]}).Addresses()[0]
+	before := openDescriptors(t)
+	_, err := Open(Config{Addresses: append(loopback(), taken), Planes: 2})
+	if !errors.Is(err, unix.EADDRINUSE) {
+		t.Fatalf("Open of an address in use: %v", err)
+	}
+	want := "listen " + taken.String() + ": address already in use (another broker? choose another port with -p)"
+	if err.Error() != want {
+		t.Errorf("error %q; want %q", err, want)
+	}
+	if err := sameDescriptors(before, openDescriptors(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBothFamilies: an IPv6 listener leaves the same port of IPv4 alone.
+func TestBothFamilies(t *testing.T) {
+	if !loopback()[1].Addr().Is6() {
+		t.Skip("this host has no IPv6")
+	}
+	v6 := mustOpen(t, Config{Addresses: []netip.AddrPort{netip.MustParseAddrPort("[::]:0")}}).Addresses()[0]
+	v4 := netip.AddrPortFrom(netip.IPv4Unspecified(), v6.Port())
+	if got := mustOpen(t, Config{Addresses: []netip.AddrPort{v4}}).Addresses()[0]; got != v4 {
+		t.Errorf("listening on %v; want %v", got, v4)
+	}
+}
+
+func TestMaxDescriptors(t *testing.T) {
+	n, err := MaxDescriptors()
+	if err != nil || n < 16 {
+		t.Errorf("MaxDescriptors = %d, %v", n, err)
+	}
+}

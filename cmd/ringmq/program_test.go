@@ -1,0 +1,95 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// running is the real program, started by a test.
+type running struct {
+	cmd     *exec.Cmd
+	address string
+	lines   chan string // what it logs after the first listening line
+}
+
+// buildProgram builds the program as users run it: not under the race detector, which takes memory and time of its own.
+func buildProgram(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "ringmq")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// startProgram starts a broker and waits until it listens.
+func startProgram(t *testing.T, program string, args ...string) *running {
+	t.Helper()
+	p := &running{cmd: exec.Command(program, args...), lines: make(chan string, 1024)}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() })
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		var ok bool
+		if _, p.address, ok = strings.Cut(lines.Text(), "msg=listening address="); ok {
+			go p.keepLines(lines)
+			return p
+		}
+	}
+	t.Fatal("the broker did not start")
+	return nil
+}
+
+// keepLines passes log lines on; those that nobody takes are dropped. It ends with the program.
+func (p *running) keepLines(lines *bufio.Scanner) {
+	for lines.Scan() {
+		select {
+		case p.lines <- lines.Text():
+		default:
+		}
+	}
+	close(p.lines)
+}
+
+// waitLine waits for a log line that contains text.
+func (p *running) waitLine(t *testing.T, text string) string {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case line, ok := <-p.lines:
+			if !ok {
+				t.Fatalf("the program ended before it logged %q", text)
+			}
+			if strings.Contains(line, text) {
+				return line
+			}
+		case <-limit:
+			t.Fatalf("no log line with %q", text)
+		}
+	}
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
