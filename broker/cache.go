@@ -26,6 +26,7 @@ type cached struct {
 	used  bool
 	// maxQoS is the highest QoS that a local receiver asked for.
 	maxQoS uint8
+	plain  bool // all receivers are local and none is a Shared Subscription
 	topic  []byte
 	local  []receiver
 	groups []*group
@@ -102,6 +103,7 @@ func (s *Shard) fill(e *cached) {
 			e.addRemote(uint8(sub.session.homeAt(e.epoch)))
 		}
 	}
+	e.plain = len(e.remote)+len(e.groups) == 0
 	clear(c.marks)
 	clear(c.found)
 }

@@ -120,18 +120,18 @@ func playOnce(t *testing.T, sc scene, shards int) string {
 	number := sc.line - 1
 	for text := range strings.Lines(sc.text) {
 		number++
-		command := strings.TrimSpace(text)
+		said := strings.TrimSpace(text)
 		switch {
-		case answers && command != "":
+		case answers && said != "":
 			continue // what was recorded
-		case command == "----":
+		case said == "----":
 			out.WriteString(text)
 			out.WriteString(w.out.String())
 			w.out.Reset()
 			answers = true
 			continue
-		case strings.HasPrefix(command, "options"):
-			c, err := parseCommand(command)
+		case strings.HasPrefix(said, "options"):
+			c, err := parseCommand(said)
 			if err != nil {
 				t.Fatalf("%s:%d: %v", sc.path, number, err)
 			}
@@ -139,14 +139,14 @@ func playOnce(t *testing.T, sc scene, shards int) string {
 			if name := c.unused(); name != "" {
 				t.Fatalf("%s:%d: there is no option %s", sc.path, number, name)
 			}
-		case command == "" || command[0] == '#' || command[0] == '=' || strings.HasPrefix(command, "shards "):
+		case said == "" || said[0] == '#' || said[0] == '=' || strings.HasPrefix(said, "shards "):
 			answers = false
 		default:
 			if w == nil {
 				w = newWorld(t, shards, &command{verb: "options", used: map[string]bool{}})
 			}
-			if err := w.do(command); err != nil {
-				t.Fatalf("%s:%d: %s: %v", sc.path, number, command, err)
+			if err := w.do(said); err != nil {
+				t.Fatalf("%s:%d: %s: %v", sc.path, number, said, err)
 			}
 		}
 		out.WriteString(text)

@@ -118,6 +118,31 @@ func (s *Shard) deliver(p *publication, r *receiver) {
 	s.sendPublish(p, sess, c, packet.PublishFlags(false, 0, retain), r, 0)
 }
 
+// deliverRaw copies the packet as it came into the outbound buffer of a receiver that gets just that; false when this
+// receiver takes more than a copy.
+func (s *Shard) deliverRaw(p *publication, r *receiver) bool {
+	id := r.session.conn
+	if id == 0 || r.noLocal || r.id != 0 {
+		return false
+	}
+	c := &s.conns[id]
+	if (c.version == packet.V50) != p.rawV5 || c.aliasMax > 0 || len(p.raw) > int(c.maxPacket) ||
+		int(c.outBytes) > s.limits.MaxOutboundBytes {
+		return false
+	}
+	if !s.putFast(c, p.raw) {
+		if !s.room(c, len(p.raw), false) {
+			return false
+		}
+		s.put(c, p.raw)
+	}
+	s.counters[CounterMessagesSent]++
+	s.counters[CounterPublishSent]++
+	s.counters[CounterPublishBytesSent] += uint64(p.size)
+	s.touch(id)
+	return true
+}
+
 // deliverQueued gives a publication of QoS 1 or 2 to a Session: at once when nothing stands before it, otherwise by its
 // queue. The message is stored already.
 func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain bool) {

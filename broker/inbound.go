@@ -202,7 +202,7 @@ func (s *Shard) assembled(id uint32, c *conn) verdict {
 		s.endAssembly(id, c)
 		return s.dispatch(id, c, h, flat[h.Size:])
 	}
-	s.raw = nil
+	s.pub.raw = nil
 	// The variable header is usually in the first page; when it is not, or does not decode, the whole is laid out.
 	in := &s.inPublish
 	head := first[h.Size:]

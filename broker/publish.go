@@ -43,10 +43,10 @@ const (
 	gone             // the connection was closed or is closing
 )
 
-// begin prepares p for a new message.
+// begin prepares p for a new message, but for raw, which its caller sets or leaves nil.
 func (p *publication) begin(topic, props []byte, qos uint8, retain bool) {
 	p.topic, p.props, p.payload, p.size = topic, props, nil, 0
-	p.msg, p.chain, p.chainAt, p.raw = 0, 0, 0, nil
+	p.msg, p.chain, p.chainAt = 0, 0, 0
 	p.qos, p.retain, p.expires, p.from = qos, retain, 0, 0
 	p.made, p.heads = 0, p.heads[:0]
 }
@@ -57,9 +57,10 @@ func (s *Shard) onPublish(id uint32, c *conn, flags uint8, raw []byte, size int)
 	if r := in.Decode(flags, raw[size:], c.version); r != packet.Success {
 		return s.violate(id, r)
 	}
-	s.raw = nil
-	if in.Forwardable && len(raw) <= wholePayload {
-		s.raw, s.rawPID = raw, size+2+len(in.Topic)
+	p := &s.pub
+	p.raw, p.rawV5, p.rawPID = raw, c.version == packet.V50, size+2+len(in.Topic)
+	if !in.Forwardable || len(raw) > wholePayload {
+		p.raw = nil
 	}
 	return s.publish(id, c, in, len(in.Payload), 0, 0)
 }
@@ -97,11 +98,30 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 	}
 	p.begin(in.Topic, props, in.QoS, in.Retain)
 	p.payload, p.size, p.chain, p.chainAt, p.from = in.Payload, size, chain, at, sess.id
-	p.raw, p.rawV5, p.rawPID = s.raw, c.version == packet.V50, s.rawPID
 	if in.HasExpiry {
 		p.expires = s.now + int64(in.Expiry)*1000
 	}
+	if p.raw != nil && e.plain && in.QoS == 0 && !in.Retain && s.anyArriving == 0 {
+		return s.acceptPlain(c, e)
+	}
 	return s.acceptPublish(id, c, in, e)
+}
+
+// acceptPlain is acceptPublish for what most messages are: small, QoS 0, not retained, for receivers of this shard. There
+// is nothing to reserve, store or acknowledge.
+func (s *Shard) acceptPlain(c *conn, e *cached) verdict {
+	p := &s.pub
+	s.counters[CounterPublishReceived]++
+	s.counters[CounterPublishBytesReceived] += uint64(p.size)
+	for i := range e.local {
+		if r := &e.local[i]; !s.deliverRaw(p, r) {
+			s.deliver(p, r)
+		}
+	}
+	if c.state != connLive {
+		return gone
+	}
+	return consumed
 }
 
 // acceptPublish reserves room everywhere before anything is done, so that a PUBLISH is either taken or left alone.
@@ -292,6 +312,7 @@ func (s *Shard) load(p *publication, msg uint32) {
 	m := s.ms.at(msg)
 	topic, props := s.ms.meta(m)
 	p.begin(topic, props, m.qos(), m.retain())
+	p.raw = nil
 	p.msg, p.size, p.expires, p.from = msg, int(m.payloadSize), m.expires, m.from
 	if m.chain == 0 {
 		n := int(m.topicSize) + int(m.propsSize)

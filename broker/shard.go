@@ -81,8 +81,6 @@ type Shard struct {
 	// Scratch, reused for every packet.
 	pub, replay, own publication
 	inPublish        packet.Publish
-	raw              []byte // the packet that inPublish was decoded from, see publication.raw
-	rawPID           int
 	inConnect        packet.Connect
 	inAck            packet.Ack
 	inSubscribe      packet.Subscribe
