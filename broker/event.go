@@ -11,6 +11,7 @@ const (
 	EventDisconnected         // Text is the reason
 	EventRefused              // a connection that did not get as far as a Session
 	EventDropping             // messages are being dropped for a client; Text is the reason
+	EventExhausted            // memory for messages was used up in the last second; Text is how often
 	EventAcceptFailed         // a listener could not accept; Text is the reason
 )
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strconv"
 	"sync/atomic"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -178,6 +179,9 @@ func (s *Shard) everySecond() {
 	s.second = s.now / 1000
 	s.pool.collect()
 	s.pool.restock()
+	if n := s.counters[CounterNoMemory] - s.published[CounterNoMemory].Load(); n > 0 {
+		s.event(LogEvent{Kind: EventExhausted, Text: strconv.FormatUint(n, 10)})
+	}
 	for i := range s.counters {
 		s.published[i].Store(s.counters[i])
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/packet"
 )
 
 const (
@@ -68,7 +69,7 @@ func (j *journal) close() {
 
 // put takes an event without ever blocking; false when it is lost. What the level hides is not queued at all.
 func (j *journal) put(e broker.LogEvent) bool {
-	if !j.log.Enabled(context.Background(), levelOf(e.Kind)) {
+	if !j.log.Enabled(context.Background(), levelOf(&e)) {
 		return true
 	}
 	select {
@@ -79,11 +80,17 @@ func (j *journal) put(e broker.LogEvent) bool {
 	}
 }
 
-func levelOf(k broker.LogKind) slog.Level {
-	switch k {
+// levelOf is info for what clients do, debug for those refused by their own fault, and warn for what the operator's
+// limits or the machine refuse.
+func levelOf(e *broker.LogEvent) slog.Level {
+	switch e.Kind {
 	case broker.EventRefused:
+		switch e.Reason {
+		case packet.QuotaExceeded, packet.ServerBusy, packet.ConnectionRateExceeded, packet.UseAnotherServer:
+			return slog.LevelWarn
+		}
 		return slog.LevelDebug
-	case broker.EventDropping, broker.EventAcceptFailed:
+	case broker.EventDropping, broker.EventAcceptFailed, broker.EventExhausted:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
@@ -100,15 +107,18 @@ func (j *journal) write(e *broker.LogEvent) {
 		j.log.Warn("messages are being dropped", "client", e.ClientID, "reason", e.Text)
 	case broker.EventAcceptFailed:
 		j.log.Warn("cannot accept connections", "error", e.Text, "remedy", "raise the limit of file descriptors (ulimit -n)")
+	case broker.EventExhausted:
+		j.log.Warn("memory for messages is used up: publishers are refused or wait", "times", e.Text, "remedy", "raise --memory or lower max_queued_messages")
 	case broker.EventRefused:
 		j.writeRefused(e)
 	}
 }
 
 func (j *journal) writeRefused(e *broker.LogEvent) {
+	level := levelOf(e)
 	if now := time.Now().Unix(); now != j.second {
 		if j.refused > refusedPerSecond {
-			j.log.Debug("more clients refused", "count", j.refused-refusedPerSecond)
+			j.log.Log(context.Background(), level, "more clients refused", "count", j.refused-refusedPerSecond)
 		}
 		j.second, j.refused = now, 0
 	}
@@ -119,5 +129,5 @@ func (j *journal) writeRefused(e *broker.LogEvent) {
 	if why == "" {
 		why = e.Reason.String()
 	}
-	j.log.Debug("client refused", "address", e.Address, "client", e.ClientID, "reason", why, "code", int(e.Reason))
+	j.log.Log(context.Background(), level, "client refused", "address", e.Address, "client", e.ClientID, "reason", why, "code", int(e.Reason))
 }

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// asProgram in the environment makes the test binary ringmq itself.
+const asProgram = "RINGMQ_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// ringmq runs the program to its end, for which it has a few seconds: a broker that starts is killed, and says so.
+func ringmq(t *testing.T, arguments ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], arguments...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Errorf("ringmq %q does not end", arguments)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// unusedPort is a port of loopback that nobody listens on.
+func unusedPort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// inFile writes a file of the test's and returns its path.
+func inFile(t *testing.T, text string) string {
+	t.Helper()
+	f, err := os.CreateTemp(t.TempDir(), "file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// refusal is one row of bad input: the arguments, and the words that the one line on standard error must have.
+type refusal struct {
+	name      string
+	arguments []string
+	words     []string
+}
+
+// fileRefusals are the rows about configuration files; each file gets a name, and :LINE is looked for behind it.
+func fileRefusals(t *testing.T) (rows []refusal) {
+	for _, c := range []struct {
+		name, text string
+		line       int
+		words      string
+	}{
+		{"unknown key", "# first\nshards = 1\nshardz = 2\n", 3, "shardz"},
+		{"unknown table", "shards = 1\n\n[listener]\nport = 1\n", 3, "listener"},
+		{"wrong type", "memory = \"64MiB\"\nshards = \"two\"\n", 2, "shards"},
+		{"wrong type in a list", "\nlisten = [1883]\n", 2, "listen"},
+		{"wrong type of a truth", "allow_anonymous = \"yes\"\n", 1, "allow_anonymous"},
+		{"number too large", "shards = 99999999999999999999\n", 1, "shards"},
+		{"broken", "shards = 1\nlisten = [\"127.0.0.1:0\"\n", 0, ""},
+		{"no equals sign", "shards 1\n", 1, ""},
+		{"twice", "shards = 1\nshards = 2\n", 2, "shards"},
+		{"not UTF-8", "mode = \"\xff\"\n", 1, ""},
+		{"bad size", "memory = \"lots\"\n", 1, "memory"},
+		{"size with a wrong type", "shards = 1\nmemory = true\n", 2, "memory"},
+		{"bad duration", "\nmax_keep_alive = \"soon\"\n", 2, "max_keep_alive"},
+		{"negative size", "max_packet_size = \"-1\"\n", 1, "max_packet_size"},
+		{"bad mode", "mode = \"fast\"\n", 0, "mode"},
+		{"bad log level", "log_level = \"loud\"\n", 0, "log_level"},
+		{"bad strategy", "shared_strategy = \"best\"\n", 0, "shared_strategy"},
+		{"bad address", "listen = [\"nowhere\"]\n", 0, "nowhere"},
+		{"limit out of range", "max_inflight_messages = 70000\n", 0, "max_inflight"},
+		{"negative limit", "receive_maximum = -1\n", 0, "receive_maximum"},
+		{"negative shards", "shards = -1\n", 0, "shards"},
+		{"fewer sessions than connections", "max_connections = 100\nmax_sessions = 10\n", 0, "max_sessions"},
+	} {
+		path := inFile(t, c.text)
+		words := []string{c.words}
+		if c.line != 0 {
+			words = append(words, fmt.Sprintf("%s:%d: ", path, c.line))
+		}
+		rows = append(rows, refusal{"file: " + c.name, []string{"serve", "-c", path}, words})
+	}
+	return rows
+}
+
+func flagRefusals(t *testing.T) []refusal {
+	missing := filepath.Join(t.TempDir(), "missing")
+	broken := inFile(t, "alice:$7$101$c2FsdHNhbHRzYWx0$aGFzaA==\nthis is no user\n")
+	return []refusal{
+		{"unknown command", []string{"sreve"}, []string{"sreve"}},
+		{"unknown flag", []string{"serve", "--lisen", ":1"}, []string{"lisen"}},
+		{"unknown global flag", []string{"--nope"}, []string{"nope"}},
+		{"argument", []string{"serve", "1883"}, []string{"1883"}},
+		{"flag without value", []string{"serve", "--listen"}, []string{"listen"}},
+		{"shards no number", []string{"serve", "--shards", "two"}, []string{"two", "shards"}},
+		{"shards zero", []string{"serve", "--shards", "0"}, []string{"shards"}},
+		{"shards too many", []string{"serve", "--shards", "1000"}, []string{"shards"}},
+		{"port no number", []string{"serve", "-p", "mqtt"}, []string{"mqtt"}},
+		{"port too large", []string{"serve", "-p", "65536"}, []string{"65536"}},
+		{"port negative", []string{"serve", "-p", "-1"}, []string{"-1"}},
+		{"address without port", []string{"serve", "--listen", "localhost"}, []string{"localhost"}},
+		{"address with a bad port", []string{"serve", "--listen", "127.0.0.1:99999"}, []string{"99999"}},
+		{"address that is none of ours", []string{"serve", "--listen", "192.0.2.1:18830"}, []string{"192.0.2.1:18830"}},
+		{"empty address", []string{"serve", "--listen", ""}, []string{"listen"}},
+		{"-p with --listen", []string{"serve", "-p", "18830", "--listen", "127.0.0.1:18831"}, []string{"-p", "--listen"}},
+		{"-v with -q", []string{"serve", "-v", "-q"}, []string{"-v", "-q"}},
+		{"mode xdp", []string{"serve", "--mode", "xdp"}, []string{"xdp"}},
+		{"unknown mode", []string{"serve", "--mode", "fast"}, []string{"fast", "mode"}},
+		{"bad size", []string{"serve", "--memory", "lots"}, []string{"memory", "lots"}},
+		{"negative size", []string{"serve", "--memory", "-1GiB"}, []string{"memory", "-1GiB"}},
+		{"size zero", []string{"serve", "--memory", "0"}, []string{"memory"}},
+		{"size not a number", []string{"serve", "--memory", "NaN"}, []string{"memory"}},
+		{"too little memory", []string{"serve", "--memory", "64MiB", "--max-connections", "100000"}, []string{"memory", "max_connections"}},
+		{"more connections than descriptors", []string{"serve", "--max-connections", "16000000", "--memory", "100GiB"}, []string{"max_connections", "descriptors"}},
+		{"connections negative", []string{"serve", "--max-connections", "-5"}, []string{"max-connections"}},
+		{"no configuration", []string{"serve", "-c", missing}, []string{missing}},
+		{"a folder for a configuration", []string{"serve", "-c", t.TempDir()}, []string{"directory"}},
+		{"no password file", []string{"serve", "--passwords", missing}, []string{missing}},
+		{"a folder for a password file", []string{"serve", "--passwords", t.TempDir()}, []string{"directory"}},
+		{"broken password file", []string{"serve", "--passwords", broken}, []string{broken + ":2"}},
+		{"broken password file, --test-config", []string{"serve", "--test-config", "--passwords", broken}, []string{broken + ":2"}},
+		{"bad configuration, --plan", []string{"serve", "--plan", "-c", inFile(t, "x = 1\n")}, []string{":1: "}},
+		{"passwd without arguments", []string{"passwd"}, []string{"FILE USER"}},
+		{"passwd, unknown flag", []string{"passwd", "-x"}, []string{"x"}},
+	}
+}
+
+// TestBadInput: one line on standard error that says what and where, nothing on standard output, an exit code, and no
+// broker left behind.
+func TestBadInput(t *testing.T) {
+	for _, r := range append(flagRefusals(t), fileRefusals(t)...) {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			stdout, stderr, code := ringmq(t, r.arguments...)
+			checkRefusal(t, r.words, stdout, stderr, code)
+		})
+	}
+}
+
+func checkRefusal(t *testing.T, words []string, stdout, stderr string, code int) {
+	t.Helper()
+	if code <= 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if stdout != "" {
+		t.Errorf("on standard output: %q", stdout)
+	}
+	if strings.Count(stderr, "\n") != 1 || !strings.HasSuffix(stderr, "\n") {
+		t.Errorf("not one line on standard error: %q", stderr)
+	}
+	for _, w := range words {
+		if !strings.Contains(stderr, w) {
+			t.Errorf("standard error does not say %q: %q", w, stderr)
+		}
+	}
+}
+
+// TestPortInUse: what could be opened before the one that is taken is closed again.
+func TestPortInUse(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	free := unusedPort(t)
+	for _, arguments := range [][]string{
+		{"serve", "-p", port},
+		{"serve", "--listen", "127.0.0.1:" + port},
+		{"serve", "--listen", "127.0.0.1:" + free, "--listen", "127.0.0.1:" + port},
+		{"serve", "--listen", "127.0.0.1:" + free, "--listen", "127.0.0.1:" + free},
+		{"serve", "-c", inFile(t, fmt.Sprintf("listen = [\"127.0.0.1:%s\", \"127.0.0.1:%s\"]\n", free, port))},
+	} {
+		stdout, stderr, code := ringmq(t, arguments...)
+		checkRefusal(t, []string{"127.0.0.1:", "in use"}, stdout, stderr, code)
+		for _, address := range []string{"127.0.0.1:" + free, "[::1]:" + port} {
+			if c, err := net.Dial("tcp", address); err == nil {
+				c.Close()
+				t.Errorf("%q leaves something listening on %s", arguments, address)
+			}
+		}
+	}
+}
+
+// TestQuestions are answered on standard output, with exit code 0 and without a broker.
+func TestQuestions(t *testing.T) {
+	good := inFile(t, "listen = [\"127.0.0.1:1883\", \"[::1]:1883\"]\nallow_anonymous = false\nmemory = \"128MiB\"\nmax_connections = 1000\nsys_interval = \"5s\"\n")
+	for _, c := range []struct {
+		arguments []string
+		want      string
+	}{
+		{[]string{"--help"}, "serve"},
+		{[]string{"-h"}, "serve"},
+		{nil, "serve"},
+		{[]string{"--version"}, "ringmq version "},
+		{[]string{"serve", "--help"}, "--allow-anonymous"},
+		{[]string{"serve", "-h"}, "--allow-anonymous"},
+		{[]string{"passwd", "--help"}, "FILE USER"},
+		{[]string{"serve", "--test-config"}, "good"},
+		{[]string{"serve", "-c", good, "--test-config"}, "good"},
+		{[]string{"serve", "--plan"}, "sum"},
+		{[]string{"serve", "-c", good, "--plan"}, "message slots"},
+		{[]string{"serve", "--memory", "256MiB", "--max-connections", "5000", "--shards", "3", "--plan"}, "arena pages"},
+	} {
+		stdout, stderr, code := ringmq(t, c.arguments...)
+		if code != 0 || stderr != "" || !strings.Contains(stdout, c.want) {
+			t.Errorf("%q: exit code %d, standard error %q, standard output without %q: %q", c.arguments, code, stderr, c.want, stdout)
+		}
+	}
+}
