@@ -17,6 +17,10 @@ const unitsPerPage = pageSize / blockUnit
 // the arena: those never fall to message limits.
 const emergencyPages = 32
 
+// sparePages is what each shard keeps for input that it cannot consume yet: when memory is used up, publishers wait with
+// a PUBLISH in our hands, and those must not use up the pages that acknowledgements need.
+const sparePages = 64
+
 // wholePage is the class of a page that is not cut into blocks.
 const wholePage = uint8(len(blockClasses))
 
@@ -40,7 +44,6 @@ type page struct {
 	owner      uint8  // blocks: the shard that cuts and collects
 	ref        uint32 // outbound: the message whose payload follows the page's bytes
 	refAt      uint32 // outbound: bytes of that payload already sent
-	batchPad   uint32
 }
 
 // arena is the process's memory for messages, partial packets and outbound bytes: one reserved mapping cut into pages.
@@ -72,6 +75,13 @@ func newArena(pages, shards int) (*arena, error) {
 	return a, err
 }
 
+// promiseMax is how many pages may be promised to large packets at a time: half, so that announcing packets and not
+// sending them cannot take the memory from everybody else.
+func (a *arena) promiseMax() int64 { return int64(a.slots.max) / 2 }
+
+// everHolds says whether n pages can be promised at all.
+func (a *arena) everHolds(n int) bool { return int64(n) <= a.promiseMax() }
+
 func (a *arena) release() {
 	_ = release(a.data)
 	_ = release(a.pages)
@@ -91,7 +101,7 @@ func (a *arena) block(ref uint32, n int) []byte {
 
 // commit promises n pages to a packet that is about to arrive; false when the arena cannot hold it.
 func (a *arena) commit(n int) bool {
-	if a.committed.Add(int64(n)) > a.slots.available.Load() {
+	if a.committed.Add(int64(n)) > min(a.slots.available.Load(), a.promiseMax()) {
 		a.committed.Add(-int64(n))
 		return false
 	}
@@ -103,30 +113,32 @@ type pool struct {
 	a         *arena
 	shard     uint8
 	cache     slotCache
-	partial   [len(blockClasses)]uint32 // pages of ours with free blocks
+	partial   [2][len(blockClasses)]uint32 // pages of ours with free blocks: for messages, and cut from spare pages
 	emergency []uint32
+	spare     []uint32
 }
 
 func newPool(a *arena, shard int) *pool {
-	p := &pool{a: a, shard: uint8(shard), cache: slotCache{s: a.slots}, emergency: make([]uint32, 0, emergencyPages)}
+	p := &pool{a: a, shard: uint8(shard), cache: slotCache{s: a.slots}, emergency: make([]uint32, 0, emergencyPages),
+		spare: make([]uint32, 0, sparePages)}
 	p.restock()
 	return p
 }
 
-// restock fills the emergency store as far as the arena allows.
+// restock fills the emergency and spare stores as far as the arena allows.
 func (p *pool) restock() {
-	for len(p.emergency) < emergencyPages {
+	for len(p.emergency) < emergencyPages || len(p.spare) < sparePages {
 		pg := p.cache.get()
 		if pg == 0 {
 			return
 		}
-		p.emergency = append(p.emergency, pg)
+		p.freePage(pg)
 	}
 }
 
 // page takes one page for messages; 0 when the arena is used up or what is left is promised.
 func (p *pool) page() uint32 {
-	if p.cache.head == 0 && p.a.committed.Load() >= p.a.slots.available.Load() {
+	if p.cache.head == 0 && p.a.committed.Load()+slotBatch > p.a.slots.available.Load() {
 		p.collect()
 		if p.cache.head == 0 {
 			return 0
@@ -144,18 +156,43 @@ func (p *pool) committedPage() uint32 {
 	return p.clean(pg)
 }
 
-// urgentPage takes a page for an acknowledgement: it may dip into the emergency store.
-func (p *pool) urgentPage() uint32 {
+// urgency says how far into the emergency store bytes to send may dip.
+type urgency int
+
+const (
+	forBulk     urgency = emergencyPages     // not at all
+	forDelivery urgency = emergencyPages / 2 // a QoS 1 or 2 message to a client that has nothing else under way
+	forControl  urgency = 0                  // acknowledgements
+)
+
+// urgentPage takes a page as urgency u allows.
+func (p *pool) urgentPage(u urgency) uint32 {
 	if pg := p.page(); pg != 0 {
 		return pg
 	}
-	n := len(p.emergency)
+	if len(p.emergency) <= int(u) {
+		return 0
+	}
+	return p.clean(takeLast(&p.emergency))
+}
+
+// sparePage takes a page for input that waits: it may dip into the spare store.
+func (p *pool) sparePage() uint32 {
+	if pg := p.page(); pg != 0 {
+		return pg
+	}
+	return p.clean(takeLast(&p.spare))
+}
+
+// takeLast takes a page off a store; 0 when it is empty.
+func takeLast(store *[]uint32) uint32 {
+	n := len(*store)
 	if n == 0 {
 		return 0
 	}
-	pg := p.emergency[n-1]
-	p.emergency = p.emergency[:n-1]
-	return p.clean(pg)
+	pg := (*store)[n-1]
+	*store = (*store)[:n-1]
+	return pg
 }
 
 func (p *pool) clean(pg uint32) uint32 {
@@ -169,6 +206,10 @@ func (p *pool) clean(pg uint32) uint32 {
 func (p *pool) freePage(pg uint32) {
 	if len(p.emergency) < emergencyPages {
 		p.emergency = append(p.emergency, pg)
+		return
+	}
+	if len(p.spare) < sparePages {
+		p.spare = append(p.spare, pg)
 		return
 	}
 	p.cache.put(pg)
@@ -193,14 +234,25 @@ func blockSize(n int) int {
 }
 
 // alloc takes a block of at least n ≤ pageSize bytes; 0 when the arena is used up.
-func (p *pool) alloc(n int) uint32 {
+func (p *pool) alloc(n int) uint32 { return p.allocFrom(n, forMessages) }
+
+// allocSpare is alloc for input that waits. Its blocks never serve messages.
+func (p *pool) allocSpare(n int) uint32 { return p.allocFrom(n, forInput) }
+
+// What blocks are for: an index of pool.partial, kept in page.ref of a page that is cut.
+const (
+	forMessages = 0
+	forInput    = 1
+)
+
+func (p *pool) allocFrom(n int, use uint32) uint32 {
 	class := classOfUnits[(n+blockUnit-1)/blockUnit]
 	if class == wholePage {
-		return p.page() * unitsPerPage
+		return p.pageFor(use) * unitsPerPage
 	}
-	pg := p.partial[class]
+	pg := p.partial[use][class]
 	if pg == 0 {
-		if pg = p.cutPage(class); pg == 0 {
+		if pg = p.cutPage(class, use); pg == 0 {
 			return 0
 		}
 	}
@@ -223,19 +275,26 @@ func (p *pool) alloc(n int) uint32 {
 }
 
 // cutPage finds a page with free blocks of a class: one that came back from other shards, or a new one.
-func (p *pool) cutPage(class uint8) uint32 {
+func (p *pool) cutPage(class uint8, use uint32) uint32 {
 	p.collect()
-	if pg := p.partial[class]; pg != 0 {
+	if pg := p.partial[use][class]; pg != 0 {
 		return pg
 	}
-	pg := p.page()
+	pg := p.pageFor(use)
 	if pg == 0 {
 		return 0
 	}
 	m := &p.a.pages[pg]
-	m.class, m.owner = class, p.shard
+	m.class, m.owner, m.ref = class, p.shard, use
 	p.link(pg, m)
 	return pg
+}
+
+func (p *pool) pageFor(use uint32) uint32 {
+	if use == forInput {
+		return p.sparePage()
+	}
+	return p.page()
 }
 
 // free returns a block. A block of another shard's page goes to that shard.
@@ -294,18 +353,18 @@ func (p *pool) collect() {
 }
 
 func (p *pool) link(pg uint32, m *page) {
-	m.prev, m.next = 0, p.partial[m.class]
+	m.prev, m.next = 0, p.partial[m.ref][m.class]
 	if m.next != 0 {
 		p.a.pages[m.next].prev = pg
 	}
-	p.partial[m.class] = pg
+	p.partial[m.ref][m.class] = pg
 }
 
 func (p *pool) unlink(pg uint32, m *page) {
 	if m.prev != 0 {
 		p.a.pages[m.prev].next = m.next
 	} else {
-		p.partial[m.class] = m.next
+		p.partial[m.ref][m.class] = m.next
 	}
 	if m.next != 0 {
 		p.a.pages[m.next].prev = m.prev

@@ -90,6 +90,7 @@ func (s *Shard) Authenticated(r AuthResult) {
 		s.sendAuth(id, r.Reason, cn.method, r.Data) // [MQTT-4.12.0-2] [MQTT-4.12.0-3]
 	case r.Reason != packet.Success:
 		s.counters[CounterAuthRefused]++
+		cn.method = ""         // the exchange is over: there is nothing to abandon
 		s.refuse(id, r.Reason) // [MQTT-4.12.0-4]
 	default:
 		if cn.method != "" {
@@ -106,8 +107,7 @@ func (s *Shard) Authenticated(r AuthResult) {
 func (s *Shard) resumeInput(id uint32) {
 	c := &s.conns[id]
 	if c.carry != 0 && (c.state == connLive || c.state == connExchange) {
-		s.stalledConns = append(s.stalledConns, id)
-		c.set(connStalled)
+		s.listStalled(id, c)
 		s.roomAgain = true
 	}
 	s.touch(id)

@@ -150,7 +150,7 @@ func (b *Broker) drain(grace time.Duration) {
 	for until := time.Now().Add(grace); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
 		left := false
 		for _, l := range b.loops {
-			left = left || l.ask(func(s *Shard) bool { return s.connSlots.taken > 0 })
+			left = left || l.ask(func(s *Shard) bool { return len(s.owned) > 0 }, until)
 		}
 		if !left {
 			return
@@ -158,11 +158,16 @@ func (b *Broker) drain(grace time.Duration) {
 	}
 }
 
-// ask runs f on the Loop and returns what it says.
-func (l *Loop) ask(f func(*Shard) bool) bool {
+// ask runs f on the Loop and returns what it says; false when the Loop does not answer in time.
+func (l *Loop) ask(f func(*Shard) bool, until time.Time) bool {
 	answer := make(chan bool, 1)
 	l.Do(func(s *Shard) { answer <- f(s) })
-	return <-answer
+	select {
+	case v := <-answer:
+		return v
+	case <-time.After(time.Until(until)):
+		return false
+	}
 }
 
 // Drain ends every connection because the broker stops [MQTT-3.14.0-1]; new ones are refused.
@@ -172,16 +177,12 @@ func (s *Shard) Drain() {
 	if s.config.ServerReference != "" {
 		reason = packet.UseAnotherServer
 	}
-	for id := range s.conns {
-		c := &s.conns[id]
-		if c.state == connFree || int(c.shard) != s.id {
-			continue
-		}
-		switch c.state {
+	for _, id := range s.owned {
+		switch s.conns[id].state {
 		case connLive:
-			s.endSessionAs(uint32(id), false, reason, "broker stops")
+			s.endSessionAs(id, false, reason, "broker stops")
 		case connOpen, connAuth, connClaim, connExchange:
-			s.Closed(uint32(id), "broker stops")
+			s.Closed(id, "broker stops")
 		}
 	}
 	s.settle()

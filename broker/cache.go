@@ -16,7 +16,18 @@ type topicCache struct {
 	sets  [][cacheWays]cached
 	found []*subscription // scratch
 	marks map[*Session]int
+	odd   cached // for names that are too long to be remembered
+	bytes int    // what the slices of all entries take
+	most  int    // and may take
+	hand  int    // the set at which eviction goes on
 }
+
+const (
+	// cachedNameMax is the longest Topic Name in bytes that is remembered.
+	cachedNameMax = 512
+	// cachedSmall is what an entry's slices may take in bytes and be left alone by eviction.
+	cachedSmall = 256
+)
 
 // cached is one topic. It is fresh while no counter that the topic depends on has moved; see topic.Index.
 type cached struct {
@@ -24,6 +35,7 @@ type cached struct {
 	epoch uint64
 	stamp uint64
 	used  bool
+	bytes int // what the slices take
 	// maxQoS is the highest QoS that a local receiver asked for.
 	maxQoS uint8
 	plain  bool // all receivers are local and none is a Shared Subscription
@@ -63,6 +75,12 @@ func (s *Shard) lookup(name []byte) *cached {
 	if !topic.ValidName(name) || topic.Levels(name) > s.limits.MaxTopicLevels {
 		return nil
 	}
+	if len(name) > cachedNameMax {
+		c.odd.topic = name
+		s.fill(&c.odd)
+		c.odd.topic = nil
+		return &c.odd
+	}
 	victim := &set[s.counters[CounterCacheMisses]%cacheWays]
 	for i := range set {
 		if !set[i].used {
@@ -93,19 +111,54 @@ func (s *Shard) fill(e *cached) {
 	c.found, e.epoch, e.stamp = c.index.MatchStamped(e.topic, c.found[:0])
 	clear(e.local)
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
+	moving := false
 	for _, sub := range c.found {
-		switch {
-		case sub.session == nil:
+		if sub.session == nil {
 			e.groups = append(e.groups, sub.group)
-		case int(sub.session.homeAt(e.epoch)) == s.id:
-			e.add(sub, c.marks, len(c.found) > 1)
-		default:
-			e.addRemote(uint8(sub.session.homeAt(e.epoch)))
+			continue
 		}
+		home := int(sub.session.homeAt(e.epoch))
+		moving = moving || sub.session.movedAt.Load() > e.epoch
+		if home == s.id {
+			e.add(sub, c.marks, len(c.found) > 1)
+		} else {
+			e.addRemote(uint8(home))
+		}
+	}
+	if moving {
+		// The counters may have moved already and the epoch not yet: with the next epoch the Session's new home counts,
+		// so this entry must not be taken for fresh then. Counters only grow: one less never comes again.
+		e.stamp--
 	}
 	e.plain = len(e.remote)+len(e.groups) == 0
 	clear(c.marks)
 	clear(c.found)
+	c.account(e)
+}
+
+// account keeps the sum of what entries take, and makes room when it is too much.
+func (c *topicCache) account(e *cached) {
+	now := cap(e.local)*int(sizeOf[receiver]()) + cap(e.topic) + cap(e.groups)*8 + cap(e.remote)
+	c.bytes += now - e.bytes
+	e.bytes = now
+	if c.bytes > c.most {
+		c.evict(e)
+	}
+}
+
+// evict forgets entries with many receivers, but for keep, one set after the other, until enough is free or all were
+// seen. When keep alone is too much it is forgotten too, once it has been used.
+func (c *topicCache) evict(keep *cached) {
+	for n := 0; n < len(c.sets) && c.bytes > c.most; n++ {
+		c.hand = (c.hand + 1) % len(c.sets)
+		for i := range c.sets[c.hand] {
+			if e := &c.sets[c.hand][i]; e != keep && e.bytes > cachedSmall {
+				c.bytes -= e.bytes
+				*e = cached{}
+			}
+		}
+	}
+	keep.used = keep.used && c.bytes <= c.most
 }
 
 // add takes a subscription in. A Session whose filters overlap gets one delivery with the highest QoS and all the
@@ -125,9 +178,12 @@ func (e *cached) add(sub *subscription, marks map[*Session]int, several bool) {
 	e.local = append(e.local, receiver{session: sub.session, id: sub.id, qos: sub.qos, noLocal: sub.noLocal, asIs: sub.asIs})
 }
 
+// idsMax is how many Subscription Identifiers one message carries at most: as many as an entry's block holds.
+const idsMax = (pageSize - 2) / 4
+
 func (r *receiver) addID(id uint32) {
 	switch {
-	case id == 0:
+	case id == 0, len(r.more) == idsMax:
 	case r.id == 0:
 		r.id = id
 	case r.more == nil:

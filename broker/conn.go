@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/ringmq/ringmq/broker/packet"
+import (
+	"net/netip"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
 
 // connState is how far a connection has come.
 type connState uint8
@@ -19,11 +23,10 @@ const (
 // conn is the state of one Network Connection. It lives in a reserved mapping and holds no Go pointer; what must be on
 // the Go heap stands in the connRef of the same number. Only the shard that owns the connection touches it.
 type conn struct {
-	generation uint32 // counts the uses of the slot, so that a stale event is told
+	generation uint32 // counts the uses of the slot, from 1, so that a stale event is told
 	state      connState
 	version    packet.Version
 	listener   uint8
-	shard      uint8
 	flags      connFlags
 
 	outHead, outTail uint32 // chain of pages with bytes to send
@@ -36,6 +39,8 @@ type conn struct {
 	asmTail  uint32
 	asmGot   uint32
 	asmNeed  uint32
+	asmMark  uint32 // asmGot when its progress was last looked at
+	place    uint32 // in the shard's list of its connections
 
 	keepAlive  uint16
 	receiveMax uint16
@@ -67,7 +72,8 @@ const (
 	connPresent                           // CONNACK says Session Present
 	connReauth                            // re-authentication under way
 	connAssigned                          // the broker chose the Client Identifier
-	connDropLogged                        // "messages are being dropped" was said once
+	connListed                            // on the shard's list of stalled connections
+	connEnded                             // the peer has closed its side while input was still waiting
 	connLimited                           // counts against the maximum of connections
 )
 
@@ -105,7 +111,8 @@ func (s *Shard) Accept(net Conn, l int) uint64 {
 		return 0
 	}
 	c := &s.conns[id]
-	*c = conn{generation: c.generation + 1, state: connOpen, listener: uint8(l), shard: uint8(s.id), heard: s.now, maxPacket: ^uint32(0), receiveMax: 65535}
+	*c = conn{generation: max(c.generation, 1), place: uint32(len(s.owned)), state: connOpen, listener: uint8(l), heard: s.now, maxPacket: ^uint32(0), receiveMax: 65535}
+	s.owned = append(s.owned, id)
 	s.refs[id] = connRef{net: net}
 	s.counters[CounterSockets]++
 	s.wheel.start(id, s.tickAfter(s.limits.ConnectTimeout.Milliseconds()))
@@ -164,7 +171,11 @@ func (s *Shard) release(id uint32) {
 func (s *Shard) free(id uint32) {
 	s.refs[id] = connRef{}
 	c := &s.conns[id]
-	c.state, c.flags = connFree, 0
+	// From here on no token names the slot: the next to use it may be another shard.
+	c.state, c.flags, c.generation = connFree, 0, max(c.generation+1, 1)
+	last := s.owned[len(s.owned)-1]
+	s.owned[c.place], s.conns[last].place = last, c.place
+	s.owned = s.owned[:len(s.owned)-1]
 	s.connSlots.put(id)
 }
 
@@ -177,9 +188,9 @@ func (s *Shard) touch(id uint32) {
 }
 
 // remote is the peer's address, for log lines.
-func (s *Shard) remote(id uint32) string {
+func (s *Shard) remote(id uint32) netip.AddrPort {
 	if n := s.refs[id].net; n != nil {
-		return n.RemoteAddr().String()
+		return n.RemoteAddr()
 	}
-	return ""
+	return netip.AddrPort{}
 }

@@ -232,7 +232,7 @@ func (s *Shard) newSession(clientID string) *Session {
 		s.sessionCount.Add(-1)
 		return nil
 	}
-	sess := &Session{clientID: clientID, id: slot, owner: int32(s.id), prev: int32(s.id), fresh: true}
+	sess := &Session{clientID: clientID, id: slot, serial: s.serials.Add(1), owner: int32(s.id), prev: int32(s.id), fresh: true}
 	sess.home.Store(int32(s.id))
 	s.sessions[slot] = sess
 	return sess
@@ -242,7 +242,9 @@ func (s *Shard) newSession(clientID string) *Session {
 func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 	if sess.conn != 0 {
 		s.counters[CounterTakeovers]++
+		sess.succeeded = true
 		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+		sess.succeeded = false
 	}
 	if s.conns[id].is(connClean) {
 		s.cleanSession(sess)
@@ -284,6 +286,9 @@ func (s *Shard) attach(id uint32, sess *Session) {
 	c.state, c.since, c.heard = connLive, s.now, s.now
 	s.counters[CounterConnects]++
 	s.connack(id, c, sess, present)
+	if c.state != connLive {
+		return // no memory even for that
+	}
 	s.armKeepAlive(id)
 	s.event(LogEvent{Kind: EventConnected, ClientID: sess.clientID, User: sess.user, Address: s.remote(id), Version: c.version,
 		KeepAlive: c.keepAlive, Clean: c.is(connClean)})
@@ -308,7 +313,16 @@ func (s *Shard) connack(id uint32, c *conn, sess *Session, present bool) {
 		}
 	}
 	s.counters[CounterMessagesSent]++
-	s.send(id, packet.AppendConnack(s.small[:0], out, c.version)) // [MQTT-3.2.0-1]
+	b := packet.AppendConnack(s.small[:0], out, c.version)
+	if len(b) > int(c.maxPacket) {
+		out.ResponseInformation = nil // the one thing the client can do without
+		b = packet.AppendConnack(s.small[:0], out, c.version)
+	}
+	if len(b) > int(c.maxPacket) {
+		s.Closed(id, "CONNACK is larger than the client's Maximum Packet Size")
+		return
+	}
+	s.send(id, b) // [MQTT-3.2.0-1]
 }
 
 func (s *Shard) connackSession(c *conn, sess *Session, out *packet.Connack) {
@@ -328,6 +342,7 @@ func (s *Shard) connackSession(c *conn, sess *Session, out *packet.Connack) {
 
 // refuse answers CONNECT with a failure and closes [MQTT-3.1.4-5] [MQTT-3.2.2-7].
 func (s *Shard) refuse(id uint32, r packet.Reason) verdict {
+	s.abandonAuth(id)
 	c := &s.conns[id]
 	s.counters[CounterConnectRefused]++
 	s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Reason: r, Version: c.version, ClientID: s.connectingID(id)})
@@ -341,7 +356,14 @@ func (s *Shard) refuse(id uint32, r packet.Reason) verdict {
 			out.ReasonString = []byte(r.String())
 		}
 	}
-	s.send(id, packet.AppendConnack(s.small[:0], out, c.version))
+	b := packet.AppendConnack(s.small[:0], out, c.version)
+	if len(b) > int(c.maxPacket) {
+		out.ReasonString = nil // [MQTT-3.2.2-19]
+		b = packet.AppendConnack(s.small[:0], out, c.version)
+	}
+	if len(b) <= int(c.maxPacket) {
+		s.send(id, b)
+	}
 	if c.will != 0 {
 		s.ms.release(c.will) // A Will is the Session's only once it is connected.
 		c.will = 0

@@ -98,7 +98,7 @@ func (s *Shard) encode(p *publication, t *template, alias uint16, more []uint32)
 // deliver gives a publication to one Session of this shard.
 func (s *Shard) deliver(p *publication, r *receiver) {
 	sess := r.session
-	if r.noLocal && p.from == sess.id {
+	if r.noLocal && p.from == sess.serial {
 		return // [MQTT-3.8.3-3]
 	}
 	qos := min(p.qos, r.qos) // Section 3.8.4: the lower of the two.
@@ -131,7 +131,7 @@ func (s *Shard) deliverRaw(p *publication, r *receiver) bool {
 		return false
 	}
 	if !s.putFast(c, p.raw) {
-		if !s.room(c, len(p.raw), false) {
+		if !s.room(c, len(p.raw), forBulk) {
 			return false
 		}
 		s.put(c, p.raw)
@@ -163,6 +163,7 @@ func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain boo
 		if s.sendEntry(p, sess, id, r) {
 			return
 		}
+		s.wantMemory(sess)
 	}
 	s.queueEntry(sess, id)
 }
@@ -199,7 +200,9 @@ func (s *Shard) queueEntry(sess *Session, id uint32) {
 	m := s.ms.at(s.entries[id].msg)
 	cost := int64(m.pinned) + sizeOf[entry]()
 	if s.full(sess, cost) {
-		s.purge(sess)
+		if sess.nextExpiry != 0 && sess.nextExpiry <= s.now {
+			s.purge(sess)
+		}
 		if s.full(sess, cost) {
 			s.dropEntry(id)
 			s.drop(sess, CounterDroppedQueue)
@@ -207,6 +210,9 @@ func (s *Shard) queueEntry(sess *Session, id uint32) {
 		}
 	}
 	sess.waitBytes += cost
+	if m.expires != 0 && (sess.nextExpiry == 0 || m.expires < sess.nextExpiry) {
+		sess.nextExpiry = m.expires
+	}
 	if sess.arriving {
 		s.enqueue(&sess.held, id)
 	} else {
@@ -221,6 +227,7 @@ func (s *Shard) full(sess *Session, cost int64) bool {
 // purge drops the waiting messages whose Message Expiry Interval has passed [MQTT-3.3.2-5].
 func (s *Shard) purge(sess *Session) {
 	prev := uint32(0)
+	sess.nextExpiry = 0
 	for id := sess.wait.head; id != 0; {
 		next := s.entries[id].next
 		if m := s.ms.at(s.entries[id].msg); m.expires != 0 && m.expires <= s.now {
@@ -230,6 +237,9 @@ func (s *Shard) purge(sess *Session) {
 			s.counters[CounterDroppedExpired]++
 		} else {
 			prev = id
+			if m.expires != 0 && (sess.nextExpiry == 0 || m.expires < sess.nextExpiry) {
+				sess.nextExpiry = m.expires
+			}
 		}
 		id = next
 	}
@@ -331,7 +341,11 @@ func (s *Shard) putSlow(p *publication, sess *Session, c *conn, t *template, hea
 	if !t.whole && !byRef {
 		n += p.size
 	}
-	if !s.room(c, n, false) {
+	u := forBulk
+	if t.flags&flagQoS != 0 && c.outHead == 0 && n <= pageSize {
+		u = forDelivery // its acknowledgement is what gives memory back
+	}
+	if !s.room(c, n, u) {
 		s.counters[CounterNoMemory]++
 		if t.flags&flagQoS == 0 {
 			s.drop(sess, CounterDroppedNoMemory)
@@ -397,9 +411,9 @@ func (s *Shard) pump(sess *Session) {
 	}
 	if sess.wait.n == 0 {
 		sess.dropped = 0
-		if sess.cursors != nil && !sess.inPump {
-			sess.inPump = true
+		if sess.cursors != nil && sess.pumpAt == 0 {
 			s.pumping = append(s.pumping, sess)
+			sess.pumpAt = uint32(len(s.pumping))
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/ringmq/ringmq/broker/packet"
+import (
+	"net/netip"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
 
 // LogKind is what a LogEvent tells about.
 type LogKind uint8
@@ -20,7 +24,7 @@ type LogEvent struct {
 	Kind      LogKind
 	ClientID  string
 	User      string
-	Address   string
+	Address   netip.AddrPort
 	Text      string
 	Reason    packet.Reason
 	Version   packet.Version

@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/ringmq/ringmq/broker/topic"
+import (
+	"slices"
+
+	"github.com/ringmq/ringmq/broker/topic"
+)
 
 // A Session moves from its old home A to the shard B where its client has connected anew. No message may be lost,
 // doubled or overtaken on the way, and no shard may stop. The steps:
@@ -68,7 +72,7 @@ func (s *Shard) supersede(old claimant) {
 // onTake gives a Session away, now or when it has arrived here itself.
 func (s *Shard) onTake(from int, m *shardMessage) {
 	r := takeRequest{from: from, claim: m.claim, clean: m.clean}
-	if !s.present(m.session) || m.session.arriving {
+	if !s.present(m.session) || m.session.arriving || m.claim != m.session.tenure+1 {
 		s.takes[m.session] = append(s.takes[m.session], r)
 		return
 	}
@@ -87,17 +91,20 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	s.releaseWill(sess, false)
 	s.wheel.stop(s.expiryTimer(sess))
 	s.unpump(sess)
+	sess.hungry = false // the new home sends what it can when it has arrived
 	d := &departure{session: sess, to: r.from, seen: make([]bool, len(s.peers)), missing: len(s.peers) - 1}
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		if sub.group == nil {
 			d.subs = append(d.subs, sub)
 		}
 	}
-	sess.arriving = true
+	sess.arriving, sess.tenure = true, r.claim
 	s.index.Update(d.filters, func(next uint64) {
 		d.epoch = next
 		sess.prev = int32(s.id)
 		sess.movedAt.Store(next)
+		sess.tenure = r.claim
+		s.peers[r.from].arriving.Add(1)
 		sess.home.Store(int32(r.from)) // From here on the Session is the other shard's.
 	})
 	d.seen[s.id] = true
@@ -123,7 +130,7 @@ func (d *departure) filters(yield func(string) bool) {
 func (s *Shard) forward(p *publication, d *departure) {
 	name := string(p.topic)
 	for _, sub := range d.subs {
-		if !topic.Match(sub.filter, name) || sub.noLocal && p.from == d.session.id {
+		if !topic.Match(sub.filter, name) || sub.noLocal && p.from == d.session.serial {
 			continue
 		}
 		if d.sent >= s.limits.MaxQueuedMessages {
@@ -141,8 +148,12 @@ func (s *Shard) onForward(m *shardMessage) {
 	p := &s.pub
 	s.load(p, m.msg)
 	sess := m.sub.session
-	if s.present(sess) && !sess.ended.Load() {
-		r := receiver{session: sess, id: m.sub.id, qos: m.sub.qos, asIs: m.sub.asIs}
+	share := ""
+	if m.sub.group != nil {
+		share = m.sub.group.name
+	}
+	if sub := s.findSubscription(sess, share, m.sub.filter); s.present(sess) && !sess.ended.Load() && sub != nil {
+		r := receiver{session: sess, id: sub.id, qos: sub.qos, asIs: sub.asIs}
 		flags := min(p.qos, r.qos)
 		if p.retain && r.asIs {
 			flags |= entryRetain
@@ -164,7 +175,6 @@ func (s *Shard) onForward(m *shardMessage) {
 // onHandOver is step 3.
 func (s *Shard) onHandOver(m *shardMessage) {
 	sess := m.session
-	s.anyArriving++
 	w, ok := s.claimants[sess]
 	if !ok || w.claim != m.claim {
 		return
@@ -180,6 +190,9 @@ func (s *Shard) onHandOver(m *shardMessage) {
 		return
 	}
 	sess.user = s.refs[id].connect.user
+	if s.conns[id].is(connClean) {
+		s.cleanSession(sess) // the claim may have been another connection's, without Clean Start
+	}
 	s.attach(id, sess)
 	s.resumeInput(id)
 }
@@ -204,7 +217,7 @@ func (s *Shard) onMark(from int, d *departure) {
 
 // onArrived is step 5 at the new home.
 func (s *Shard) onArrived(sess *Session) {
-	s.anyArriving--
+	s.arriving.Add(-1)
 	sess.arriving = false
 	s.concat(&sess.wait, &sess.held)
 	if !sess.ended.Load() {
@@ -214,14 +227,17 @@ func (s *Shard) onArrived(sess *Session) {
 			s.pump(sess)
 		}
 	}
+	// Claims come by different queues: the one that follows ours is next, however many overtook it.
 	takes := s.takes[sess]
-	if len(takes) == 0 {
+	i := slices.IndexFunc(takes, func(r takeRequest) bool { return r.claim == sess.tenure+1 })
+	if i < 0 {
 		return
 	}
+	next := takes[i]
 	if len(takes) == 1 {
 		delete(s.takes, sess)
 	} else {
-		s.takes[sess] = takes[1:]
+		s.takes[sess] = slices.Delete(takes, i, i+1)
 	}
-	s.give(sess, takes[0])
+	s.give(sess, next)
 }

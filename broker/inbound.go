@@ -1,10 +1,9 @@
 package broker
 
-import (
-	"slices"
+import "github.com/ringmq/ringmq/broker/packet"
 
-	"github.com/ringmq/ringmq/broker/packet"
-)
+// connectSizeMax is the largest packet in bytes before a client is known: a CONNECT with the longest strings and a Will.
+const connectSizeMax = 512 << 10
 
 // carryMax is how many bytes of unconsumed input a stalled connection may hold before it is no longer read.
 const carryMax = 32 << 10
@@ -16,49 +15,74 @@ func (s *Shard) Carry(id uint32, buf []byte) int {
 	if c.carry == 0 {
 		return 0
 	}
-	n := 0
-	for pg := c.carry; pg != 0; pg = s.pool.a.pages[pg].next {
-		n += copy(buf[n:], s.pool.a.bytes(pg)[:s.pool.a.pages[pg].end])
+	n := int(c.carryLen)
+	if c.carry%unitsPerPage != 0 || s.pool.a.pages[c.carry/unitsPerPage].class != wholePage {
+		copy(buf, s.pool.a.block(c.carry, n))
+	} else {
+		at := 0
+		for pg := c.carry / unitsPerPage; at < n; pg = s.pool.a.pages[pg].next {
+			at += copy(buf[at:n], s.pool.a.bytes(pg))
+		}
 	}
-	s.pool.freeChain(c.carry)
-	c.carry, c.carryLen = 0, 0
+	s.dropCarry(c)
 	return n
 }
 
-// keep stores input for later, in pages; when memory is used up the connection cannot go on.
+func (s *Shard) dropCarry(c *conn) {
+	switch {
+	case c.carry == 0:
+	case s.pool.a.pages[c.carry/unitsPerPage].class == wholePage:
+		s.pool.freeChain(c.carry / unitsPerPage)
+	default:
+		s.pool.free(c.carry)
+	}
+	c.carry, c.carryLen = 0, 0
+}
+
+// keep stores all that a connection has not consumed: in one block, or in pages when it is much. It may use the spare
+// pages, which nothing else does; when even those are used up the connection cannot go on.
 func (s *Shard) keep(id uint32, data []byte) {
 	c := &s.conns[id]
-	for len(data) > 0 {
-		tail := c.carry
-		for tail != 0 && s.pool.a.pages[tail].next != 0 {
-			tail = s.pool.a.pages[tail].next
-		}
-		if tail == 0 || s.pool.a.pages[tail].end == pageSize {
-			pg := s.pool.urgentPage()
-			if pg == 0 {
-				s.counters[CounterClosedNoMemory]++
-				s.violate(id, packet.QuotaExceeded)
-				return
-			}
-			if tail == 0 {
-				c.carry = pg
-			} else {
-				s.pool.a.pages[tail].next = pg
-			}
-			tail = pg
-		}
-		m := &s.pool.a.pages[tail]
-		n := copy(s.pool.a.bytes(tail)[m.end:], data)
-		m.end += uint16(n)
-		c.carryLen += uint32(n)
-		data = data[n:]
+	if len(data) == 0 {
+		return
 	}
+	if len(data) <= pageSize/2 {
+		if c.carry = s.pool.allocSpare(len(data)); c.carry != 0 {
+			copy(s.pool.a.block(c.carry, len(data)), data)
+		}
+	} else {
+		c.carry = s.keepPages(data) * unitsPerPage
+	}
+	if c.carry == 0 {
+		s.counters[CounterClosedNoMemory]++
+		s.violate(id, packet.QuotaExceeded)
+		return
+	}
+	c.carryLen = uint32(len(data))
+}
+
+func (s *Shard) keepPages(data []byte) (first uint32) {
+	last := uint32(0)
+	for len(data) > 0 {
+		pg := s.pool.sparePage()
+		if pg == 0 {
+			s.pool.freeChain(first)
+			return 0
+		}
+		data = data[copy(s.pool.a.bytes(pg), data):]
+		if first == 0 {
+			first = pg
+		} else {
+			s.pool.a.pages[last].next = pg
+		}
+		last = pg
+	}
+	return first
 }
 
 // dropInput frees unconsumed input.
 func (s *Shard) dropInput(c *conn) {
-	s.pool.freeChain(c.carry)
-	c.carry, c.carryLen = 0, 0
+	s.dropCarry(c)
 	if c.asmNeed != 0 {
 		s.pool.freeChain(c.asmHead)
 		left := pagesFor(int(c.asmNeed)) - pagesFor(int(c.asmGot))
@@ -83,7 +107,7 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 		data = s.assemble(id, c, data) // a large PUBLISH that was stalled
 	}
 	for len(data) > 0 && !c.is(connStalled) {
-		if c.state != connOpen && c.state != connLive {
+		if c.state != connOpen && c.state != connLive && c.state != connExchange {
 			if c.state == connAuth || c.state == connClaim {
 				s.keep(id, data)
 			}
@@ -103,11 +127,19 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 		}
 		data = data[n:]
 	}
-	if wasStalled && !c.is(connStalled) {
-		s.unstall(id)
+	if !c.is(connStalled) {
+		if wasStalled {
+			s.unstall(id)
+		}
+		if c.is(connEnded) && c.carry == 0 {
+			s.Closed(id, closedByClient)
+		}
 	}
 	s.settle()
 }
+
+// closedByClient is the reason in the log for a peer that closed its side.
+const closedByClient = "connection closed by client"
 
 // next handles the packet at the start of data and says how many bytes it took; 0 when it is not complete, and then
 // the rest is kept.
@@ -139,7 +171,7 @@ func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdic
 		s.keep(id, data)
 	case c.state == connOpen && h.Kind != packet.CONNECT:
 		return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-1]
-	case total > s.limits.MaxPacketSize:
+	case total > s.limits.MaxPacketSize, c.state != connLive && total > connectSizeMax, !s.pool.a.everHolds(pagesFor(total)):
 		return s.violate(id, packet.PacketTooLarge) // Section 3.1.2.11.4.
 	case total <= pageSize:
 		s.keep(id, data)
@@ -153,6 +185,7 @@ func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdic
 		c.asmNeed = uint32(total)
 		s.wheel.start(id, s.tickAfter(s.limits.PacketTimeout.Milliseconds()))
 		s.assemble(id, c, data)
+		c.asmMark = c.asmGot
 	}
 	return consumed
 }
@@ -242,49 +275,67 @@ func (s *Shard) endAssembly(id uint32, c *conn) {
 }
 
 // stall keeps a PUBLISH that has no room, and what follows it. Acknowledgements and PINGREQ behind it are taken all the
-// same: what they release may be just what the PUBLISH waits for.
+// same: what they release may be just what the PUBLISH waits for. data is overwritten.
 func (s *Shard) stall(id uint32, c *conn, data []byte) {
-	if !slices.Contains(s.stalledConns, id) {
-		s.stalledConns = append(s.stalledConns, id)
-	}
-	c.set(connStalled)
-	s.touch(id)
-	for len(data) > 0 && c.state == connLive {
-		h, r := packet.ParseHeader(data)
+	s.listStalled(id, c)
+	kept := 0
+	for rest := data; len(rest) > 0 && c.state == connLive; {
+		h, r := packet.ParseHeader(rest)
 		n := h.Size + h.Remaining
-		if r != packet.Success || h.Size == 0 || n > len(data) {
-			s.keep(id, data)
-			return
+		if r != packet.Success || h.Size == 0 || n > len(rest) {
+			kept += copy(data[kept:], rest)
+			break
 		}
 		switch h.Kind {
 		case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP, packet.PINGREQ:
 			s.counters[CounterMessagesReceived]++
-			s.dispatch(id, c, h, data[h.Size:n:n])
+			s.dispatch(id, c, h, rest[h.Size:n:n])
 		default:
-			s.keep(id, data[:n])
+			kept += copy(data[kept:], rest[:n])
 		}
-		data = data[n:]
+		rest = rest[n:]
+	}
+	if c.state == connLive {
+		s.keep(id, data[:kept])
 	}
 }
 
-// unstall forgets that a connection waits.
-func (s *Shard) unstall(id uint32) {
-	c := &s.conns[id]
-	c.clear(connStalled)
-	if i := slices.Index(s.stalledConns, id); i >= 0 {
-		s.stalledConns = slices.Delete(s.stalledConns, i, i+1)
+// listStalled notes that a connection's carried input waits.
+func (s *Shard) listStalled(id uint32, c *conn) {
+	c.set(connStalled)
+	if !c.is(connListed) {
+		c.set(connListed)
+		s.stalledConns = append(s.stalledConns, token(id, c.generation))
 	}
 	s.touch(id)
 }
 
+// unstall forgets that a connection waits; the list finds out when it is next gone through.
+func (s *Shard) unstall(id uint32) {
+	s.conns[id].clear(connStalled)
+	s.touch(id)
+}
+
 // Stalled returns the connections whose carried input is worth another try, because a queue has room again or time has
-// passed. The Loop gives each to Carry and Receive. Valid until the next call of the shard.
+// passed. The Loop gives each to Carry and Receive. Valid until the next call of Stalled.
 func (s *Shard) Stalled() []uint32 {
 	if len(s.stalledConns) == 0 || !s.roomAgain && s.now < s.retryAt {
 		return nil
 	}
+	s.feedHungry() // receivers first: what they acknowledge is what publishers wait for
 	s.roomAgain, s.retryAt = false, s.now+stalledRetryMS
-	s.retrying = append(s.retrying[:0], s.stalledConns...)
+	s.retrying = s.retrying[:0]
+	for _, t := range s.stalledConns {
+		id := s.connOf(t)
+		if id == 0 {
+			continue
+		}
+		s.conns[id].clear(connListed)
+		if s.conns[id].is(connStalled) {
+			s.retrying = append(s.retrying, id)
+		}
+	}
+	s.stalledConns = s.stalledConns[:0]
 	return s.retrying
 }
 
@@ -302,6 +353,13 @@ func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdi
 	}
 	if r := packet.CheckFlags(h.Kind, h.Flags, c.version); r != packet.Success {
 		return s.violate(id, r)
+	}
+	if c.state == connExchange && h.Kind != packet.AUTH {
+		if h.Kind == packet.DISCONNECT {
+			s.Closed(id, "by client")
+			return gone
+		}
+		return s.violate(id, packet.ProtocolError) // Section 4.12: nothing but AUTH and DISCONNECT before CONNACK.
 	}
 	switch h.Kind {
 	case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP:
@@ -343,6 +401,8 @@ func (s *Shard) onAck(id uint32, c *conn, kind packet.Kind, body []byte) verdict
 		r := packet.Success
 		if !s.receivedRemove(sess, in.PacketID) {
 			r = packet.PacketIdentifierNotFound
+		} else if c.inbound > 0 { // it may have been received on an earlier connection
+			c.inbound--
 		}
 		s.ack(id, packet.PUBCOMP, in.PacketID, r) // [MQTT-4.3.3-11]
 	}

@@ -55,8 +55,15 @@ func (s *Shard) sendDisconnect(id uint32, r packet.Reason) {
 	if r == packet.UseAnotherServer || r == packet.ServerMoved {
 		out.ServerReference = []byte(s.config.ServerReference)
 	}
-	s.counters[CounterMessagesSent]++
-	s.send(id, packet.AppendDisconnect(s.small[:0], out, c.version))
+	b := packet.AppendDisconnect(s.small[:0], out, c.version)
+	if len(b) > int(c.maxPacket) {
+		out.ReasonString, out.ServerReference = nil, nil // [MQTT-3.14.2-3]
+		b = packet.AppendDisconnect(s.small[:0], out, c.version)
+	}
+	if len(b) <= int(c.maxPacket) {
+		s.counters[CounterMessagesSent]++
+		s.send(id, b)
+	}
 }
 
 // endSession detaches the Session from its connection. clean says that the client said DISCONNECT properly, which
@@ -83,6 +90,9 @@ func (s *Shard) endSession(id uint32, clean bool, why string) {
 			s.ms.release(c.will)
 		} else {
 			sess.will, sess.willDelay = c.will, c.willDelay
+			if c.willDelay == 0 {
+				s.releaseWill(sess, true)
+			}
 		}
 		c.will = 0
 	}
@@ -122,7 +132,7 @@ func (s *Shard) goOffline(sess *Session) {
 // expire ends a Session for good, unless another shard has claimed it: then that shard gets it empty.
 func (s *Shard) expire(sess *Session) {
 	s.cleanSession(sess)
-	if !s.registry.remove(sess, s.id) {
+	if sess.succeeded || !s.registry.remove(sess, s.id) {
 		return
 	}
 	sess.ended.Store(true)
@@ -163,7 +173,7 @@ func (s *Shard) onDisconnect(id uint32, c *conn, body []byte) verdict {
 		}
 		sess.expiry = s.cutExpiry(in.SessionExpiry)
 	}
-	clean := in.Reason != packet.DisconnectWithWillMessage
+	clean := in.Reason == packet.NormalDisconnection // [MQTT-3.1.2-10]
 	s.endSession(id, clean, "by client")
 	s.close(id)
 	return gone
@@ -224,9 +234,17 @@ func (s *Shard) onConnTimer(id uint32) {
 func (s *Shard) onKeepAlive(id uint32, c *conn) {
 	limit := int64(c.keepAlive) * 1500
 	if c.asmNeed != 0 && c.asmGot < c.asmNeed {
+		// A page each time is progress; a byte now and then is an attack on the pages that were promised.
 		timeout := s.limits.PacketTimeout.Milliseconds()
-		if limit == 0 || timeout < limit {
-			limit = timeout
+		if c.asmGot < c.asmMark+min(pageSize, c.asmNeed-c.asmMark) {
+			s.counters[CounterKeepAliveTimeouts]++
+			s.endSessionAs(id, false, packet.KeepAliveTimeout, "large packet without progress")
+			return
+		}
+		c.asmMark = c.asmGot
+		s.wheel.start(id, s.tickAfter(timeout))
+		if limit == 0 || s.now-c.heard < limit {
+			return
 		}
 	}
 	if limit == 0 {

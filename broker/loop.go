@@ -175,7 +175,13 @@ func (l *Loop) read(id uint32) {
 		s.Receive(id, buf[:kept+n], n)
 		return
 	}
-	why := "connection closed by client"
+	if errors.Is(err, io.EOF) && kept > 0 {
+		// What came before the end still counts, a DISCONNECT behind a stalled PUBLISH above all.
+		s.conns[id].set(connEnded)
+		s.Receive(id, buf[:kept], 0)
+		return
+	}
+	why := closedByClient
 	if !errors.Is(err, io.EOF) {
 		why = "connection lost: " + err.Error()
 	}
@@ -216,7 +222,9 @@ func (l *Loop) flushConn(id uint32) {
 		s.release(id)
 	}
 	if c.state == connReleased {
-		c.clear(connDirty)
+		if c.is(connDirty) {
+			return // on the list again: the next pass lets go of it, when no list holds its number
+		}
 		s.refs[id].net.Close()
 		s.free(id)
 		return
@@ -270,5 +278,5 @@ func (s *Shard) wantsPause(c *conn) bool {
 	case connAuth, connClaim, connClosing:
 		return true
 	}
-	return c.carryLen >= carryMax || c.is(connStalled) && c.asmNeed != 0 || int(c.outBytes) > 2*s.limits.MaxOutboundBytes
+	return c.carryLen >= carryMax || c.is(connEnded) || c.is(connStalled) && c.asmNeed != 0 || int(c.outBytes) > 2*s.limits.MaxOutboundBytes
 }

@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix || race
 
 // Unsafe: only for the size of a type.
 
@@ -6,7 +6,7 @@ package broker
 
 import "unsafe"
 
-// reserve falls back to the Go heap where there is no mmap.
+// reserve falls back to the Go heap where there is no mmap, and for the race detector, which sees no other memory.
 func reserve[T any](n int) ([]T, error) { return make([]T, n), nil }
 
 // release undoes reserve: the collector does it here.

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !race
 
 // Unsafe: this file turns anonymous mappings into slices of pointer-free structures.
 

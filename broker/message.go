@@ -98,8 +98,7 @@ func (ms *messages) storeChain(topic, props []byte, chain uint32, at, size int, 
 		block = ms.pool.alloc(max(1, meta))
 		ok = block != 0
 	} else if ok {
-		flat := append(append(ms.scratch[:0], topic...), props...)
-		metaChain, ok = ms.copyChain(flat)
+		metaChain, ok = ms.copyChain(topic, props)
 	}
 	if !ok {
 		ms.slots.putIf(id)
@@ -134,27 +133,31 @@ func (c *slotCache) putIf(i uint32) {
 	}
 }
 
-// copyChain copies bytes into a chain of pages; false when the arena is used up.
-func (ms *messages) copyChain(b []byte) (uint32, bool) {
+// copyChain copies bytes, one slice behind the other, into a chain of pages; false when the arena is used up.
+func (ms *messages) copyChain(parts ...[]byte) (uint32, bool) {
 	var head, tail uint32
-	for {
-		pg := ms.pool.page()
-		if pg == 0 {
-			ms.pool.freeChain(head)
-			return 0, false
-		}
-		m := &ms.pool.a.pages[pg]
-		m.end = uint16(copy(ms.pool.a.bytes(pg), b))
-		b = b[m.end:]
-		if head == 0 {
-			head = pg
-		} else {
-			ms.pool.a.pages[tail].next = pg
-		}
-		if tail = pg; len(b) == 0 {
-			return head, true
+	at := pageSize
+	for _, b := range parts {
+		for len(b) > 0 {
+			if at == pageSize {
+				pg := ms.pool.page()
+				if pg == 0 {
+					ms.pool.freeChain(head)
+					return 0, false
+				}
+				if head == 0 {
+					head = pg
+				} else {
+					ms.pool.a.pages[tail].next = pg
+				}
+				tail, at = pg, 0
+			}
+			n := copy(ms.pool.a.bytes(tail)[at:], b)
+			at += n
+			b = b[n:]
 		}
 	}
+	return head, true
 }
 
 // retain adds n references.
@@ -201,7 +204,7 @@ func (ms *messages) flat(chain uint32, n int) []byte {
 func (ms *messages) payload(m *message, at int, vec [][]byte) [][]byte {
 	if m.chain == 0 {
 		n := int(m.topicSize) + int(m.propsSize)
-		if b := ms.pool.a.block(m.block, n+int(m.payloadSize))[n+at:]; len(b) > 0 {
+		if b := ms.pool.a.block(m.block, n+int(m.payloadSize))[n+at:]; len(b) > 0 && len(vec) < cap(vec) {
 			vec = append(vec, b)
 		}
 		return vec

@@ -7,8 +7,8 @@ import "github.com/ringmq/ringmq/broker/packet"
 const refThreshold = 2048
 
 // room makes sure that n more bytes fit behind the outbound buffer, taking pages; false when memory is used up, in
-// which case nothing has changed. Urgent bytes (acknowledgements) may use the emergency store.
-func (s *Shard) room(c *conn, n int, urgent bool) bool {
+// which case nothing has changed.
+func (s *Shard) room(c *conn, n int, u urgency) bool {
 	pages := s.pool.a.pages
 	free := 0
 	tail := c.outTail
@@ -18,10 +18,7 @@ func (s *Shard) room(c *conn, n int, urgent bool) bool {
 	var first, last uint32
 	taken := uint32(0)
 	for ; free < n; free += pageSize {
-		pg := s.pool.page()
-		if pg == 0 && urgent {
-			pg = s.pool.urgentPage()
-		}
+		pg := s.pool.urgentPage(u)
 		if pg == 0 {
 			s.pool.freeChain(first)
 			return false
@@ -76,6 +73,10 @@ func (s *Shard) send(id uint32, b []byte) {
 	if c.state == connReleased || c.state == connFree {
 		return
 	}
+	if len(b) > int(c.maxPacket) {
+		s.violate(id, packet.PacketTooLarge) // [MQTT-3.1.2-24]
+		return
+	}
 	tail := c.outTail
 	if tail != 0 {
 		if m := &s.pool.a.pages[tail]; m.ref == 0 && int(m.end)+len(b) <= pageSize {
@@ -85,7 +86,7 @@ func (s *Shard) send(id uint32, b []byte) {
 			return
 		}
 	}
-	if !s.room(c, len(b), true) {
+	if !s.room(c, len(b), forControl) {
 		s.counters[CounterClosedNoMemory]++
 		s.Closed(id, "no memory for an acknowledgement")
 		return

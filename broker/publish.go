@@ -79,7 +79,7 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 			s.ack(id, packet.PUBREC, in.PacketID, packet.Success) // [MQTT-4.3.3-10]
 			return consumed
 		}
-		if int(sess.receivedLen) >= s.limits.ReceiveMaximum && c.version == packet.V50 {
+		if int(c.inbound) >= s.limits.ReceiveMaximum && c.version == packet.V50 {
 			return s.violate(id, packet.ReceiveMaximumExceeded) // [MQTT-3.3.4-7]
 		}
 	}
@@ -97,11 +97,11 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 		props = s.props
 	}
 	p.begin(in.Topic, props, in.QoS, in.Retain)
-	p.payload, p.size, p.chain, p.chainAt, p.from = in.Payload, size, chain, at, sess.id
+	p.payload, p.size, p.chain, p.chainAt, p.from = in.Payload, size, chain, at, sess.serial
 	if in.HasExpiry {
 		p.expires = s.now + int64(in.Expiry)*1000
 	}
-	if p.raw != nil && e.plain && in.QoS == 0 && !in.Retain && s.anyArriving == 0 {
+	if p.raw != nil && e.plain && in.QoS == 0 && !in.Retain && s.arriving.Load() == 0 {
 		return s.acceptPlain(c, e)
 	}
 	return s.acceptPublish(id, c, in, e)
@@ -131,18 +131,23 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 		s.counters[CounterStalledQueue]++
 		return stalled
 	}
-	if !s.prepare(p, e) {
+	if in.Retain && p.size > 0 && c.version == packet.V50 && in.QoS > 0 && s.retainedFull(p.topic) {
+		s.counters[CounterRetainedRefused]++
+		return s.refusePublish(id, in, packet.QuotaExceeded)
+	}
+	if !s.prepare(p, e) || in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) {
+		s.finish(p)
 		return s.exhausted(id, c, in)
 	}
 	s.counters[CounterPublishReceived]++
 	s.counters[CounterPublishBytesReceived] += uint64(p.size)
 	matched := s.route(p, e)
-	reason := packet.Success
-	if p.retain && !s.retain(p) {
-		reason = packet.QuotaExceeded
+	if p.retain {
+		s.retain(p)
 	}
 	s.finish(p)
-	if !matched && reason == packet.Success {
+	reason := packet.Success
+	if !matched {
 		reason = packet.NoMatchingSubscribers
 	}
 	return s.completePublish(id, c, in, reason)
@@ -154,15 +159,22 @@ func (s *Shard) completePublish(id uint32, c *conn, in *packet.Publish, reason p
 	case 1:
 		s.ack(id, packet.PUBACK, in.PacketID, reason) // [MQTT-4.3.2-4]
 	case 2:
-		if reason < packet.UnspecifiedError && !s.receivedAdd(s.refs[id].session, in.PacketID) {
-			reason = packet.QuotaExceeded
-		}
 		s.ack(id, packet.PUBREC, in.PacketID, reason) // [MQTT-4.3.3-8]
 	}
 	if c.state != connLive {
 		return gone
 	}
 	return consumed
+}
+
+// noteReceived records the Packet Identifier of a QoS 2 message, so that its duplicates are known [MQTT-4.3.3-10];
+// false when memory is used up.
+func (s *Shard) noteReceived(id uint32, c *conn, pid uint16) bool {
+	if !s.receivedAdd(s.refs[id].session, pid) {
+		return false
+	}
+	c.inbound++
+	return true
 }
 
 // nameReason says what is wrong with a Topic Name.
@@ -198,10 +210,10 @@ func (s *Shard) refusePublish(id uint32, in *packet.Publish, r packet.Reason) ve
 	case in.QoS == 1:
 		s.ack(id, packet.PUBACK, in.PacketID, r)
 	case in.QoS == 2:
-		s.ack(id, packet.PUBREC, in.PacketID, r)
 		if s.conns[id].version != packet.V50 {
 			s.receivedAdd(s.refs[id].session, in.PacketID)
 		}
+		s.ack(id, packet.PUBREC, in.PacketID, r)
 	case r == packet.PayloadFormatInvalid:
 		return s.violate(id, r)
 	}
@@ -225,7 +237,7 @@ func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
 func (s *Shard) prepare(p *publication, e *cached) bool {
 	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0)
 	needs := p.chain != 0 || len(e.remote) > 0 || len(e.groups) > 0 || queued ||
-		p.retain && p.size > 0 || p.size >= refThreshold && len(e.local) > 0 || s.anyArriving > 0
+		p.retain && p.size > 0 || p.size >= refThreshold && len(e.local) > 0 || s.arriving.Load() > 0
 	if !needs {
 		return true
 	}
@@ -260,14 +272,15 @@ func (s *Shard) finish(p *publication) {
 
 // reserve checks that every queue this publication goes to has room for it.
 func (s *Shard) reserve(e *cached) bool {
+	n := min(1+len(e.groups), ringSlots) // more than an empty queue cannot be had: the rest overflows
 	for _, to := range e.remote {
-		if !s.hasRoom(int(to), 1+len(e.groups)) {
+		if !s.hasRoom(int(to), n) {
 			return false
 		}
 	}
 	if len(e.groups) > 0 {
 		for to := range s.peers {
-			if to != s.id && !s.hasRoom(to, 1+len(e.groups)) {
+			if to != s.id && !s.hasRoom(to, n) {
 				return false
 			}
 		}

@@ -53,12 +53,13 @@ func (r *registry) claimSession(clientID string, shard int, create func() *Sessi
 	return sess, sess.claim, from
 }
 
-// remove forgets a Session that ended on shard; false when another shard has claimed it in the meantime.
+// remove forgets a Session that ended on shard, its home; false when it was claimed in the meantime, and the claimant
+// gets it.
 func (r *registry) remove(sess *Session, shard int) bool {
 	p := r.part(sess.clientID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if int(sess.owner) != shard {
+	if int(sess.owner) != shard || sess.claim != sess.tenure {
 		return false
 	}
 	delete(p.sessions, sess.clientID)

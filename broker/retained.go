@@ -74,6 +74,18 @@ func (s *Shard) retain(p *publication) bool {
 	return true
 }
 
+// retainedFull says whether a message for a topic that has none yet finds no place.
+func (s *Shard) retainedFull(name []byte) bool {
+	if s.retained.count.Load() < int64(s.limits.MaxRetained) {
+		return false
+	}
+	part := s.retained.part(name)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	_, has := part.topics.Get(string(name))
+	return !has
+}
+
 // cursor is the delivery of Retained Messages to one new subscription. It remembers a Topic Name and not a message: it
 // reads each topic's current message when it is about to send it, so it needs no memory per message, is never cut by a
 // queue's limit, and never sends an old message after a newer one.
@@ -109,21 +121,19 @@ func (s *Shard) stopCursor(sess *Session, sub *subscription) {
 
 // unpump takes a Session off the list of those whose cursors are stepped.
 func (s *Shard) unpump(sess *Session) {
-	if !sess.inPump {
+	if sess.pumpAt == 0 {
 		return
 	}
-	sess.inPump = false
-	for i, at := range s.pumping {
-		if at == sess {
-			s.pumping[i] = s.pumping[len(s.pumping)-1]
-			s.pumping[len(s.pumping)-1] = nil
-			s.pumping = s.pumping[:len(s.pumping)-1]
-			return
-		}
-	}
+	last := len(s.pumping) - 1
+	s.pumping[sess.pumpAt-1] = s.pumping[last]
+	s.pumping[last].pumpAt = sess.pumpAt
+	s.pumping[last] = nil
+	s.pumping = s.pumping[:last]
+	sess.pumpAt = 0
 }
 
 const (
+	pumpsPerTurn  = 16   // Sessions with cursors that one turn serves, in rotation
 	cursorBatch   = 32   // retained messages one Session gets per turn, before others get theirs
 	cursorScanMax = 2048 // names one cursor looks at per turn
 )
@@ -131,16 +141,11 @@ const (
 // Pump gives the Sessions with cursors their next retained messages, after acknowledgements and live messages. It says
 // whether more can be sent without waiting for a client.
 func (s *Shard) Pump() bool {
-	for i := 0; i < len(s.pumping); {
-		sess := s.pumping[i]
-		if s.pumpCursors(sess) {
-			i++
-			continue
+	for n := min(len(s.pumping), pumpsPerTurn); n > 0 && len(s.pumping) > 0; n-- {
+		s.pumpNext = (s.pumpNext + 1) % len(s.pumping)
+		if sess := s.pumping[s.pumpNext]; !s.pumpCursors(sess) {
+			s.unpump(sess)
 		}
-		sess.inPump = false
-		s.pumping[i] = s.pumping[len(s.pumping)-1]
-		s.pumping[len(s.pumping)-1] = nil
-		s.pumping = s.pumping[:len(s.pumping)-1]
 	}
 	return len(s.pumping) > 0
 }
@@ -196,6 +201,8 @@ func (s *Shard) stepCursor(sess *Session, c *cursor) cursorState {
 	qos := min(p.qos, r.qos)
 	if p.expires != 0 && p.expires <= s.now {
 		s.expireRetained(name, rm)
+	} else if c.sub.noLocal && p.from == sess.serial {
+		// [MQTT-3.8.3-3] makes no exception for retained messages.
 	} else if !s.sendRetained(p, sess, &r, qos) {
 		s.finish(p)
 		return cursorBlocked

@@ -75,6 +75,7 @@ func (s *Shard) push(to int, m shardMessage) {
 	o.wake = true
 	if len(o.overflow) > 0 || o.ring.free() == 0 {
 		o.overflow = append(o.overflow, m)
+		s.awaitRoom(o)
 		s.counters[CounterOverflowed]++
 		return
 	}
@@ -98,8 +99,16 @@ func (s *Shard) flushOverflow() {
 		clear(o.overflow[left:])
 		o.overflow = o.overflow[:left]
 		if left > 0 {
-			o.ring.waiting.Store(true)
+			s.awaitRoom(o)
 		}
+	}
+}
+
+// awaitRoom has the reader of a queue wake us when it has made room, or ourselves if it just did.
+func (s *Shard) awaitRoom(o *outbox) {
+	o.ring.waiting.Store(true)
+	if o.ring.free() > 0 {
+		s.roomMade.Store(true)
 	}
 }
 

@@ -1,10 +1,6 @@
 package broker
 
-import (
-	"sync/atomic"
-
-	"github.com/ringmq/ringmq/broker/packet"
-)
+import "sync/atomic"
 
 // neverExpires is the Session Expiry Interval that means: keep for ever (section 3.1.2.11.2 of 5.0).
 const neverExpires = ^uint32(0)
@@ -15,6 +11,7 @@ type Session struct {
 	clientID string
 	user     string
 	id       uint32 // slot number, the name of its timers
+	serial   uint32 // unlike the slot's number never used again: the publisher in messages, for No Local
 
 	home    atomic.Int32  // shard; written by the shard that gives the Session away
 	prev    int32         // home before that; read by matchers that still see the older index, ordered by movedAt
@@ -26,9 +23,12 @@ type Session struct {
 	owner int32  // the shard that will own it when all requested hand-overs are done
 	claim uint32 // how many times it was claimed
 
+	tenure    uint32 // the claim by which its home has it; of the home's, and read under the lock by none but it
 	conn      uint32 // attached connection, 0 when offline
+	succeeded bool   // its connection is being closed for another one of this shard: it does not end with it
 	arriving  bool   // handed over, but the old home still forwards: nothing is sent yet
-	inPump    bool   // on the shard's list of Sessions with retained cursors to step
+	hungry    bool   // on the shard's list of Sessions that lack memory
+	pumpAt    uint32 // place + 1 in the shard's list of Sessions with retained cursors to step; 0: not on it
 	lapped    bool   // Packet Identifiers have come round to the oldest one in flight
 	lastPID   uint16
 	window    uint16 // how many QoS 1 and 2 messages may be in flight on this connection
@@ -44,6 +44,7 @@ type Session struct {
 	held   queue  // arrived directly while arriving: goes behind what the old home forwards
 
 	waitBytes   int64  // pinned by wait and held
+	nextExpiry  int64  // no message of wait expires before it, in ms; 0: none expires
 	received    uint32 // block: table of QoS 2 Packet Identifiers received and not released
 	receivedLen uint32
 
@@ -276,6 +277,3 @@ func (s *Shard) dropReceived(sess *Session) {
 	s.pool.free(sess.received)
 	sess.received, sess.receivedLen = 0, 0
 }
-
-// protocol is the version of the attached connection.
-func (s *Shard) protocol(sess *Session) packet.Version { return s.conns[sess.conn].version }

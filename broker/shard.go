@@ -34,6 +34,7 @@ type shared struct {
 	connected    atomic.Int64 // connections that count against MaxConnections
 	sessionCount atomic.Int64
 	subscribed   atomic.Int64
+	serials      atomic.Uint32 // Sessions ever made
 }
 
 // Shard is the MQTT engine for some of the connections: a state machine that is given bytes, ticks and messages from
@@ -65,15 +66,17 @@ type Shard struct {
 	dirty        []uint32
 	flushing     []uint32
 	due          []uint32
-	stalledConns []uint32
+	owned        []uint32 // the connections of this shard
+	stalledConns []uint64 // tokens
 	retrying     []uint32
 	roomAgain    bool
 	retryAt      int64
 	hungry       []*Session // Sessions whose sending stopped for want of memory
 	pumping      []*Session // Sessions with cursors that can go on
+	pumpNext     int
 	retainedSeen uint64
 	orphans      []orphan
-	anyArriving  int
+	arriving     atomic.Int32 // Sessions on their way here; counted up by the old home before it changes home
 	departures   []*departure
 	claimants    map[*Session]claimant
 	takes        map[*Session][]takeRequest
@@ -116,6 +119,7 @@ func newShard(w *shared, id int, seed uint64) (*Shard, error) {
 	s.entrySlots = slotCache{s: w.entrySlots}
 	s.wheel = wheel{timers: w.timers}
 	s.cache = topicCache{index: w.index, sets: make([][cacheWays]cached, w.limits.cacheSets()), marks: make(map[*Session]int)}
+	s.cache.most = w.limits.cacheSets() * cacheWays * int(cacheEntryBytes-sizeOf[cached]())
 	s.claimants, s.takes = make(map[*Session]claimant), make(map[*Session][]takeRequest)
 	s.small = make([]byte, 0, 4096)
 	s.in, s.out = make([]*ring, w.limits.Shards), make([]outbox, w.limits.Shards)
@@ -141,12 +145,10 @@ func (s *Shard) BeginTurn(now int64) { s.now = max(s.now, now) }
 
 // wantMemory notes a Session that could not send for want of memory: it is tried again soon.
 func (s *Shard) wantMemory(sess *Session) {
-	for _, at := range s.hungry {
-		if at == sess {
-			return
-		}
+	if !sess.hungry {
+		sess.hungry = true
+		s.hungry = append(s.hungry, sess)
 	}
-	s.hungry = append(s.hungry, sess)
 }
 
 // feedHungry tries the Sessions that lacked memory again.
@@ -158,6 +160,7 @@ func (s *Shard) feedHungry() {
 	s.hungry = nil
 	for _, sess := range list {
 		if s.present(sess) && !sess.ended.Load() {
+			sess.hungry = false
 			s.pump(sess)
 		}
 	}
@@ -213,6 +216,7 @@ func (s *Shard) Dirty() []uint32 {
 type tokenBucket struct {
 	tokens float64
 	last   int64
+	used   bool
 }
 
 // take takes one token of perSecond/shards; a rate of 0 is no limit. The bucket holds a second's worth.
@@ -221,6 +225,9 @@ func (b *tokenBucket) take(now int64, perSecond, shards int) bool {
 		return true
 	}
 	rate := float64(perSecond) / float64(shards)
+	if !b.used {
+		b.used, b.tokens = true, max(rate, 1)
+	}
 	b.tokens = min(max(rate, 1), b.tokens+rate*float64(now-b.last)/1000)
 	if b.last = now; b.tokens < 1 {
 		return false

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -45,6 +46,7 @@ type group struct {
 	number  uint32        // names the group in entries
 	members atomic.Pointer[[]*subscription]
 	cursor  atomic.Uint32
+	sticky  atomic.Pointer[subscription] // the member that Sticky stays with
 }
 
 // groups holds all Shared Subscriptions. Members join and leave under the lock; publishers read members without it.
@@ -117,6 +119,9 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 	if len(members) == 0 {
 		return nil
 	}
+	if m := g.sticky.Load(); m != nil && m.session.online.Load() && slices.Contains(members, m) {
+		return m
+	}
 	n := uint32(len(members))
 	start := s.startAt(p, g, n)
 	if s.strategy == Local {
@@ -126,8 +131,16 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 			}
 		}
 	}
-	for i := range n {
-		if m := members[(start+i)%n]; m.session.online.Load() {
+	for i := range n + 1 {
+		// Behind an offline member look somewhere else, so that its share does not all fall to its neighbour.
+		at := start
+		if i > 0 {
+			at = (start*2654435761 + i) % n
+		}
+		if m := members[at]; m.session.online.Load() {
+			if s.strategy == Sticky {
+				g.sticky.Store(m)
+			}
 			return m
 		}
 	}

@@ -48,7 +48,7 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		}
 		share, rest, r := s.checkFilter(string(filter), options)
 		if r == packet.ProtocolError {
-			return s.violate(id, r) // [MQTT-3.8.3-4]
+			return s.violate(id, r) // [MQTT-3.8.3-4] [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.8.2-1]
 		}
 		if r == packet.Success {
 			r = s.subscribe(sess, share, rest, in.SubscriptionID, options)
@@ -66,14 +66,17 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 	share, rest, shared, ok := topic.ParseShared(filter)
 	switch {
 	case shared && !ok:
-		return "", "", packet.TopicFilterInvalid // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+		return "", "", packet.ProtocolError // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 	case shared && o.NoLocal:
 		return "", "", packet.ProtocolError
 	case !shared:
 		share, rest = "", filter
 	}
-	if !topic.ValidFilter(rest) || topic.Levels(rest) > s.limits.MaxTopicLevels {
-		return "", "", packet.TopicFilterInvalid // [MQTT-4.7.1-1]
+	if !topic.ValidFilter(rest) {
+		return "", "", packet.ProtocolError // [MQTT-4.7.1-1]
+	}
+	if topic.Levels(rest) > s.limits.MaxTopicLevels {
+		return "", "", packet.TopicFilterInvalid
 	}
 	return share, rest, packet.Success
 }
@@ -87,15 +90,17 @@ func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o pack
 		return packet.QuotaExceeded
 	}
 	sub := &subscription{session: sess, filter: filter, id: id, qos: o.QoS, noLocal: o.NoLocal, asIs: o.RetainAsPublished}
-	if old != nil {
-		s.removeSubscription(sess, old) // [MQTT-3.8.4-3]: replaced, and its retained messages sent again below.
-	}
 	sess.addSubscription(sub, share)
 	if share != "" {
 		sub.group = s.groups.join(s.index, share, filter, sub)
 		s.counters[CounterSharedSubscriptions]++
 	} else {
 		s.index.Add(filter, sub)
+	}
+	if old != nil {
+		// [MQTT-3.8.4-3]: replaced, and its retained messages sent again below. After the new one is in place, so that
+		// no message misses both.
+		s.removeSubscription(sess, old)
 	}
 	// A Shared Subscription gets no retained messages (section 4.8.2); 2 asks for none, 1 only for new subscriptions.
 	if share == "" && (o.RetainHandling == 0 || o.RetainHandling == 1 && old == nil) {
@@ -157,7 +162,9 @@ func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
 		sub.next.prev = sub.prev
 	}
 	sess.subsLen--
-	delete(sess.names, sub.key())
+	if sess.names[sub.key()] == sub {
+		delete(sess.names, sub.key())
+	}
 	s.unindex(sub)
 	s.stopCursor(sess, sub)
 }
@@ -190,6 +197,9 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 		}
 		r := packet.NoSubscriptionExisted
 		share, rest, reason := s.checkFilter(string(filter), packet.Options{})
+		if reason == packet.ProtocolError {
+			return s.violate(id, reason)
+		}
 		if reason != packet.Success {
 			r = reason
 		} else if sub := s.findSubscription(sess, share, rest); sub != nil {

@@ -1,20 +1,29 @@
 package broker
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
-// The wheel has wheelLevels levels of wheelSlots slots; a slot of level n spans wheelSlots^n ticks. Starting, moving
-// and stopping a timer is a few stores; idle timers cost nothing until due.
+// The wheel has a wide first level, so that a Keep Alive of the usual length is put where it fires and never moved
+// again, and coarser levels of coarseSlots slots for what lies further ahead.
 const (
-	wheelBits   = 6
-	wheelSlots  = 1 << wheelBits
-	wheelLevels = 5
+	fineBits    = 12
+	fineSlots   = 1 << fineBits
+	coarseBits  = 6
+	coarseSlots = 1 << coarseBits
+	levels      = 4
+	wheelSlots  = fineSlots + (levels-1)*coarseSlots
+	// movesPerAdvance bounds how many timers one advance moves to a finer level, so that a coarse slot with a hundred
+	// thousand timers does not stop the loop. Those that wait for it may fire late by a few ticks.
+	movesPerAdvance = 1024
 )
 
 // timer is one timer of the shared table: a node in the list of one wheel slot.
 type timer struct {
 	next, prev uint32
 	when       uint64 // tick
-	slot       uint16 // level*wheelSlots + index + 1; 0 when stopped
+	slot       uint16 // index into wheel.heads + 1; 0 when stopped
 }
 
 // wheel is a hierarchical timing wheel (Varghese and Lauck, 1987) over a table of timers that are named by number.
@@ -22,8 +31,11 @@ type timer struct {
 type wheel struct {
 	timers []timer
 	now    uint64
-	heads  [wheelLevels * wheelSlots]uint32
-	used   [wheelLevels]uint64 // bit per slot that holds a timer
+	heads  [wheelSlots]uint32
+	fine   [fineSlots / 64]uint64 // bit per slot of the first level that holds a timer
+	any    uint64                 // bit per word of fine that is not zero
+	coarse [levels]uint64         // bit per slot of the other levels
+	opened []uint16               // coarse slots whose time has come and whose timers are being moved
 }
 
 // start arms timer id for tick when, or moves it there. A tick that has passed fires at the next advance.
@@ -31,25 +43,60 @@ func (w *wheel) start(id uint32, when uint64) {
 	w.stop(id)
 	t := &w.timers[id]
 	t.when = max(when, w.now+1)
-	w.place(id, t)
+	w.put(id, t, w.slotFor(t.when))
 }
 
-func (w *wheel) place(id uint32, t *timer) {
-	level, at := 0, t.when
-	for level < wheelLevels-1 && (t.when>>(wheelBits*level))-(w.now>>(wheelBits*level)) >= wheelSlots {
-		level++
+// shift is how many bits of a tick a level leaves out.
+func shift(level int) int {
+	if level == 0 {
+		return 0
 	}
-	at >>= wheelBits * level
-	if far := w.now>>(wheelBits*level) + wheelSlots - 1; at > far {
-		at = far // beyond the wheel's span: comes round and is placed again
+	return fineBits + (level-1)*coarseBits
+}
+
+// slotFor chooses the finest level that reaches tick when.
+func (w *wheel) slotFor(when uint64) int {
+	if when-w.now < fineSlots {
+		return int(when % fineSlots)
 	}
-	i := level*wheelSlots + int(at%wheelSlots)
-	t.slot, t.prev, t.next = uint16(i)+1, 0, w.heads[i]
+	for level := 1; ; level++ {
+		at, now := when>>shift(level), w.now>>shift(level)
+		if at-now < coarseSlots || level == levels-1 {
+			// What lies beyond the last level comes round and is placed again.
+			return fineSlots + (level-1)*coarseSlots + int(min(at, now+coarseSlots-1)%coarseSlots)
+		}
+	}
+}
+
+func (w *wheel) put(id uint32, t *timer, slot int) {
+	t.slot, t.prev, t.next = uint16(slot)+1, 0, w.heads[slot]
 	if t.next != 0 {
 		w.timers[t.next].prev = id
 	}
-	w.heads[i] = id
-	w.used[level] |= 1 << (at % wheelSlots)
+	w.heads[slot] = id
+	w.mark(slot, true)
+}
+
+// mark notes whether a slot holds timers.
+func (w *wheel) mark(slot int, holds bool) {
+	switch {
+	case slot >= fineSlots:
+		level, bit := (slot-fineSlots)/coarseSlots+1, uint64(1)<<((slot-fineSlots)%coarseSlots)
+		w.coarse[level] &^= bit
+		if holds {
+			w.coarse[level] |= bit
+		}
+	default:
+		word, bit := slot/64, uint64(1)<<(slot%64)
+		w.fine[word] &^= bit
+		if holds {
+			w.fine[word] |= bit
+		}
+		w.any &^= 1 << word
+		if w.fine[word] != 0 {
+			w.any |= 1 << word
+		}
+	}
 }
 
 // stop disarms timer id; a stopped one stays so.
@@ -58,11 +105,11 @@ func (w *wheel) stop(id uint32) {
 	if t.slot == 0 {
 		return
 	}
-	i := int(t.slot) - 1
+	slot := int(t.slot) - 1
 	if t.prev != 0 {
 		w.timers[t.prev].next = t.next
-	} else if w.heads[i] = t.next; t.next == 0 {
-		w.used[i/wheelSlots] &^= 1 << (i % wheelSlots)
+	} else if w.heads[slot] = t.next; t.next == 0 {
+		w.mark(slot, false)
 	}
 	if t.next != 0 {
 		w.timers[t.next].prev = t.prev
@@ -72,52 +119,88 @@ func (w *wheel) stop(id uint32) {
 
 // advance moves the wheel to tick now and appends the timers that have become due to due.
 func (w *wheel) advance(now uint64, due []uint32) []uint32 {
+	budget := movesPerAdvance
 	for w.now < now {
-		next, ok := w.next()
+		next, ok := w.nextSlot()
 		if !ok || next > now {
 			w.now = now
-			return due
+			break
 		}
 		w.now = next
-		for level := wheelLevels - 1; level >= 0; level-- {
-			if level > 0 && w.now&(1<<(wheelBits*level)-1) != 0 {
-				continue
+		for level := 1; level < levels && w.now&(1<<shift(level)-1) == 0; level++ {
+			slot := fineSlots + (level-1)*coarseSlots + int(w.now>>shift(level)%coarseSlots)
+			if w.heads[slot] != 0 && !slices.Contains(w.opened, uint16(slot)) {
+				w.opened = append(w.opened, uint16(slot))
 			}
-			due = w.open(level*wheelSlots+int(w.now>>(wheelBits*level)%wheelSlots), due)
 		}
-	}
-	return due
-}
-
-// open empties a slot: what is due is reported, the rest moves to a finer level.
-func (w *wheel) open(i int, due []uint32) []uint32 {
-	for id := w.heads[i]; id != 0; {
-		t := &w.timers[id]
-		next := t.next
-		w.stop(id)
-		if t.when <= w.now {
+		due = w.move(due, &budget)
+		for id := w.heads[w.now%fineSlots]; id != 0; id = w.heads[w.now%fineSlots] {
+			w.stop(id)
 			due = append(due, id)
-		} else {
-			w.place(id, t)
 		}
-		id = next
+	}
+	return w.move(due, &budget)
+}
+
+// move places timers of opened slots anew, as many as budget allows; those that are due are reported.
+func (w *wheel) move(due []uint32, budget *int) []uint32 {
+	for len(w.opened) > 0 {
+		slot := w.opened[len(w.opened)-1]
+		for id := w.heads[slot]; id != 0; id = w.heads[slot] {
+			if *budget == 0 {
+				return due
+			}
+			*budget--
+			w.stop(id)
+			if t := &w.timers[id]; t.when <= w.now {
+				due = append(due, id)
+			} else {
+				w.put(id, t, w.slotFor(t.when))
+			}
+		}
+		w.opened = w.opened[:len(w.opened)-1]
 	}
 	return due
 }
 
-// next is the first tick after now at which some slot must be opened; false when no timer runs.
+// next is the first tick after now at which the wheel must advance; false when no timer runs.
 func (w *wheel) next() (uint64, bool) {
-	best, ok := uint64(0), false
-	for level := range wheelLevels {
-		if w.used[level] == 0 {
+	if len(w.opened) > 0 {
+		return w.now + 1, true
+	}
+	return w.nextSlot()
+}
+
+// nextSlot is the first tick after now at which a slot must be looked at.
+func (w *wheel) nextSlot() (uint64, bool) {
+	best, ok := w.nextFine()
+	for level := 1; level < levels; level++ {
+		if w.coarse[level] == 0 {
 			continue
 		}
-		cur := w.now >> (wheelBits * level)
-		turned := bits.RotateLeft64(w.used[level], -int((cur+1)%wheelSlots))
-		at := (cur + 1 + uint64(bits.TrailingZeros64(turned))) << (wheelBits * level)
+		cur := w.now>>shift(level) + 1
+		turned := bits.RotateLeft64(w.coarse[level], -int(cur%coarseSlots))
+		at := (cur + uint64(bits.TrailingZeros64(turned))) << shift(level)
 		if !ok || at < best {
 			best, ok = at, true
 		}
 	}
 	return best, ok
+}
+
+// nextFine is the first tick after now whose slot of the first level holds a timer.
+func (w *wheel) nextFine() (uint64, bool) {
+	if w.any == 0 {
+		return 0, false
+	}
+	from := w.now + 1
+	word := int(from % fineSlots / 64)
+	if rest := w.fine[word] >> (from % 64); rest != 0 {
+		return from + uint64(bits.TrailingZeros64(rest)), true
+	}
+	// The words behind, round to the part of this word before from.
+	turned := bits.RotateLeft64(w.any, -(word + 1))
+	skip := bits.TrailingZeros64(turned)
+	base := from - from%64 + uint64(skip+1)*64
+	return base + uint64(bits.TrailingZeros64(w.fine[(word+1+skip)%len(w.fine)])), true
 }

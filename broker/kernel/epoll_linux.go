@@ -33,7 +33,7 @@ func (p *poller) open() error {
 		_ = unix.Close(fd) // The first error is the one to report.
 		return fmt.Errorf("eventfd: %w", err)
 	}
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: -1} // wakerIndex, in the field's signed type
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: -1} // no connection and no listener: someone called Wake
 	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, p.waker, &event); err != nil {
 		_ = p.close() // The first error is the one to report.
 		return fmt.Errorf("epoll_ctl: %w", err)

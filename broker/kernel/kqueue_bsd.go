@@ -14,6 +14,9 @@ import (
 // connection's end only.
 const pausedLowWater = 1 << 30
 
+// wakerIndex is the poller's own, and says nothing more than that someone called Wake.
+const wakerIndex = ^uint32(0)
+
 // poller is level-triggered kqueue. It names connections by descriptor, since the word of user data in an event is a
 // pointer in some of these systems' definitions, and a number may not pretend to be one in Go.
 type poller struct {

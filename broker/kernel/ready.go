@@ -9,13 +9,8 @@ type ready struct {
 	is                readiness
 }
 
-const (
-	// listenerBase and above, by the listener's number, are listening sockets.
-	listenerBase = ^uint32(255)
-
-	// wakerIndex is the poller's own, and says nothing more than that someone called Wake.
-	wakerIndex = ^uint32(0)
-)
+// listenerBase and above, by the listener's number, are listening sockets.
+const listenerBase = ^uint32(255)
 
 // readiness is a set of bits.
 type readiness uint8

@@ -117,7 +117,7 @@ func fileRefusals(t *testing.T) (rows []refusal) {
 
 func flagRefusals(t *testing.T) []refusal {
 	missing := filepath.Join(t.TempDir(), "missing")
-	broken := inFile(t, "alice:$7$101$c2FsdHNhbHRzYWx0$aGFzaA==\nthis is no user\n")
+	broken := inFile(t, "# users\nthis is no user\n")
 	return []refusal{
 		{"unknown command", []string{"sreve"}, []string{"sreve"}},
 		{"unknown flag", []string{"serve", "--lisen", ":1"}, []string{"lisen"}},
@@ -142,7 +142,7 @@ func flagRefusals(t *testing.T) []refusal {
 		{"negative size", []string{"serve", "--memory", "-1GiB"}, []string{"memory", "-1GiB"}},
 		{"size zero", []string{"serve", "--memory", "0"}, []string{"memory"}},
 		{"size not a number", []string{"serve", "--memory", "NaN"}, []string{"memory"}},
-		{"too little memory", []string{"serve", "--memory", "64MiB", "--max-connections", "100000"}, []string{"memory", "max_connections"}},
+		{"too little memory", []string{"serve", "--memory", "16MiB", "--max-connections", "10000"}, []string{"memory", "max_connections"}},
 		{"more connections than descriptors", []string{"serve", "--max-connections", "16000000", "--memory", "100GiB"}, []string{"max_connections", "descriptors"}},
 		{"connections negative", []string{"serve", "--max-connections", "-5"}, []string{"max-connections"}},
 		{"no configuration", []string{"serve", "-c", missing}, []string{missing}},

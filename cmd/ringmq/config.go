@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ func parseSize(text string) (int64, error) {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || v < 0 || v*u.n > math.MaxInt64/2 {
+		if err != nil || !(v >= 0 && v*u.n < math.MaxInt64/2) { // NaN is neither
 			break
 		}
 		return int64(v * u.n), nil
@@ -113,6 +114,10 @@ func (s *settings) load(path string) error {
 	case errors.As(err, &parse):
 		return fmt.Errorf("%s:%d: %s", path, parse.Position.Line, describe(parse))
 	case err != nil:
+		// Wrong types come as plain text with the position inside.
+		if m := regexp.MustCompile(`^toml: line (\d+) \(last key "(.+?)"\): (.*)$`).FindStringSubmatch(err.Error()); m != nil {
+			return fmt.Errorf("%s:%s: key %q: %s", path, m[1], m[2], m[3])
+		}
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
@@ -168,6 +173,9 @@ func (s *settings) fromFlags(c *cli.Context) error {
 		v, err := parseSize(c.String("memory"))
 		if err != nil {
 			return fmt.Errorf("--memory: %w", err)
+		}
+		if v == 0 {
+			return errors.New("--memory: 0 bytes hold nothing; leave it out for the default")
 		}
 		s.Memory = size(v)
 	}

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/ringmq/ringmq/broker"
@@ -44,7 +43,6 @@ type journal struct {
 	log     *slog.Logger
 	queue   chan broker.LogEvent
 	done    sync.WaitGroup
-	closed  atomic.Bool
 	second  int64
 	refused int
 }
@@ -99,10 +97,10 @@ func levelOf(e *broker.LogEvent) slog.Level {
 func (j *journal) write(e *broker.LogEvent) {
 	switch e.Kind {
 	case broker.EventConnected:
-		j.log.Info("client connected", "address", e.Address, "client", e.ClientID, "protocol", e.Version.String(),
+		j.log.Info("client connected", "address", e.Address.String(), "client", e.ClientID, "protocol", e.Version.String(),
 			"clean", e.Clean, "keep_alive", e.KeepAlive, "user", e.User)
 	case broker.EventDisconnected:
-		j.log.Info("client disconnected", "client", e.ClientID, "address", e.Address, "reason", e.Text)
+		j.log.Info("client disconnected", "client", e.ClientID, "address", e.Address.String(), "reason", e.Text)
 	case broker.EventDropping:
 		j.log.Warn("messages are being dropped", "client", e.ClientID, "reason", e.Text)
 	case broker.EventAcceptFailed:
@@ -129,5 +127,5 @@ func (j *journal) writeRefused(e *broker.LogEvent) {
 	if why == "" {
 		why = e.Reason.String()
 	}
-	j.log.Log(context.Background(), level, "client refused", "address", e.Address, "client", e.ClientID, "reason", why, "code", int(e.Reason))
+	j.log.Log(context.Background(), level, "client refused", "address", e.Address.String(), "client", e.ClientID, "reason", why, "code", int(e.Reason))
 }

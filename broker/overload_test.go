@@ -1,0 +1,384 @@
+package broker
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// exhaust takes all pages of the arena except what a shard keeps for emergencies, and returns how to give them back.
+func (t *bench) exhaust(shard int, emergency bool) (restore func()) {
+	s := t.b.loops[shard].shard
+	var pages []uint32
+	s.pool.collect()
+	for pg := s.pool.page(); pg != 0; pg = s.pool.page() {
+		pages = append(pages, pg)
+	}
+	for class := range blockClasses { // and the room in pages that are cut already
+		for s.pool.partial[forMessages][class] != 0 {
+			pages = append(pages, ^s.pool.alloc(int(blockClasses[class])))
+		}
+	}
+	if emergency {
+		for pg := s.pool.urgentPage(forControl); pg != 0; pg = s.pool.urgentPage(forControl) {
+			pages = append(pages, pg)
+		}
+	}
+	return func() {
+		for _, pg := range pages {
+			if pg > 1<<31 {
+				s.pool.free(^pg)
+			} else {
+				s.pool.freePage(pg)
+			}
+		}
+	}
+}
+
+func small(l *Limits) {
+	*l = Limits{Memory: 24 << 20, Shards: l.Shards, MaxConnections: 500, MaxSubscriptions: 5000, MaxRetained: 500}
+}
+
+// TestManySubscriptionIdentifiers is one SUBSCRIBE with 1024 overlapping filters and an identifier, and a PUBLISH.
+func TestManySubscriptionIdentifiers(t *testing.T) {
+	b := newBench(t, 1, nil)
+	h := b.open(0, transient("x"))
+	var filters []string
+	for i := range 1 << 10 {
+		levels := strings.Split("a/a/a/a/a/a/a/a/a/a", "/")
+		for bit := range levels {
+			if i>>bit&1 == 1 {
+				levels[bit] = "+"
+			}
+		}
+		filters = append(filters, strings.Join(levels, "/"))
+	}
+	h.subscribeMany(7, 1, filters...)
+	h.hear()
+	survives(t, "a PUBLISH that matches 1024 filters of one client", func() {
+		b.open(0, transient("p")).give(publishBytes("a/a/a/a/a/a/a/a/a/a", 1, 1, 10, packet.V50))
+		if got := h.hear(); len(got) == 0 || got[0].kind != packet.PUBLISH {
+			t.Errorf("the client got %v; want PUBLISH", kinds(got))
+		}
+	})
+}
+
+// TestManyGroups has one client make more Shared Subscriptions for a topic than a queue between shards is long.
+func TestManyGroups(t *testing.T) {
+	b := newBench(t, 2, nil)
+	h := b.open(0, transient("x"))
+	for from := 0; from < ringSlots+100; from += 100 {
+		var filters []string
+		for i := range 100 {
+			filters = append(filters, fmt.Sprintf("$share/g%d/#", from+i))
+		}
+		h.subscribeMany(0, 0, filters...)
+		h.hear()
+	}
+	p := b.open(0, transient("p"))
+	p.hear()
+	p.give(publishBytes("t", 1, 1, 10, packet.V50))
+	for i := range 20 {
+		b.settleAll(int64(i) * 1000)
+	}
+	if got := p.hear(); len(got) != 1 {
+		t.Errorf("20 s after a PUBLISH that matches %d Shared Subscriptions of one client, with empty queues, its publisher got %v; want PUBACK (stalled %d times)", ringSlots+100, kinds(got), p.s.counters[CounterStalledQueue])
+	}
+}
+
+// TestQueueGoesOnWhenMemoryIsBack has a QoS 1 message find no memory in a connection with nothing in flight.
+func TestQueueGoesOnWhenMemoryIsBack(t *testing.T) {
+	b := newBench(t, 1, small)
+	h := b.open(0, transient("x"))
+	h.subscribeMany(0, 1, "news")
+	h.hear()
+	p := b.open(0, transient("p"))
+	p.hear()
+	s := h.s
+	keep := s.pool.alloc(64) // room for one small message's block, and no page
+	keep2 := s.pool.alloc(64)
+	restore := b.exhaust(0, false)
+	s.pool.free(keep)
+	s.pool.free(keep2)
+	p.give(publishBytes("news", 1, 1, 10, packet.V50))
+	if sess := b.session("x"); sess.wait.n != 1 {
+		t.Skipf("the message does not wait: %d", sess.wait.n)
+	}
+	p.hear()
+	restore()
+	for i := range int64(100) {
+		b.turn(0, i*100)
+	}
+	if got := h.hear(); len(got) != 1 {
+		t.Errorf("10 s after memory came back the client has %v of 1 message, %d wait", kinds(got), b.session("x").wait.n)
+	}
+}
+
+// TestConnackWithoutMemory connects when even the emergency store is empty.
+func TestConnackWithoutMemory(t *testing.T) {
+	b := newBench(t, 1, small)
+	h := b.dial(0)
+	restore := b.exhaust(0, true)
+	in := transient("x")
+	in.Version, in.KeepAlive = packet.V50, 60
+	survives(t, "CONNECT without memory", func() {
+		h.give(packet.AppendConnect(nil, &in))
+		h.loop.flush()
+	})
+	restore()
+	if at := h.s.timers[h.id].slot; h.s.conns[h.id].state == connFree && at != 0 {
+		t.Errorf("the connection's slot is free and its timer runs (wheel slot %d): the next shard to use it unlinks it from its own wheel", at)
+	}
+}
+
+// TestRefusePublishWithoutMemory has a 3.1.1 client publish to $SYS when there is no memory for the acknowledgement.
+func TestRefusePublishWithoutMemory(t *testing.T) {
+	b := newBench(t, 1, small)
+	in := transient("x")
+	in.Version = packet.V311
+	h := b.open(0, in)
+	h.hear()
+	restore := b.exhaust(0, true)
+	survives(t, "refused PUBLISH without memory", func() { h.give(publishBytes("$SYS/x", 2, 1, 10, packet.V311)) })
+	restore()
+}
+
+// TestAcknowledgementsSurviveStalledPublishers has 100 clients of 3.1.1 publish into a full broker: their
+// acknowledgement is withheld, and everybody else still gets theirs.
+func TestAcknowledgementsSurviveStalledPublishers(t *testing.T) {
+	for _, one := range []struct {
+		name       string
+		publishers int
+		payload    int
+	}{{"a hundred small", 100, 10}, {"three large", 3, 50 << 10}} {
+		t.Run(one.name, func(t *testing.T) {
+			b := newBench(t, 1, small)
+			sub := b.open(0, persistent("sub"))
+			sub.subscribeMany(0, 1, "news")
+			sub.hear()
+			var all []*hand
+			for i := range one.publishers {
+				in := transient(fmt.Sprint("p", i))
+				in.Version = packet.V311
+				h := b.open(0, in)
+				h.hear()
+				all = append(all, h)
+			}
+			ping := b.open(0, transient("ping"))
+			ping.hear()
+			restore := b.exhaust(0, false)
+			for _, h := range all {
+				in := publishBytes("news", 1, 1, one.payload, packet.V311)
+				h.give(in[:min(len(in), 48<<10)])
+				h.loop.flush()
+			}
+			ping.give(packet.AppendPingreq(nil))
+			if got := ping.hear(); len(got) != 1 {
+				t.Errorf("a PINGREQ beside %d publishers that wait for memory was answered by %v", len(all), kinds(got))
+			}
+			closed := 0
+			for _, h := range all {
+				if !h.live() {
+					closed++
+				}
+			}
+			if closed > 0 {
+				t.Errorf("%d of %d publishers were closed instead of waiting; %s", closed, len(all), b.b.loops[0].shard.counters.String())
+			}
+			restore()
+		})
+	}
+}
+
+// TestSlotFreedOnce lets go of connections whose number is still on the list to flush, as it is after every
+// DISCONNECT, while another shard accepts.
+func TestSlotIsNotFlushedAfterItIsFree(t *testing.T) {
+	b := newBench(t, 2, nil)
+	var all []*hand
+	for i := range 4 * slotBatch {
+		all = append(all, b.open(0, transient(fmt.Sprint("c", i))))
+	}
+	b.settleAll(0)
+	for _, h := range all {
+		h.give(packet.AppendDisconnect(nil, &packet.Disconnect{}, packet.V50))
+	}
+	// One pass of Loop.flush on shard 0.
+	l := b.b.loops[0]
+	for _, id := range l.shard.Dirty() {
+		l.flushConn(id)
+	}
+	free := 0
+	for _, id := range l.shard.dirty {
+		if l.shard.conns[id].state == connFree {
+			free++
+		}
+	}
+	if free == 0 {
+		return
+	}
+	t.Errorf("%d connections are free and on shard 0's list to flush", free)
+	// Shard 1 takes one of the slots meanwhile.
+	h := b.dial(1)
+	h.give(packet.AppendConnect(nil, &packet.Connect{Version: packet.V50, ClientID: []byte("y")}))
+	b.b.loops[0].flush()
+	if len(h.net.got) > 0 || h.s.conns[h.id].outHead == 0 {
+		t.Errorf("shard 0 flushed a connection of shard 1: slot %d", h.id)
+	}
+}
+
+// TestGatherKeepsToItsRoom has a vector end between a page and the payload behind it.
+func TestGatherKeepsToItsRoom(t *testing.T) {
+	b := newBench(t, 1, nil)
+	h := b.open(0, transient("x"))
+	h.subscribeMany(0, 0, "t")
+	h.hear()
+	p := b.open(0, transient("p"))
+	for range 100 {
+		p.give(publishBytes("t", 0, 0, refThreshold, packet.V50))
+	}
+	vec := make([][]byte, 0, writeSlices)
+	h.s.Sent(h.id, len(h.s.Gather(h.id, vec)[0])) // the first page's bytes only
+	if n := len(h.s.Gather(h.id, vec)); n > writeSlices {
+		t.Errorf("Gather gave %d slices into room for %d", n, writeSlices)
+	}
+}
+
+// exchanger is an authenticator whose method takes two steps.
+type exchanger struct {
+	quiet
+	asked []AuthRequest
+}
+
+func (e *exchanger) Authenticate(r AuthRequest) bool { e.asked = append(e.asked, r); return true }
+
+// TestExchangeGoesOn plays an AUTH exchange of two steps.
+func TestExchangeGoesOn(t *testing.T) {
+	b := newBench(t, 1, nil)
+	host := &exchanger{}
+	s := b.b.loops[0].shard
+	s.host = host
+	b.b.world.config.Methods = []string{"M"}
+	h := b.dial(0)
+	in := transient("x")
+	in.Version, in.AuthMethod, in.AuthData, in.HasAuthData = packet.V50, []byte("M"), []byte("1"), true
+	h.give(packet.AppendConnect(nil, &in))
+	s.Authenticated(AuthResult{Token: host.asked[0].Token, Reason: packet.ContinueAuthentication, Data: []byte("2")})
+	h.hear()
+	survives(t, "an acknowledgement in the middle of an exchange", func() {
+		h.give(packet.AppendAuth(nil, &packet.Auth{Reason: packet.ContinueAuthentication, AuthMethod: []byte("M"), HasAuthData: true, AuthData: []byte("3")}))
+	})
+	if len(host.asked) != 2 {
+		t.Fatalf("the authenticator was asked %d times; want 2: the client's AUTH was thrown away", len(host.asked))
+	}
+}
+
+// TestReauthenticationWhileStalled answers re-authentications of a connection that waits for room: it must not stand
+// on the list of stalled connections more than once, or it stays there when its slot is another's.
+func TestReauthenticationWhileStalled(t *testing.T) {
+	b := newBench(t, 1, nil)
+	s := b.b.loops[0].shard
+	h := b.open(0, transient("x"))
+	c := &s.conns[h.id]
+	s.refs[h.id].connect = &connecting{clientID: "x", method: "M"}
+	s.stall(h.id, c, publishBytes("t", 1, 1, 10, packet.V50))
+	for range 5 {
+		c.set(connReauth)
+		s.Authenticated(AuthResult{Token: token(h.id, c.generation), Reason: packet.Success})
+	}
+	if n := len(s.stalledConns); n != 1 {
+		t.Errorf("one stalled connection is on the list %d times", n)
+	}
+	s.Closed(h.id, "test")
+	h.loop.flush()
+	s.roomAgain = true
+	if n := len(s.Stalled()) + len(s.stalledConns); n != 0 {
+		t.Errorf("%d numbers of free connections are on the list of stalled ones", n)
+	}
+}
+
+// TestTopicCacheIsBounded publishes QoS 0 to long topics that nobody subscribes to.
+func TestTopicCacheIsBounded(t *testing.T) {
+	b := newBench(t, 1, func(l *Limits) { *l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000} })
+	p := b.open(0, transient("p"))
+	s := p.s
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	long := strings.Repeat("x", 60<<10)
+	for i := range 3000 {
+		p.give(publishBytes(fmt.Sprint(i, long), 0, 0, 0, packet.V50))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	planned := int64(s.limits.cacheSets()) * cacheWays * cacheEntryBytes
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2*planned {
+		t.Errorf("3000 QoS 0 messages to topics of 60 KiB left %d MB on the heap; the plan gives the cache %d KB, and %d entries would be %d MB",
+			grown>>20, planned>>10, len(s.cache.sets)*cacheWays, len(s.cache.sets)*cacheWays*60>>10)
+	}
+}
+
+// BenchmarkFullOfflineQueues is one PUBLISH to a hundred Sessions that are offline and full, as those of dead devices
+// are.
+func BenchmarkFullOfflineQueues(b *testing.B) {
+	t := newBench(b, 1, nil)
+	for i := range 100 {
+		h := t.open(0, persistent(fmt.Sprint("dead", i)))
+		h.subscribeMany(0, 1, "news")
+		h.give(packet.AppendDisconnect(nil, &packet.Disconnect{}, packet.V50))
+		h.loop.flush()
+	}
+	p := t.open(0, transient("p"))
+	for i := range 1000 {
+		p.give(publishBytes("news", 1, uint16(i+1), 10, packet.V50))
+		p.loop.flush()
+		p.net.got = p.net.got[:0]
+	}
+	in := publishBytes("news", 1, 1, 10, packet.V50)
+	for b.Loop() {
+		p.give(in)
+		p.loop.flush()
+		p.net.got = p.net.got[:0]
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/session")
+}
+
+// BenchmarkStalledRetry is one round of retries of publishers that wait for memory.
+func BenchmarkStalledRetry(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			t := newBench(b, 1, func(l *Limits) { l.MaxConnections = 20000; l.Memory = 512 << 20 })
+			s := t.b.loops[0].shard
+			t.open(0, persistent("sub")).subscribeMany(0, 1, "news")
+			in := transient("")
+			in.Version = packet.V311
+			var all []*hand
+			for i := range n {
+				in.ClientID = fmt.Append(nil, "p", i)
+				all = append(all, t.open(0, in))
+			}
+			t.b.loops[0].flush()
+			taken := s.entrySlots
+			s.entrySlots = slotCache{s: &slots{}} // no entry left
+			for _, h := range all {
+				h.give(publishBytes("news", 1, 1, 10, packet.V311))
+			}
+			buf := make([]byte, 64<<10)
+			now := int64(0)
+			for b.Loop() {
+				now += 20
+				s.BeginTurn(now)
+				for _, id := range s.Stalled() {
+					k := s.Carry(id, buf)
+					s.Receive(id, buf[:k], 0)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/round")
+			s.entrySlots = taken
+			_ = time.Now
+		})
+	}
+}

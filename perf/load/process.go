@@ -1,0 +1,100 @@
+package load
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringmq/ringmq/perf/epoll"
+)
+
+// process reads what Linux tells about another process, by its id.
+type process int
+
+const (
+	// clockTick is the unit of /proc/PID/stat: USER_HZ is 100 on every architecture that Go runs on.
+	clockTick = 10 * time.Millisecond
+	// fineError is how far the threads' sum may be from the process's total before it is not believed.
+	fineError = 3 * clockTick
+)
+
+// cpu is the processor time, user and system, that the process has used.
+func (p process) cpu() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
+	if err != nil {
+		return 0, fmt.Errorf("read the broker's processor time (is %d its process id?): %w", p, err)
+	}
+	// The second field is the program's name, in brackets, which may hold spaces and brackets itself.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	const userField, systemField = 11, 12 // counted from the third field of proc(5)
+	if len(fields) <= systemField {
+		return 0, fmt.Errorf("read /proc/%d/stat: only %d fields", p, len(fields))
+	}
+	ticks := int64(0)
+	for _, field := range []string{fields[userField], fields[systemField]} {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read /proc/%d/stat: %w", p, err)
+		}
+		ticks += n
+	}
+	coarse := time.Duration(ticks) * clockTick
+	if fine := p.threadsCPU(); (fine - coarse).Abs() <= fineError {
+		return fine, nil
+	}
+	return coarse, nil
+}
+
+// threadsCPU is the sum over the living threads, in nanoseconds; those that have ended are missing from it.
+func (p process) threadsCPU() time.Duration {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p))
+	sum := time.Duration(0)
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		first, _, _ := strings.Cut(string(b), " ")
+		n, _ := strconv.ParseInt(first, 10, 64)
+		sum += time.Duration(n)
+	}
+	return sum
+}
+
+// memory is the process's proportional and resident set size in bytes.
+func (p process) memory() (pssBytes, rssBytes int64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p))
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the broker's memory (is %d its process id?): %w", p, err)
+	}
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kilobytes, _ := strconv.ParseInt(fields[1], 10, 64)
+		switch fields[0] {
+		case "Pss:":
+			pssBytes = kilobytes << 10
+		case "Rss:":
+			rssBytes = kilobytes << 10
+		}
+	}
+	return pssBytes, rssBytes, nil
+}
+
+// cpuReading is both sides' processor time at one moment.
+type cpuReading struct{ generator, target time.Duration }
+
+// readCPU reads the generator's from the loop's own thread.
+func (l *loop) readCPU() (r cpuReading, err error) {
+	if l.cfg.PID != 0 {
+		r.target, err = process(l.cfg.PID).cpu()
+	}
+	r.generator = epoll.ThreadCPU()
+	return r, err
+}

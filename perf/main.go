@@ -1,0 +1,51 @@
+// Command perf measures RingMQ beside other brokers: `go run ./perf compare`.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage: go run ./perf COMMAND [flags]
+
+  run      one load against one broker
+  compare  start brokers in turn, load each alike, print a table
+  relay    the floor: pass PUBLISH bytes on and do nothing else
+
+go run ./perf COMMAND -h lists the flags.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := dispatch(ctx, os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "perf:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func dispatch(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return errors.New("no command")
+	}
+	switch args[0] {
+	case "run":
+		return runLoad(ctx, args[1:])
+	case "compare":
+		return runCompare(ctx, args[1:])
+	case "relay":
+		return runRelay(ctx, args[1:])
+	}
+	return fmt.Errorf("unknown command %q; the commands are run, compare, relay", args[0])
+}
