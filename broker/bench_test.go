@@ -153,19 +153,35 @@ func BenchmarkDelivery(b *testing.B) {
 	}
 }
 
-// BenchmarkRoute is a publisher whose 16 messages arrive in one read, to one receiver: the engine without the plane.
+// BenchmarkRoute is a publisher whose 16 messages arrive in one read, to one receiver, whose acknowledgements come in one
+// read too: the engine without the plane.
 func BenchmarkRoute(b *testing.B) {
+	for qos := range uint8(2) {
+		b.Run(fmt.Sprint("qos", qos), func(b *testing.B) { benchmarkRoute(b, qos) })
+	}
+}
+
+func benchmarkRoute(b *testing.B, qos uint8) {
 	t := newBench(b, 1, nil)
 	p, c := t.connect(0, "p", packet.V311), t.connect(0, "s", packet.V311)
-	c.subscribe("lg12345678/t/42", 0)
+	c.subscribe("lg12345678/t/42", qos)
 	var in []byte
-	for range 16 {
-		in = append(in, publishBytes("lg12345678/t/42", 0, 0, 64, packet.V311)...)
+	for i := range 16 {
+		in = append(in, publishBytes("lg12345678/t/42", qos, uint16(i+1), 64, packet.V311)...)
 	}
+	size := len(in) / 16
+	acks := make([]byte, 0, 64)
 	b.ReportAllocs()
-	b.SetBytes(16)
 	for b.Loop() {
 		p.say(in)
+		if qos == 0 {
+			continue
+		}
+		acks = acks[:0]
+		for at := 19; at < len(c.net.last); at += size {
+			acks = packet.AppendAck(acks, packet.PUBACK, uint16(c.net.last[at])<<8|uint16(c.net.last[at+1]), packet.Success, packet.V311)
+		}
+		c.say(acks)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/16, "ns/message")
 }

@@ -126,21 +126,38 @@ func (s *Shard) deliverRaw(p *publication, r *receiver) bool {
 		return false
 	}
 	c := &s.conns[id]
+	return int(c.outBytes) <= s.limits.MaxOutboundBytes && s.sendRaw(p, id, c, 0, 0)
+}
+
+// sendRaw sends the packet as it came with other flags and another Packet Identifier, by one copy; false when the
+// connection needs another encoding or a second page.
+func (s *Shard) sendRaw(p *publication, id uint32, c *conn, flags uint8, pid uint16) bool {
 	if (c.version == packet.V50) != p.rawV5 || c.aliasMax > 0 || len(p.raw) > int(c.maxPacket) ||
-		int(c.outBytes) > s.limits.MaxOutboundBytes {
+		c.outTail == 0 && !s.room(c, len(p.raw), forBulk) {
 		return false
 	}
-	if !s.putFast(c, p.raw) {
-		if !s.room(c, len(p.raw), forBulk) {
-			return false
-		}
-		s.put(c, p.raw)
+	m := &s.pool.a.pages[c.outTail]
+	end := int(m.end) + len(p.raw)
+	if m.ref != 0 || end > pageSize {
+		return false
 	}
+	b := s.pool.a.bytes(c.outTail)[m.end:end]
+	copy(b, p.raw)
+	b[0] = byte(packet.PUBLISH)<<4 | flags
+	if pid != 0 {
+		binary.BigEndian.PutUint16(b[p.rawPID:], pid)
+	}
+	m.end = uint16(end)
+	s.countSent(p, id)
+	return true
+}
+
+// countSent counts a PUBLISH that is in an outbound buffer.
+func (s *Shard) countSent(p *publication, id uint32) {
 	s.counters[CounterMessagesSent]++
 	s.counters[CounterPublishSent]++
 	s.counters[CounterPublishBytesSent] += uint64(p.size)
 	s.touch(id)
-	return true
 }
 
 // deliverQueued gives a publication of QoS 1 or 2 to a Session: at once when nothing stands before it, otherwise by its
@@ -293,6 +310,9 @@ const (
 
 // sendPublish appends a PUBLISH to a connection's outbound buffer.
 func (s *Shard) sendPublish(p *publication, sess *Session, c *conn, flags uint8, r *receiver, pid uint16) sendResult {
+	if p.raw != nil && flags&flagQoS == p.qos<<1 && r.id == 0 && s.sendRaw(p, sess.conn, c, flags, pid) {
+		return sendDone
+	}
 	if c.aliasMax > 0 {
 		return s.sendAliased(p, sess, c, flags, r, pid)
 	}
@@ -313,10 +333,7 @@ func (s *Shard) sendTemplate(p *publication, sess *Session, c *conn, t *template
 			return r
 		}
 	}
-	s.counters[CounterMessagesSent]++
-	s.counters[CounterPublishSent]++
-	s.counters[CounterPublishBytesSent] += uint64(p.size)
-	s.touch(sess.conn)
+	s.countSent(p, sess.conn)
 	return sendDone
 }
 
