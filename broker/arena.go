@@ -138,13 +138,23 @@ func (p *pool) restock() {
 
 // page takes one page for messages; 0 when the arena is used up or what is left is promised.
 func (p *pool) page() uint32 {
-	if p.cache.head == 0 && p.a.committed.Load()+slotBatch > p.a.slots.available.Load() {
+	if !p.mayTake() {
 		p.collect()
-		if p.cache.head == 0 {
+		if !p.mayTake() {
 			return 0
 		}
 	}
 	return p.clean(p.cache.get())
+}
+
+// mayTake says whether a page is left that is not promised: neither the cache's last pages nor a whole batch may be
+// taken when large packets wait for them.
+func (p *pool) mayTake() bool {
+	promised, available := p.a.committed.Load(), p.a.slots.available.Load()
+	if p.cache.head == 0 {
+		return promised+slotBatch <= available || promised == 0 && available > 0
+	}
+	return promised == 0 || promised < available+int64(p.cache.n)
 }
 
 // committedPage takes one page that commit promised.

@@ -100,7 +100,8 @@ func (b *Broker) leftovers() (errs []error) {
 			caches[c.s] = append(caches[c.s], c)
 		}
 		for name, n := range map[string]int{"departures": len(s.departures), "claimants": len(s.claimants), "takes": len(s.takes),
-			"hungry": len(s.hungry), "pumping": len(s.pumping), "stalled": len(s.stalledConns), "orphans": len(s.orphans), "dirty": len(s.dirty)} {
+			"hungry": len(s.hungry), "pumping": len(s.pumping), "stalled": len(s.stalledConns), "orphans": len(s.orphans), "dirty": len(s.dirty),
+			"arriving": int(s.arriving.Load()), "owned": len(s.owned)} {
 			if n != 0 {
 				note("shard %d: %d %s", i, n, name)
 			}
@@ -132,7 +133,7 @@ func (b *Broker) leftovers() (errs []error) {
 	}
 	for name, n := range map[string]int64{"connected": w.connected.Load(), "sessions": w.sessionCount.Load(), "subscribed": w.subscribed.Load(),
 		"retained": w.retained.count.Load(), "promised pages": w.arena.committed.Load(), "in the index": int64(w.index.Len()),
-		"groups": int64(len(w.groups.all) + len(w.groups.byNumber))} {
+		"groups": int64(len(w.groups.all) + len(w.groups.byNumber)), "bytes of long names": w.longNames.Load()} {
 		if n != 0 {
 			note("%s: %d", name, n)
 		}

@@ -106,6 +106,10 @@ func (s *Shard) Authenticated(r AuthResult) {
 // resumeInput lets the Loop read on, and look at what was kept meanwhile.
 func (s *Shard) resumeInput(id uint32) {
 	c := &s.conns[id]
+	if c.carry == 0 && c.is(connEnded) {
+		s.Closed(id, closedByClient)
+		return
+	}
 	if c.carry != 0 && (c.state == connLive || c.state == connExchange) {
 		s.listStalled(id, c)
 		s.roomAgain = true

@@ -91,6 +91,9 @@ func (s *Shard) admit(c *conn) packet.Reason {
 
 // clientID is the Client Identifier, made up where the protocol lets the client leave it out.
 func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
+	if len(in.User) > clientIDMax {
+		return "", packet.BadUserNameOrPassword
+	}
 	if len(in.ClientID) > clientIDMax {
 		return "", packet.ClientIdentifierNotValid
 	}
@@ -228,7 +231,8 @@ func (s *Shard) newSession(clientID string) *Session {
 		return nil
 	}
 	slot := s.sessionSlots.get()
-	if slot == 0 {
+	if slot == 0 || !s.chargeName(len(clientID)) {
+		s.sessionSlots.putIf(slot)
 		s.sessionCount.Add(-1)
 		return nil
 	}

@@ -59,6 +59,7 @@ func (s *Shard) keep(id uint32, data []byte) {
 		return
 	}
 	c.carryLen = uint32(len(data))
+	s.touch(id) // so that the Loop finds out that it must pause
 }
 
 func (s *Shard) keepPages(data []byte) (first uint32) {
@@ -131,7 +132,7 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 		if wasStalled {
 			s.unstall(id)
 		}
-		if c.is(connEnded) && c.carry == 0 {
+		if c.is(connEnded) && c.state != connAuth && c.state != connClaim {
 			s.Closed(id, closedByClient)
 		}
 	}

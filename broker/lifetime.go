@@ -139,6 +139,7 @@ func (s *Shard) expire(sess *Session) {
 	s.sessions[sess.id] = nil
 	s.sessionSlots.put(sess.id)
 	s.sessionCount.Add(-1)
+	s.dischargeName(len(sess.clientID))
 }
 
 // releaseWill publishes or deletes a Will that waits.

@@ -188,10 +188,22 @@ func (l Limits) connSlots() int { return l.MaxConnections + l.Shards*(lobbySlots
 
 func (l Limits) sessionSlots() int { return l.MaxSessions + l.Shards*2*slotBatch }
 
+// plannedName is the length in bytes of a Client Identifier, Topic Filter or retained Topic Name that the plan counts
+// with its owner; what names are longer is bounded by longNames in all.
+const plannedName = 32
+
+// heapObjects is what Sessions, subscriptions and retained entries take of the Go heap in bytes, and headroom what is
+// kept free beside them, for the collector and for long names.
+func (l Limits) heapObjects() int64 {
+	return int64(l.sessionSlots())*sessionBytes + int64(l.MaxSubscriptions)*subscriptionBytes + int64(l.MaxRetained)*retainedBytes
+}
+
+func (l Limits) headroom() int64  { return l.heapObjects()/8 + 4<<20 }
+func (l Limits) longNames() int64 { return l.headroom() / 2 }
+
 // Plan adds up the memory; what the fixed owners leave of Memory goes to messages.
 func (l Limits) Plan() (Plan, error) {
 	conns, sessions, shards := int64(l.connSlots()), int64(l.sessionSlots()), int64(l.Shards)
-	heap := sessions*sessionBytes + int64(l.MaxSubscriptions)*subscriptionBytes + int64(l.MaxRetained)*retainedBytes
 	p := Plan{Lines: []PlanLine{
 		{"program and runtime", 1, baseBytes},
 		{"connection slots", conns, sizeOf[conn]() + sizeOf[connRef]() + sizeOf[timer]() + 8},
@@ -199,7 +211,7 @@ func (l Limits) Plan() (Plan, error) {
 		{"sessions", sessions, sessionBytes + 2*sizeOf[timer]() + 16},
 		{"subscriptions", int64(l.MaxSubscriptions), subscriptionBytes},
 		{"retained entries", int64(l.MaxRetained), retainedBytes},
-		{"heap kept free for the collector", 1, heap/8 + 4<<20},
+		{"heap kept free for the collector", 1, l.headroom()},
 		{"topic cache entries", shards * int64(l.cacheSets()) * cacheWays, cacheEntryBytes},
 		{"queues between shards", shards * (shards - 1) * ringSlots, sizeOf[shardMessage]()},
 		{"read and scratch buffers", shards, 256<<10 + 64<<10},

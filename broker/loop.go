@@ -170,6 +170,10 @@ func (l *Loop) read(id uint32) {
 	}
 	buf := l.plane.Buffer()
 	kept := s.Carry(id, buf)
+	if kept == len(buf) {
+		s.Receive(id, buf, 0)
+		return
+	}
 	n, err := s.refs[id].net.Read(buf[kept:])
 	if n > 0 || errors.Is(err, ErrWouldBlock) {
 		s.Receive(id, buf[:kept+n], n)

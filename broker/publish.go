@@ -135,16 +135,19 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 		s.counters[CounterRetainedRefused]++
 		return s.refusePublish(id, in, packet.QuotaExceeded)
 	}
-	if !s.prepare(p, e) || in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) {
-		s.finish(p)
+	if in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) {
+		return s.exhausted(id, c, in)
+	}
+	if !s.prepare(p, e) {
+		if in.QoS == 2 {
+			s.receivedRemove(s.refs[id].session, in.PacketID)
+			c.inbound--
+		}
 		return s.exhausted(id, c, in)
 	}
 	s.counters[CounterPublishReceived]++
 	s.counters[CounterPublishBytesReceived] += uint64(p.size)
-	matched := s.route(p, e)
-	if p.retain {
-		s.retain(p)
-	}
+	matched := s.route(p, s.retainFirst(p, e))
 	s.finish(p)
 	reason := packet.Success
 	if !matched {
@@ -237,7 +240,7 @@ func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
 func (s *Shard) prepare(p *publication, e *cached) bool {
 	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0)
 	needs := p.chain != 0 || len(e.remote) > 0 || len(e.groups) > 0 || queued ||
-		p.retain && p.size > 0 || p.size >= refThreshold && len(e.local) > 0 || s.arriving.Load() > 0
+		p.retain || p.size >= refThreshold && len(e.local) > 0 || s.arriving.Load() > 0
 	if !needs {
 		return true
 	}
@@ -313,11 +316,18 @@ func (s *Shard) publishOwn(p *publication) {
 		s.finish(p)
 		return
 	}
-	s.route(p, e)
-	if p.retain {
-		s.retain(p)
-	}
+	s.route(p, s.retainFirst(p, e))
 	s.finish(p)
+}
+
+// retainFirst keeps a retained message before it is routed, and matches it again: a subscription that the match does not
+// see yet is one that finds the message in the store.
+func (s *Shard) retainFirst(p *publication, e *cached) *cached {
+	if !p.retain {
+		return e
+	}
+	s.retain(p)
+	return s.lookup(p.topic)
 }
 
 // load makes p stand for a stored message.

@@ -41,8 +41,7 @@ func (rs *retainedStore) part(name []byte) *retainedPart {
 }
 
 // retain keeps the publication as its topic's Retained Message, or forgets that when the payload is empty
-// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. False when the store is full. It comes after route: a cursor that
-// finds the message here must find it among the live ones too, see stepCursor.
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. False when the store is full. It comes before route, see retainFirst.
 func (s *Shard) retain(p *publication) bool {
 	rs := s.retained
 	part := rs.part(p.topic)
@@ -53,14 +52,14 @@ func (s *Shard) retain(p *publication) bool {
 		part.mu.Unlock()
 		if had {
 			rs.count.Add(-1)
+			s.dischargeName(len(p.topic))
 			s.ms.release(old.msg)
 		}
 		return true
 	}
 	s.ms.retain(p.msg, 1)
 	part.mu.Lock()
-	if _, had := part.topics.Get(string(p.topic)); !had && rs.count.Add(1) > int64(s.limits.MaxRetained) {
-		rs.count.Add(-1)
+	if _, had := part.topics.Get(string(p.topic)); !had && !s.admitRetained(len(p.topic)) {
 		part.mu.Unlock()
 		s.ms.release(p.msg)
 		s.counters[CounterRetainedRefused]++
@@ -74,9 +73,18 @@ func (s *Shard) retain(p *publication) bool {
 	return true
 }
 
+// admitRetained counts a new Retained Message with a topic of n bytes; false when there is no room for it.
+func (s *Shard) admitRetained(n int) bool {
+	if s.retained.count.Add(1) > int64(s.limits.MaxRetained) || !s.chargeName(n) {
+		s.retained.count.Add(-1)
+		return false
+	}
+	return true
+}
+
 // retainedFull says whether a message for a topic that has none yet finds no place.
 func (s *Shard) retainedFull(name []byte) bool {
-	if s.retained.count.Load() < int64(s.limits.MaxRetained) {
+	if s.retained.count.Load() < int64(s.limits.MaxRetained) && s.longNames.Load()+int64(len(name)) < s.limits.longNames() {
 		return false
 	}
 	part := s.retained.part(name)
@@ -95,17 +103,15 @@ type cursor struct {
 	part   int    // part of the store; 0..retainedParts
 	from   string // names below it have been dealt with in this part
 	behind bool   // and so has from itself
-	waited int    // times the current topic changed under us
+	seen   uint64 // the change of the topic at hand that was too young in the last turn; 0: none
 }
 
 // restart makes the cursor begin anew.
-func (c *cursor) restart() { c.part, c.from, c.behind, c.waited = 0, "", false, 0 }
+func (c *cursor) restart() { c.part, c.from, c.behind, c.seen = 0, "", false, 0 }
 
 func (s *Shard) startCursor(sess *Session, sub *subscription) {
 	if s.retained.count.Load() == 0 {
-		// Nothing is stored. A message stored from here on finds the subscription in the index, or was matched before
-		// it was there, and then it is as if it had come before.
-		return
+		return // What is stored from here on is matched afterwards, and then the subscription is in the index.
 	}
 	sess.cursors = &cursor{sub: sub, next: sess.cursors}
 }
@@ -180,21 +186,25 @@ const (
 
 // stepCursor sends the next retained message that matches.
 //
-// Live messages must not be overtaken: a publisher's shard hands a message to the receivers' queues before it stores it
-// (publish.go), and this shard noted the store's sequence number before it drained its queues in this turn. So what
-// stood in the store then has been delivered, and a younger message waits for the next turn. A topic that changes all
-// the time is skipped in the end, for by then its changes come to the subscriber as live messages.
+// An older live message must not follow: a publisher's shard has handed the topic's earlier message to the receivers'
+// queues before it stores the next, and this shard noted the store's sequence number before it drained its queues in
+// this turn. So what was older than the store's content then has been delivered, and a younger message waits for the
+// next turn. If it has changed again by then, the change was made with the subscription in the index: it comes live.
 func (s *Shard) stepCursor(sess *Session, c *cursor) cursorState {
 	name, rm, state := s.seekCursor(c)
 	if state != cursorSent {
 		return state
 	}
-	if rm.seq > s.retainedSeen && c.waited <= len(s.peers) {
-		c.waited++
+	if rm.seq > s.retainedSeen {
 		s.ms.release(rm.msg)
-		return cursorLater
+		if c.seen == 0 || c.seen == rm.seq {
+			c.seen = rm.seq
+			return cursorLater
+		}
+		c.from, c.behind, c.seen = name, true, 0
+		return cursorSent
 	}
-	c.waited = 0
+	c.seen = 0
 	p := &s.replay
 	s.load(p, rm.msg)
 	r := receiver{session: sess, id: c.sub.id, qos: c.sub.qos, asIs: true}
@@ -342,6 +352,7 @@ func (s *Shard) expireRetained(name string, rm retainedMessage) {
 	part.mu.Unlock()
 	if ok {
 		s.retained.count.Add(-1)
+		s.dischargeName(len(name))
 		s.ms.release(rm.msg)
 		s.counters[CounterRetainedExpired]++
 	}

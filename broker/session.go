@@ -29,6 +29,7 @@ type Session struct {
 	arriving  bool   // handed over, but the old home still forwards: nothing is sent yet
 	hungry    bool   // on the shard's list of Sessions that lack memory
 	pumpAt    uint32 // place + 1 in the shard's list of Sessions with retained cursors to step; 0: not on it
+	emptyMap  uint8  // number + 1 of the map of received identifiers that is kept although it is empty
 	lapped    bool   // Packet Identifiers have come round to the oldest one in flight
 	lastPID   uint16
 	window    uint16 // how many QoS 1 and 2 messages may be in flight on this connection
@@ -231,6 +232,10 @@ func (s *Shard) receivedAdd(sess *Session, pid uint16) bool {
 	}
 	m := s.idMap(sess, pid)
 	if m == nil {
+		if sess.emptyMap != 0 && sess.receivedLen == 0 {
+			s.dropIDMap(sess, uint16(sess.emptyMap)-1)
+		}
+		sess.emptyMap = 0
 		ref := s.pool.alloc(idMapBytes)
 		if ref == 0 {
 			return false
@@ -255,13 +260,21 @@ func (s *Shard) receivedRemove(sess *Session, pid uint16) bool {
 	n := le16(m[idsPerMap/8:]) - 1
 	putLE16(m[idsPerMap/8:], n)
 	sess.receivedLen--
-	// The last map is kept while the Session lives: a window of identifiers opens and closes all the time.
-	if n == 0 && sess.receivedLen > 0 {
-		table := s.pool.a.block(sess.received, 4*idMapsTotal)[4*(pid/idsPerMap):]
-		s.pool.free(le32(table))
-		putLE32(table, 0)
+	switch {
+	case n > 0:
+	case sess.receivedLen > 0:
+		s.dropIDMap(sess, pid/idsPerMap)
+	default:
+		// The last map is kept until another one is needed: a window of identifiers opens and closes all the time.
+		sess.emptyMap = uint8(pid/idsPerMap) + 1
 	}
 	return true
+}
+
+func (s *Shard) dropIDMap(sess *Session, i uint16) {
+	table := s.pool.a.block(sess.received, 4*idMapsTotal)[4*i:]
+	s.pool.free(le32(table))
+	putLE32(table, 0)
 }
 
 func (s *Shard) dropReceived(sess *Session) {
@@ -275,5 +288,5 @@ func (s *Shard) dropReceived(sess *Session) {
 		}
 	}
 	s.pool.free(sess.received)
-	sess.received, sess.receivedLen = 0, 0
+	sess.received, sess.receivedLen, sess.emptyMap = 0, 0, 0
 }

@@ -35,6 +35,27 @@ type shared struct {
 	sessionCount atomic.Int64
 	subscribed   atomic.Int64
 	serials      atomic.Uint32 // Sessions ever made
+	longNames    atomic.Int64  // bytes by which names are longer than planned
+}
+
+// chargeName counts a name that is about to be kept; false when long names have used up what they may take.
+func (w *shared) chargeName(n int) bool {
+	over := int64(n - plannedName)
+	if over <= 0 {
+		return true
+	}
+	if w.longNames.Add(over) > w.limits.longNames() {
+		w.longNames.Add(-over)
+		return false
+	}
+	return true
+}
+
+// dischargeName undoes chargeName.
+func (w *shared) dischargeName(n int) {
+	if over := int64(n - plannedName); over > 0 {
+		w.longNames.Add(-over)
+	}
 }
 
 // Shard is the MQTT engine for some of the connections: a state machine that is given bytes, ticks and messages from

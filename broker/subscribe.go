@@ -84,8 +84,7 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 // subscribe adds or replaces one subscription and returns the Reason Code for it.
 func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
 	old := s.findSubscription(sess, share, filter)
-	if old == nil && s.subscribed.Add(1) > int64(s.limits.MaxSubscriptions) {
-		s.subscribed.Add(-1)
+	if old == nil && !s.admitSubscription(len(filter)) {
 		s.counters[CounterSubscribeRefused]++
 		return packet.QuotaExceeded
 	}
@@ -107,6 +106,21 @@ func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o pack
 		s.startCursor(sess, sub) // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 	}
 	return packet.GrantedQoS0 + packet.Reason(o.QoS)
+}
+
+// admitSubscription counts a new subscription with a filter of n bytes; false when there is no room for it.
+func (s *Shard) admitSubscription(n int) bool {
+	if s.subscribed.Add(1) > int64(s.limits.MaxSubscriptions) || !s.chargeName(n) {
+		s.subscribed.Add(-1)
+		return false
+	}
+	return true
+}
+
+// dismissSubscription undoes admitSubscription.
+func (s *Shard) dismissSubscription(n int) {
+	s.subscribed.Add(-1)
+	s.dischargeName(n)
 }
 
 // subKey names a subscription within its Session.
@@ -204,7 +218,7 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 			r = reason
 		} else if sub := s.findSubscription(sess, share, rest); sub != nil {
 			s.removeSubscription(sess, sub) // [MQTT-3.10.4-1]
-			s.subscribed.Add(-1)
+			s.dismissSubscription(len(rest))
 			r = packet.Success
 		}
 		s.codes = append(s.codes, r)
@@ -216,11 +230,9 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 
 // dropSubscriptions ends all subscriptions of a Session.
 func (s *Shard) dropSubscriptions(sess *Session) {
-	n := 0
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		s.unindex(sub)
-		n++
+		s.dismissSubscription(len(sub.filter))
 	}
-	s.subscribed.Add(int64(-n))
 	sess.subs, sess.names, sess.subsLen, sess.cursors = nil, nil, 0, nil
 }
