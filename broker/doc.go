@@ -15,8 +15,9 @@
 //
 // # How to read it
 //
-// The way of a PUBLISH: loop.go reads, inbound.go cuts packets, publish.go judges, stores and routes, cache.go knows the
-// receivers, deliver.go gives each its copy, outbound.go holds the bytes until loop.go writes them. Around it: conn.go,
+// The way of a PUBLISH: loop.go reads, inbound.go cuts packets (carry.go keeps what cannot be consumed yet), publish.go
+// judges, stores and routes, cache.go knows the receivers, deliver.go gives each its copy (encode.go), pump.go sends what
+// had to wait, outbound.go holds the bytes until loop.go writes them. Around it: conn.go,
 // connect.go, auth.go and lifetime.go for connections and Sessions, session.go for their queues, subscribe.go and
 // shared.go for subscriptions, retained.go for Retained Messages, alias.go for Topic Aliases. Between shards: ring.go
 // carries messages, handover.go moves Sessions. Memory: limits.go adds it up, memory_unix.go reserves it, slots.go and

@@ -1,0 +1,110 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/packet"
+
+// pump sends a Session what it waits for, as far as its window and its outbound buffer go: first what an earlier
+// connection left unacknowledged, then live messages, then retained ones.
+func (s *Shard) pump(sess *Session) {
+	if sess.conn == 0 || sess.arriving || s.conns[sess.conn].state != connLive {
+		return
+	}
+	if !s.pumpResend(sess) {
+		return
+	}
+	p := &s.replay
+	for sess.wait.head != 0 && s.canSend(sess) {
+		id := sess.wait.head
+		e := &s.entries[id]
+		if m := s.ms.at(e.msg); m.expires != 0 && m.expires <= s.now {
+			s.unwait(sess, s.dequeue(&sess.wait))
+			s.dropEntry(id)
+			s.counters[CounterDroppedExpired]++
+			continue
+		}
+		s.load(p, e.msg)
+		r := s.entryReceiver(sess, e)
+		s.unwait(sess, s.dequeue(&sess.wait))
+		if !s.sendEntry(p, sess, id, &r) {
+			s.requeueFirst(sess, id)
+			return
+		}
+	}
+	if sess.wait.n == 0 {
+		sess.dropped = 0
+		if sess.cursors != nil && sess.pumpAt == 0 {
+			s.pumping = append(s.pumping, sess)
+			sess.pumpAt = uint32(len(s.pumping))
+		}
+	}
+}
+
+// requeueFirst puts an entry that could not be sent back before all others.
+func (s *Shard) requeueFirst(sess *Session, id uint32) {
+	e := &s.entries[id]
+	sess.waitBytes += int64(s.ms.at(e.msg).pinned) + sizeOf[entry]()
+	if e.next = sess.wait.head; e.next == 0 {
+		sess.wait.tail = id
+	}
+	sess.wait.head = id
+	sess.wait.n++
+	s.wantMemory(sess)
+}
+
+// pumpResend sends again, in order, what was in flight when the last connection ended [MQTT-4.4.0-1]; false while some
+// of it is left.
+func (s *Shard) pumpResend(sess *Session) bool {
+	for sess.resend != 0 && sess.inflight < sess.window {
+		id := sess.resend
+		e := &s.entries[id]
+		if e.flags&entryReleased != 0 {
+			s.ack(sess.conn, packet.PUBREL, e.pid, packet.Success)
+		} else {
+			s.load(&s.replay, e.msg)
+			r := s.entryReceiver(sess, e)
+			flags := packet.PublishFlags(true, e.qos(), e.flags&entryRetain != 0) // [MQTT-3.3.1-1]
+			next := e.next
+			switch s.sendPublish(&s.replay, sess, &s.conns[sess.conn], flags, &r, e.pid) {
+			case sendNoMemory:
+				s.wantMemory(sess)
+				return false
+			case sendTooLarge:
+				s.dropSent(sess, id)
+				sess.resend = next
+				continue
+			}
+		}
+		if s.conns[sess.conn].state != connLive {
+			return false
+		}
+		sess.inflight++
+		sess.resend = e.next
+	}
+	return sess.resend == 0
+}
+
+// dropSent takes an entry off the list of those in flight.
+func (s *Shard) dropSent(sess *Session, id uint32) {
+	prev := uint32(0)
+	for at := sess.sent.head; at != id; at = s.entries[at].next {
+		prev = at
+	}
+	s.unqueue(&sess.sent, prev, id)
+	s.dropEntry(id)
+}
+
+// entryReceiver is what an entry kept of the subscriptions it came through.
+func (s *Shard) entryReceiver(sess *Session, e *entry) receiver {
+	r := receiver{session: sess, qos: e.qos(), asIs: true}
+	if e.flags&entryManyIDs == 0 {
+		r.id = e.id
+		return r
+	}
+	n := int(le16(s.pool.a.block(e.id, 2)))
+	b := s.pool.a.block(e.id, 2+4*n)
+	s.ids = s.ids[:0]
+	for i := range n {
+		s.ids = append(s.ids, le32(b[2+4*i:]))
+	}
+	r.more = s.ids
+	return r
+}
