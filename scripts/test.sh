@@ -119,7 +119,13 @@ fuzz() {
 	for folder in $(packages_with '^func Fuzz'); do
 		for target in $(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$folder"/*_test.go | cut -c6-); do
 			echo "fuzz $folder $target"
-			go test -run '^$' -fuzz "^$target\$" -fuzztime "${fuzz_seconds}s" "$folder" >"$scratch/fuzz" 2>&1 || { cat "$scratch/fuzz" && status=1; }
+			go test -run '^$' -fuzz "^$target\$" -fuzztime "${fuzz_seconds}s" "$folder" >"$scratch/fuzz" 2>&1 && continue
+			# At the end of its time the fuzzer sometimes reports its own deadline, with no input that fails.
+			if grep -q 'context deadline exceeded' "$scratch/fuzz" && ! grep -q 'Failing input' "$scratch/fuzz"; then
+				continue
+			fi
+			cat "$scratch/fuzz"
+			status=1
 		done
 	done
 	return $status
