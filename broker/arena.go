@@ -38,7 +38,7 @@ var classOfUnits = [unitsPerPage + 1]uint8{
 // page describes one page. Which fields mean something depends on what the page is used for.
 type page struct {
 	next, prev uint32 // chain of an outbound buffer, a packet, or pages of one class with free blocks
-	begin, end uint16 // outbound: the bytes not yet sent; packet: the bytes filled; blocks: first free block + 1, blocks in use
+	begin, end uint16 // outbound: the bytes not yet sent; blocks: first free block + 1, blocks in use
 	carved     uint16 // blocks: how many were ever cut off this page
 	class      uint8
 	owner      uint8  // blocks: the shard that cuts and collects

@@ -5,14 +5,39 @@ import (
 	"slices"
 )
 
-// free lists the numbers that are neither in use nor in a cache other than those given, and says what is wrong with
+// numberSet says of each slot number whether it is in the set.
+type numberSet []bool
+
+func (s numberSet) len() (n int) {
+	for _, in := range s {
+		if in {
+			n++
+		}
+	}
+	return n
+}
+
+// free is freeSet as a map.
+func (s *slots) free(caches ...*slotCache) (map[uint32]bool, error) {
+	set, wrong := s.freeSet(caches...)
+	numbers := make(map[uint32]bool)
+	for i, in := range set {
+		if in {
+			numbers[uint32(i)] = true
+		}
+	}
+	return numbers, wrong
+}
+
+// freeSet lists the numbers that are neither in use nor in a cache other than those given, and says what is wrong with
 // the lists: a number twice, a batch of the wrong length, a count that does not agree. Nothing may run meanwhile.
-func (s *slots) free(caches ...*slotCache) (numbers map[uint32]bool, wrong error) {
-	numbers = make(map[uint32]bool)
+func (s *slots) freeSet(caches ...*slotCache) (numbers numberSet, wrong error) {
+	numbers = make(numberSet, s.max+1)
 	note := func(i uint32, where string) {
 		switch {
 		case i == 0 || i > s.max:
 			wrong = fmt.Errorf("%s: number %d of 1..%d", where, i, s.max)
+			return
 		case numbers[i]:
 			wrong = fmt.Errorf("%s: number %d is free twice", where, i)
 		}
@@ -58,7 +83,7 @@ func (a *arena) unused(pools []*pool) (int, error) {
 		p.collect()
 		caches = append(caches, &p.cache)
 	}
-	numbers, wrong := a.slots.free(caches...)
+	numbers, wrong := a.slots.freeSet(caches...)
 	if wrong != nil {
 		return 0, wrong
 	}
@@ -84,7 +109,7 @@ func (a *arena) unused(pools []*pool) (int, error) {
 			}
 		}
 	}
-	return len(numbers), nil
+	return numbers.len(), nil
 }
 
 // leftovers says what a broker still holds although every client is gone, every Session has ended and no message is
@@ -119,10 +144,10 @@ func (b *Broker) leftovers() (errs []error) {
 		}
 	}
 	for name, s := range map[string]*slots{"connection": w.connSlots, "session": w.sessionSlots, "message": w.messageSlots, "entry": w.entrySlots} {
-		numbers, wrong := s.free(caches[s]...)
+		numbers, wrong := s.freeSet(caches[s]...)
 		if wrong != nil {
 			note("%s slots: %v", name, wrong)
-		} else if n := int(s.max) - len(numbers); n != 0 {
+		} else if n := int(s.max) - numbers.len(); n != 0 {
 			note("%d %s slots are not given back", n, name)
 		}
 	}

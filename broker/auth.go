@@ -39,8 +39,11 @@ type AuthResult struct {
 
 // authenticate decides whether a client may connect: at once where there is nothing to verify.
 func (s *Shard) authenticate(id uint32, c *conn, in *packet.Connect, clientID string) verdict {
-	if len(in.AuthMethod) > 0 {
-		if !s.config.HasMethod(string(in.AuthMethod)) {
+	if len(in.Password) > passwordMax || len(in.AuthData) > authDataMax {
+		return s.refuse(id, packet.BadUserNameOrPassword)
+	}
+	if in.AuthMethod != nil {
+		if !s.config.hasMethod(string(in.AuthMethod)) {
 			return s.refuse(id, packet.BadAuthenticationMethod) // [MQTT-4.12.0-1]
 		}
 		s.refs[id].connect = &connecting{clientID: clientID, method: string(in.AuthMethod)}
@@ -77,7 +80,11 @@ func (s *Shard) ask(id uint32, c *conn, r AuthRequest) verdict {
 // Authenticated takes the answer to an AuthRequest.
 func (s *Shard) Authenticated(r AuthResult) {
 	id := s.connOf(r.Token)
-	if id == 0 {
+	if id == 0 || s.conns[id].state != connAuth && !s.conns[id].is(connReauth) {
+		if r.Reason == packet.ContinueAuthentication {
+			// The connection went while the first step was still waiting its turn.
+			s.host.Authenticate(AuthRequest{Shard: s.id, Token: r.Token, Step: AuthAbandon})
+		}
 		return
 	}
 	c, cn := &s.conns[id], s.refs[id].connect
@@ -106,7 +113,7 @@ func (s *Shard) Authenticated(r AuthResult) {
 // resumeInput lets the Loop read on, and look at what was kept meanwhile.
 func (s *Shard) resumeInput(id uint32) {
 	c := &s.conns[id]
-	if c.carry == 0 && c.is(connEnded) {
+	if c.carry == 0 && c.is(connEnded) && (c.state == connLive || c.state == connExchange) {
 		s.Closed(id, closedByClient)
 		return
 	}
@@ -149,6 +156,9 @@ func (s *Shard) onAuth(id uint32, c *conn, body []byte) verdict {
 	cn := s.refs[id].connect
 	if cn == nil || cn.method == "" || string(in.AuthMethod) != cn.method {
 		return s.violate(id, packet.ProtocolError) // [MQTT-4.12.0-5] [MQTT-4.12.1-1]
+	}
+	if len(in.AuthData) > authDataMax {
+		return s.violate(id, packet.PacketTooLarge)
 	}
 	r := AuthRequest{ClientID: cn.clientID, Method: cn.method, Data: bytes.Clone(in.AuthData)}
 	switch {

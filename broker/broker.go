@@ -24,7 +24,7 @@ type Options struct {
 	Config Config
 	Host   Host
 	Clock  func() time.Time // default time.Now
-	// Prefault touches all reserved memory at once.
+	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
 	// LockThreads keeps each Loop on an OS thread of its own, which suits planes whose Wait blocks in the kernel.
 	LockThreads bool

@@ -18,8 +18,8 @@ type ListenerConfig struct {
 	AllowAnonymous bool
 }
 
-// HasMethod says whether an Authentication Method is offered.
-func (c *Config) HasMethod(name string) bool {
+// hasMethod says whether an Authentication Method is offered.
+func (c *Config) hasMethod(name string) bool {
 	for _, m := range c.Methods {
 		if m == name {
 			return true

@@ -31,9 +31,8 @@ type conn struct {
 
 	outHead, outTail uint32 // chain of pages with bytes to send
 	outBytes         uint32 // bytes pinned by it: whole pages, and payloads sent by reference
-	outPages         uint32
 
-	carry    uint32 // chain of pages with input not yet consumed
+	carry    uint32 // block, or chain of pages, with input not yet consumed
 	carryLen uint32
 	asmHead  uint32 // chain of a packet larger than a page that is arriving
 	asmTail  uint32
@@ -55,7 +54,6 @@ type conn struct {
 	will          uint32 // message
 	willDelay     uint32
 	heard         int64 // ms of the last input
-	since         int64 // ms of CONNECT
 }
 
 // connFlags are bits of a connection.
@@ -69,7 +67,6 @@ const (
 	connClean                             // Clean Start or Clean Session asked
 	connProblemInfo                       // Request Problem Information
 	connWantsInfo                         // Request Response Information
-	connPresent                           // CONNACK says Session Present
 	connReauth                            // re-authentication under way
 	connAssigned                          // the broker chose the Client Identifier
 	connListed                            // on the shard's list of stalled connections

@@ -32,6 +32,12 @@ func (s *Shard) onConnect(id uint32, c *conn, flags uint8, body []byte) verdict 
 		return s.refuseUndecoded(id, c, body, r)
 	}
 	c.version = in.Version
+	if in.MaximumPacketSize != 0 {
+		c.maxPacket = in.MaximumPacketSize
+	}
+	if in.RequestProblemInfo {
+		c.set(connProblemInfo)
+	}
 	// 3.1 gives the flags of CONNECT no meaning, so they are judged once the version is known.
 	if r := packet.CheckFlags(packet.CONNECT, flags, c.version); r != packet.Success {
 		return s.violate(id, r)
@@ -110,8 +116,7 @@ func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
 func (s *Shard) newClientID() string {
 	var b [16]byte
 	for i := range b {
-		s.random = s.random*6364136223846793005 + 1442695040888963407
-		b[i] = byte(s.random >> 56)
+		b[i] = byte(s.draw() >> 24)
 	}
 	return "ringmq-" + hex.EncodeToString(b[:])
 }
@@ -141,24 +146,22 @@ func (s *Shard) noteConnect(c *conn, in *packet.Connect) packet.Reason {
 	if in.Version != packet.V50 {
 		c.receiveMax = math.MaxUint16
 	}
-	if in.MaximumPacketSize != 0 {
-		c.maxPacket = in.MaximumPacketSize
-	}
 	c.aliasMax = uint8(min(int(in.TopicAliasMaximum), s.limits.TopicAliasMaximum)) // [MQTT-3.1.2-26]
 	c.sessionExpiry = s.expiryOf(in)
-	for flag, on := range [...]bool{in.CleanStart, in.RequestProblemInfo, in.RequestResponseInfo} {
-		if on {
-			c.set(connClean << flag)
-		}
+	if in.CleanStart {
+		c.set(connClean)
+	}
+	if in.RequestResponseInfo {
+		c.set(connWantsInfo)
 	}
 	if !in.HasWill {
 		return packet.Success
 	}
 	w := &in.Will
 	s.props = packet.AppendForwarded(s.props[:0], w.Properties)
-	o := origin{flags: packet.PublishFlags(false, w.QoS, w.Retain)}
+	o := origin{flags: packet.PublishFlags(false, w.QoS, w.Retain), from: fnv(in.ClientID)}
 	if w.HasExpiry {
-		o.expires = -1 - int64(w.Expiry) // counts from publication, see publishWill
+		o.expires = -1 - int64(w.Expiry) // counts from publication, see releaseWill
 	}
 	if c.will = s.ms.store(w.Topic, s.props, w.Payload, o); c.will == 0 {
 		return packet.QuotaExceeded
@@ -236,7 +239,7 @@ func (s *Shard) newSession(clientID string) *Session {
 		s.sessionCount.Add(-1)
 		return nil
 	}
-	sess := &Session{clientID: clientID, id: slot, serial: s.serials.Add(1), owner: int32(s.id), prev: int32(s.id), fresh: true}
+	sess := &Session{clientID: clientID, id: slot, serial: fnv(clientID), owner: int32(s.id), prev: int32(s.id), fresh: true}
 	sess.home.Store(int32(s.id))
 	s.sessions[slot] = sess
 	return sess
@@ -287,7 +290,7 @@ func (s *Shard) attach(id uint32, sess *Session) {
 	sess.inflight, sess.resend = 0, sess.sent.head
 	sess.online.Store(true)
 	s.refs[id].session = sess
-	c.state, c.since, c.heard = connLive, s.now, s.now
+	c.state, c.heard = connLive, s.now
 	s.counters[CounterConnects]++
 	s.connack(id, c, sess, present)
 	if c.state != connLive {
@@ -362,7 +365,7 @@ func (s *Shard) refuse(id uint32, r packet.Reason) verdict {
 	}
 	b := packet.AppendConnack(s.small[:0], out, c.version)
 	if len(b) > int(c.maxPacket) {
-		out.ReasonString = nil // [MQTT-3.2.2-19]
+		out.ReasonString, out.ServerReference = nil, nil // [MQTT-3.2.2-19]
 		b = packet.AppendConnack(s.small[:0], out, c.version)
 	}
 	if len(b) <= int(c.maxPacket) {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"github.com/ringmq/ringmq/broker/packet"
 )
@@ -71,7 +72,7 @@ func (s *Shard) countSent(p *publication, id uint32) {
 	s.touch(id)
 }
 
-// deliverQueued gives a publication of QoS 1 or 2 to a Session: at once when nothing stands before it, otherwise by its
+// deliverQueued gives a publication of QoS 1 or 2 (while the Session arrives, of any QoS) to a Session: at once when nothing stands before it, otherwise by its
 // queue. The message is stored already.
 func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain bool) {
 	sess := r.session
@@ -184,8 +185,8 @@ func (s *Shard) canSend(sess *Session) bool {
 		int(s.conns[sess.conn].outBytes) <= s.limits.MaxOutboundBytes
 }
 
-// sendEntry sends a delivery for the first time and notes it as in flight; false when memory is used up or the packet
-// is too large for the client, in which case the entry of the latter is gone.
+// sendEntry sends a delivery for the first time and notes it as in flight; false when memory is used up. A
+// packet that is too large for the client is dropped, entry and all.
 func (s *Shard) sendEntry(p *publication, sess *Session, id uint32, r *receiver) bool {
 	e := &s.entries[id]
 	c := &s.conns[sess.conn]
@@ -299,6 +300,15 @@ func (s *Shard) putPayload(c *conn, msg uint32) {
 	for _, b := range s.ms.payload(s.ms.at(msg), 0, vec[:0]) {
 		s.put(c, b)
 	}
+}
+
+// caughtUp says in the log how many messages a Session has lost, when nothing waits for it any more.
+func (s *Shard) caughtUp(sess *Session) {
+	if sess.dropped == 0 || int(s.conns[sess.conn].outBytes) > s.limits.MaxOutboundBytes/2 {
+		return
+	}
+	s.event(LogEvent{Kind: EventCaughtUp, ClientID: sess.clientID, Text: strconv.FormatUint(uint64(sess.dropped), 10)})
+	sess.dropped = 0
 }
 
 // drop counts a message that a Session does not get, and says so once in the log until the Session has caught up.

@@ -26,5 +26,5 @@
 // # Who owns what
 //
 // Everything of a Shard is touched by its Loop's goroutine only. What shards share is named in type shared, with its
-// writer. Messages are immutable and counted; the arena's pages and the slots move between shards in batches.
+// writer. Messages are immutable once routed, and counted; the arena's pages and the slots move between shards in batches.
 package broker

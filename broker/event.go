@@ -15,6 +15,7 @@ const (
 	EventDisconnected         // Text is the reason
 	EventRefused              // a connection that did not get as far as a Session
 	EventDropping             // messages are being dropped for a client; Text is the reason
+	EventCaughtUp             // nothing waits for a client any more that had lost messages; Text is how many
 	EventExhausted            // memory for messages was used up in the last second; Text is how often
 	EventAcceptFailed         // a listener could not accept; Text is the reason
 )

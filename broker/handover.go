@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 
+	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/broker/topic"
 )
 
@@ -103,7 +104,6 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 		d.epoch = next
 		sess.prev = int32(s.id)
 		sess.movedAt.Store(next)
-		sess.tenure = r.claim
 		s.peers[r.from].arriving.Add(1)
 		sess.home.Store(int32(r.from)) // From here on the Session is the other shard's.
 	})
@@ -220,6 +220,7 @@ func (s *Shard) onArrived(sess *Session) {
 	s.arriving.Add(-1)
 	sess.arriving = false
 	s.concat(&sess.wait, &sess.held)
+	s.sendQoS0(sess)
 	if !sess.ended.Load() {
 		if sess.conn == 0 {
 			s.goOffline(sess)
@@ -240,4 +241,43 @@ func (s *Shard) onArrived(sess *Session) {
 		s.takes[sess] = slices.Delete(takes, i, i+1)
 	}
 	s.give(sess, next)
+}
+
+// sendQoS0 sends the QoS 0 messages that came while the Session was on its way, or drops them where nobody is connected:
+// behind messages that wait for the client's window they would be passed by younger ones, which wait for nothing
+// [MQTT-4.6.0-6].
+func (s *Shard) sendQoS0(sess *Session) {
+	prev := uint32(0)
+	for id := sess.wait.head; id != 0; {
+		e := &s.entries[id]
+		next := e.next
+		if e.qos() != 0 {
+			prev, id = id, next
+			continue
+		}
+		s.unqueue(&sess.wait, prev, id)
+		s.unwait(sess, id)
+		s.sendOnce(sess, e)
+		s.dropEntry(id)
+		id = next
+	}
+}
+
+// sendOnce is deliver for a QoS 0 message that was queued.
+func (s *Shard) sendOnce(sess *Session, e *entry) {
+	if sess.conn == 0 {
+		return
+	}
+	c := &s.conns[sess.conn]
+	if int(c.outBytes) > s.limits.MaxOutboundBytes {
+		s.drop(sess, CounterDroppedSlow)
+		return
+	}
+	if m := s.ms.at(e.msg); m.expires != 0 && m.expires <= s.now {
+		s.counters[CounterDroppedExpired]++
+		return
+	}
+	s.load(&s.replay, e.msg)
+	r := s.entryReceiver(sess, e)
+	s.sendPublish(&s.replay, sess, c, packet.PublishFlags(false, 0, e.flags&entryRetain != 0), &r, 0)
 }

@@ -45,7 +45,7 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 		if wasStalled {
 			s.unstall(id)
 		}
-		if c.is(connEnded) && c.state != connAuth && c.state != connClaim {
+		if c.is(connEnded) && (c.state == connOpen || c.state == connLive || c.state == connExchange) {
 			s.Closed(id, closedByClient)
 		}
 	}

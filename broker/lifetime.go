@@ -14,8 +14,10 @@ func (s *Shard) violate(id uint32, r packet.Reason) verdict {
 	switch c.state {
 	case connLive:
 		s.counters[CounterViolations]++
+		s.event(LogEvent{Kind: EventRefused, ClientID: s.refs[id].session.clientID, Address: s.remote(id), Reason: r, Version: c.version})
 		s.endSessionAs(id, false, r, r.String())
-	case connExchange:
+	case connAuth, connClaim, connExchange:
+		s.forgetClaim(id)
 		s.refuse(id, r)
 	case connOpen:
 		s.counters[CounterViolations]++
@@ -211,7 +213,7 @@ func (s *Shard) Tick(now int64) {
 			s.onSessionTimer((id-n)/2, (id-n)%2 == 1)
 		}
 	}
-	s.everySecond()
+	s.housekeep()
 	s.settle()
 }
 
@@ -219,7 +221,11 @@ func (s *Shard) Tick(now int64) {
 func (s *Shard) onConnTimer(id uint32) {
 	c := &s.conns[id]
 	switch c.state {
-	case connOpen, connAuth, connClaim, connExchange:
+	case connAuth, connClaim:
+		s.counters[CounterAuthBusy]++
+		s.forgetClaim(id)
+		s.refuse(id, serverBusy)
+	case connOpen, connExchange:
 		s.counters[CounterConnectTimeouts]++
 		s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Text: "no CONNECT in time"})
 		s.Closed(id, "no CONNECT in time")

@@ -19,19 +19,22 @@ type Limits struct {
 	MaxSubscriptions int   // default by Memory
 	MaxRetained      int   // Retained Messages; default by Memory
 
-	MaxPacketSize     int   // bytes of one Control Packet either way; default 2 MiB, at most 256 MiB
+	MaxPacketSize     int   // bytes of one Control Packet either way; default 2 MiB or Memory/32, at most 256 MiB
 	MaxQueuedMessages int   // messages waiting in one Session beyond those in flight; default 1000
 	MaxQueuedBytes    int64 // bytes pinned by one Session's waiting messages; default Memory/16
-	MaxInflight       int   // QoS 1 and 2 messages sent to a client and not yet acknowledged; default 128
-	MaxOutboundBytes  int   // bytes waiting in one connection's outbound buffer before QoS 0 is dropped; default 1 MiB
-	ReceiveMaximum    int   // QoS 1 and 2 messages a client may have under way to us; default 1024
-	TopicAliasMaximum int   // Topic Aliases each way per connection; default 16, at most 64
-	MaxTopicLevels    int   // levels of a Topic Name or Filter; default 64
-	MaxFilters        int   // Topic Filters in one SUBSCRIBE or UNSUBSCRIBE; default 1024
-	MaxConnectRate    int   // CONNECT packets per second in the whole broker; 0: no limit
+	// MaxInflight is how many QoS 1 and 2 messages are sent to a client and not yet acknowledged; default 128: Mosquitto's
+	// 20 leaves a fast subscriber waiting for its own acknowledgements.
+	MaxInflight       int
+	MaxOutboundBytes  int // bytes waiting in one connection's outbound buffer before QoS 0 is dropped; default 1 MiB
+	ReceiveMaximum    int // QoS 1 and 2 messages a client may have under way to us; default 1024
+	TopicAliasMaximum int // Topic Aliases each way per connection; default 16, at most 64
+	MaxTopicLevels    int // levels of a Topic Name or Filter; default 64
+	MaxFilters        int // Topic Filters in one SUBSCRIBE or UNSUBSCRIBE; default 1024
+	MaxConnectRate    int // CONNECT packets per second in the whole broker; 0: no limit
 
 	MaxKeepAlive     time.Duration // longer or no Keep Alive is replaced by it (5.0); 0: clients choose
 	MaxSessionExpiry time.Duration // longer Session Expiry Intervals are cut to it; 0: clients choose
+	AuthBytes        int64         // what verifying passwords may take at a time
 	ConnectTimeout   time.Duration // from accept to the end of CONNECT; default 10 s
 	PacketTimeout    time.Duration // a large packet must make progress within it; default 20 s
 }
@@ -39,7 +42,7 @@ type Limits struct {
 // The sizes in bytes that the plan multiplies. Go objects are counted as the allocator rounds them; a test measures
 // a full broker against the sum.
 const (
-	baseBytes         = 11 << 20 // the program, its runtime, the tables that do not depend on limits
+	baseBytes         = 10 << 20 // the program, its runtime, the tables that do not depend on limits
 	connPlaneBytes    = 72       // what the plane keeps per connection
 	sessionBytes      = 288      // a Session, its Client Identifier, its place in the registry
 	subscriptionBytes = 176      // a subscription, its Topic Filter, its place in the index
@@ -49,6 +52,8 @@ const (
 	// arenaBytesPerMessage is the arena that the plan grants per message slot: a small message with a short topic.
 	arenaBytesPerMessage = 192
 	maxPacketSizeLimit   = 268435455 + 5 // Remaining Length's maximum and the largest fixed header [MQTT-2.1.4]
+	passwordMax          = 8 << 10       // bytes of a Password, which may be a token
+	authDataMax          = 4 << 10       // bytes of Authentication Data in one packet
 	lobbySlots           = 128           // connections per shard beyond the maximum, kept to refuse with a Reason Code
 )
 
@@ -79,7 +84,7 @@ func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.MaxSessions, 2*l.MaxConnections)
 	orDefault(&l.MaxSubscriptions, int(max(l.Memory/8/subscriptionBytes, 1024)))
 	orDefault(&l.MaxRetained, int(max(l.Memory/32/retainedBytes, 1024)))
-	orDefault(&l.MaxPacketSize, 2<<20)
+	orDefault(&l.MaxPacketSize, int(min(2<<20, max(l.Memory/32, 64<<10))))
 	orDefault(&l.MaxQueuedMessages, 1000)
 	orDefault(&l.MaxQueuedBytes, l.Memory/16)
 	orDefault(&l.MaxInflight, 128)
@@ -111,7 +116,7 @@ func (l Limits) check() error {
 		{"max_packet_size", int64(l.MaxPacketSize), 256, maxPacketSizeLimit},
 		{"max_queued_messages", int64(l.MaxQueuedMessages), 1, math.MaxInt32},
 		{"max_queued_bytes", l.MaxQueuedBytes, pageSize, math.MaxInt64},
-		{"max_inflight", int64(l.MaxInflight), 1, 65535},
+		{"max_inflight_messages", int64(l.MaxInflight), 1, 65535},
 		{"max_outbound_bytes", int64(l.MaxOutboundBytes), 4 * pageSize, math.MaxInt32},
 		{"receive_maximum", int64(l.ReceiveMaximum), 1, 65535},
 		{"topic_alias_maximum", int64(l.TopicAliasMaximum), 1, 64},
@@ -119,7 +124,7 @@ func (l Limits) check() error {
 		{"max_filters", int64(l.MaxFilters), 1, 1 << 20},
 		{"max_connect_rate", int64(l.MaxConnectRate), 0, math.MaxInt32},
 		{"max_keep_alive (seconds)", int64(l.MaxKeepAlive / time.Second), 0, 65535},
-		{"max_session_expiry (seconds)", int64(l.MaxSessionExpiry / time.Second), 0, math.MaxUint32},
+		{"persistent_client_expiration (seconds)", int64(l.MaxSessionExpiry / time.Second), 0, math.MaxUint32},
 		{"connect_timeout (milliseconds)", int64(l.ConnectTimeout / time.Millisecond), 100, math.MaxInt32},
 		{"packet_timeout (milliseconds)", int64(l.PacketTimeout / time.Millisecond), 100, math.MaxInt32},
 	} {
@@ -147,6 +152,7 @@ type PlanLine struct {
 	Name  string
 	Count int64
 	Unit  int64
+	heap  bool // Go objects
 }
 
 // Bytes is what the line adds up to.
@@ -205,19 +211,23 @@ func (l Limits) longNames() int64 { return l.headroom() / 2 }
 func (l Limits) Plan() (Plan, error) {
 	conns, sessions, shards := int64(l.connSlots()), int64(l.sessionSlots()), int64(l.Shards)
 	p := Plan{Lines: []PlanLine{
-		{"program and runtime", 1, baseBytes},
-		{"connection slots", conns, sizeOf[conn]() + sizeOf[connRef]() + sizeOf[timer]() + 8},
-		{"connections in the plane", conns, connPlaneBytes},
-		{"sessions", sessions, sessionBytes + 2*sizeOf[timer]() + 16},
-		{"subscriptions", int64(l.MaxSubscriptions), subscriptionBytes},
-		{"retained entries", int64(l.MaxRetained), retainedBytes},
-		{"heap kept free for the collector", 1, l.headroom()},
-		{"topic cache entries", shards * int64(l.cacheSets()) * cacheWays, cacheEntryBytes},
-		{"queues between shards", shards * (shards - 1) * ringSlots, sizeOf[shardMessage]()},
-		{"read and scratch buffers", shards, 256<<10 + 64<<10},
+		{"program and runtime", 1, baseBytes, true},
+		{"connection slots", conns, sizeOf[conn]() + sizeOf[timer]() + 8, false},
+		{"connections", conns, sizeOf[connRef]() + connPlaneBytes, true},
+		{"sessions", sessions, sessionBytes + 8, true},
+		{"session timers", sessions, 2*sizeOf[timer]() + 8, false},
+		{"subscriptions", int64(l.MaxSubscriptions), subscriptionBytes, true},
+		{"retained entries", int64(l.MaxRetained), retainedBytes, true},
+		{"heap kept free for the collector", 1, l.headroom(), true},
+		{"topic cache entries", shards * int64(l.cacheSets()) * cacheWays, cacheEntryBytes, true},
+		{"queues between shards", shards * (shards - 1) * ringSlots, sizeOf[shardMessage](), true},
+		{"password verification", 1, l.AuthBytes, true},
+		{"read and scratch buffers", shards, 256<<10 + int64(l.MaxPacketSize), false},
 	}}
 	for _, line := range p.Lines {
-		p.Heap += line.Bytes()
+		if line.heap {
+			p.Heap += line.Bytes()
+		}
 	}
 	perMessage := sizeOf[message]() + 8 + 2*(sizeOf[entry]()+8)
 	perPage := int64(pageSize) + sizeOf[page]() + 8
@@ -227,12 +237,15 @@ func (l Limits) Plan() (Plan, error) {
 	p.Messages, p.Entries = int(messages), 2*int(messages)
 	if rest < 0 || p.Pages < minArenaPages*l.Shards {
 		need := p.Bytes() + int64(minArenaPages*l.Shards)*perPage*2
-		return p, fmt.Errorf("memory: %d bytes do not hold the limits, which need at least %d; raise --memory, or lower max_connections (%d), max_sessions (%d), max_subscriptions (%d) or shards (%d)",
-			l.Memory, need, l.MaxConnections, l.MaxSessions, l.MaxSubscriptions, l.Shards)
+		return p, fmt.Errorf("memory: %d bytes do not hold the limits, which need at least %d; raise --memory, or lower max_connections (%d), max_sessions (%d), max_subscriptions (%d), max_retained (%d) or shards (%d)",
+			l.Memory, need, l.MaxConnections, l.MaxSessions, l.MaxSubscriptions, l.MaxRetained, l.Shards)
+	}
+	if pagesFor(l.MaxPacketSize) > p.Pages/2 {
+		return p, fmt.Errorf("max_packet_size: %d bytes are more than half of the %d that memory leaves for messages; raise --memory or lower max_packet_size", l.MaxPacketSize, p.Pages*pageSize)
 	}
 	p.Lines = append(p.Lines,
-		PlanLine{"message slots", int64(p.Messages), sizeOf[message]() + 8},
-		PlanLine{"queued and in-flight deliveries", int64(p.Entries), sizeOf[entry]() + 8},
-		PlanLine{"arena pages", int64(p.Pages), perPage})
+		PlanLine{"message slots", int64(p.Messages), sizeOf[message]() + 8, false},
+		PlanLine{"queued and in-flight deliveries", int64(p.Entries), sizeOf[entry]() + 8, false},
+		PlanLine{"arena pages", int64(p.Pages), perPage, false})
 	return p, nil
 }

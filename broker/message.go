@@ -21,7 +21,7 @@ type message struct {
 	topicSize   uint16
 	flags       uint8 // the PUBLISH flags it came with: QoS and RETAIN
 	_           uint8
-	from        uint32 // session that published it, for No Local; 0 when it was the broker
+	from        uint64 // hash of the publisher's Client Identifier, for No Local; 0 when it was the broker
 	expires     int64  // ms of the broker's clock; 0 never
 	pinned      uint32 // bytes of arena it really holds
 }
@@ -30,7 +30,6 @@ type message struct {
 const (
 	flagRetain = 0x01
 	flagQoS    = 0x06
-	flagDup    = 0x08
 )
 
 func (m *message) qos() uint8   { return m.flags >> 1 & 3 }
@@ -39,7 +38,7 @@ func (m *message) retain() bool { return m.flags&flagRetain != 0 }
 // origin is what a message remembers of where it came from.
 type origin struct {
 	flags   uint8 // message.flags
-	from    uint32
+	from    uint64
 	expires int64
 }
 

@@ -37,7 +37,6 @@ func (s *Shard) room(c *conn, n int, u urgency) bool {
 		} else {
 			pages[tail].next = first
 		}
-		c.outPages += taken
 		c.outBytes += taken * pageSize
 	}
 	return true
@@ -138,12 +137,11 @@ func (s *Shard) Sent(id uint32, n int) {
 		}
 		if c.outHead == c.outTail {
 			s.pool.freeChain(c.outHead)
-			c.outHead, c.outTail, c.outPages, c.outBytes = 0, 0, 0, 0
+			c.outHead, c.outTail, c.outBytes = 0, 0, 0
 			return
 		}
 		pg := c.outHead
 		c.outHead = m.next
-		c.outPages--
 		c.outBytes -= pageSize
 		s.pool.freePage(pg)
 	}
@@ -178,5 +176,5 @@ func (s *Shard) dropOutput(c *conn) {
 		s.pool.freePage(pg)
 		pg = next
 	}
-	c.outHead, c.outTail, c.outPages, c.outBytes = 0, 0, 0, 0
+	c.outHead, c.outTail, c.outBytes = 0, 0, 0
 }

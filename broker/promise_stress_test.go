@@ -103,3 +103,32 @@ func TestReceivedIdentifiersCostLittle(t *testing.T) {
 		t.Errorf("%d maps of %d bytes are kept for no identifier; want 1", maps, blockSize(idMapBytes))
 	}
 }
+
+// TestPromisesOfTwoShards has two shards take the pages that each was promised by turns, while messages take the rest.
+func TestPromisesOfTwoShards(t *testing.T) {
+	b := newBench(t, 2, func(l *Limits) { small(l); l.Memory = 32 << 20 })
+	a := b.b.world.arena
+	p, q := b.b.loops[0].shard.pool, b.b.loops[1].shard.pool
+	for a.slots.available.Load() > a.promiseMax() {
+		if p.page() == 0 {
+			break
+		}
+	}
+	n := int(min(a.slots.available.Load(), a.promiseMax()))
+	few := 5
+	if !a.commit(few) || !a.commit(n-few) {
+		t.Fatalf("%d pages are not promised of %d", n, a.slots.available.Load())
+	}
+	for range few {
+		if q.committedPage() == 0 {
+			t.Fatal("a promise to shard 1 is not kept")
+		}
+	}
+	for i := range n - few {
+		for q.page() != 0 || p.page() != 0 {
+		}
+		if p.committedPage() == 0 {
+			t.Fatalf("shard 0 was promised %d pages and got %d", n-few, i)
+		}
+	}
+}

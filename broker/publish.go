@@ -21,7 +21,7 @@ type publication struct {
 	qos       uint8
 	retain    bool
 	expires   int64 // ms; 0 never
-	from      uint32
+	from      uint64
 
 	// raw is the PUBLISH as it came, when receivers of the same version and QoS may get just that: nil when it has a
 	// Topic Alias or a Message Expiry Interval, or is large.

@@ -30,7 +30,7 @@ func (s *Shard) pump(sess *Session) {
 		}
 	}
 	if sess.wait.n == 0 {
-		sess.dropped = 0
+		s.caughtUp(sess)
 		if sess.cursors != nil && sess.pumpAt == 0 {
 			s.pumping = append(s.pumping, sess)
 			sess.pumpAt = uint32(len(s.pumping))

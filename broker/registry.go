@@ -25,11 +25,7 @@ func newRegistry() *registry {
 }
 
 func (r *registry) part(clientID string) *registryPart {
-	h := uint32(2166136261) // FNV-1a
-	for i := range len(clientID) {
-		h = (h ^ uint32(clientID[i])) * 16777619
-	}
-	return &r.parts[h%registryParts]
+	return &r.parts[fnv(clientID)%registryParts]
 }
 
 // claimSession makes shard the owner-to-be of the client's Session and returns the Session, the number of the claim and

@@ -14,7 +14,7 @@ import (
 const retainedParts = 16
 
 // retainedStore holds the Retained Message of each Topic Name (section 3.3.1.3), ordered by name, for all shards. Its
-// locks are held for one step of a tree.
+// locks are held for a few steps of a tree.
 type retainedStore struct {
 	parts [retainedParts]retainedPart
 	count atomic.Int64
@@ -33,11 +33,7 @@ type retainedMessage struct {
 }
 
 func (rs *retainedStore) part(name []byte) *retainedPart {
-	h := uint32(2166136261) // FNV-1a
-	for _, b := range name {
-		h = (h ^ uint32(b)) * 16777619
-	}
-	return &rs.parts[h%retainedParts]
+	return &rs.parts[fnv(name)%retainedParts]
 }
 
 // retain keeps the publication as its topic's Retained Message, or forgets that when the payload is empty
@@ -100,6 +96,7 @@ func (s *Shard) retainedFull(name []byte) bool {
 type cursor struct {
 	sub    *subscription
 	next   *cursor
+	prev   *cursor
 	part   int    // part of the store; 0..retainedParts
 	from   string // names below it have been dealt with in this part
 	behind bool   // and so has from itself
@@ -113,15 +110,26 @@ func (s *Shard) startCursor(sess *Session, sub *subscription) {
 	if s.retained.count.Load() == 0 {
 		return // What is stored from here on is matched afterwards, and then the subscription is in the index.
 	}
-	sess.cursors = &cursor{sub: sub, next: sess.cursors}
+	sub.cursor = &cursor{sub: sub, next: sess.cursors}
+	if sess.cursors != nil {
+		sess.cursors.prev = sub.cursor
+	}
+	sess.cursors = sub.cursor
 }
 
 func (s *Shard) stopCursor(sess *Session, sub *subscription) {
-	for at := &sess.cursors; *at != nil; at = &(*at).next {
-		if (*at).sub == sub {
-			*at = (*at).next
-			return
-		}
+	c := sub.cursor
+	if c == nil {
+		return
+	}
+	sub.cursor = nil
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		sess.cursors = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
 	}
 }
 
@@ -140,6 +148,7 @@ func (s *Shard) unpump(sess *Session) {
 
 const (
 	pumpsPerTurn  = 16   // Sessions with cursors that one turn serves, in rotation
+	stepsPerLock  = 64   // names looked at while a part of the store is locked
 	cursorBatch   = 32   // retained messages one Session gets per turn, before others get theirs
 	cursorScanMax = 2048 // names one cursor looks at per turn
 )
@@ -164,7 +173,7 @@ func (s *Shard) pumpCursors(sess *Session) bool {
 		}
 		switch s.stepCursor(sess, sess.cursors) {
 		case cursorDone:
-			sess.cursors = sess.cursors.next
+			s.stopCursor(sess, sess.cursors.sub)
 		case cursorLater:
 			return true
 		case cursorBlocked:
@@ -188,8 +197,8 @@ const (
 //
 // An older live message must not follow: a publisher's shard has handed the topic's earlier message to the receivers'
 // queues before it stores the next, and this shard noted the store's sequence number before it drained its queues in
-// this turn. So what was older than the store's content then has been delivered, and a younger message waits for the
-// next turn. If it has changed again by then, the change was made with the subscription in the index: it comes live.
+// this turn. So what the same publisher sent before the store's content has been delivered, and a younger message waits
+// for the next turn. If it has changed again by then, the change was made with the subscription in the index: it comes live.
 func (s *Shard) stepCursor(sess *Session, c *cursor) cursorState {
 	name, rm, state := s.seekCursor(c)
 	if state != cursorSent {
@@ -256,22 +265,23 @@ func (s *Shard) seekCursor(c *cursor) (string, retainedMessage, cursorState) {
 		return filter, rm, cursorSent
 	}
 	for budget := cursorScanMax; c.part < retainedParts; {
-		name, rm, found := s.seekPart(&s.retained.parts[c.part], c, &budget)
-		if found {
+		name, rm, end := s.seekPart(&s.retained.parts[c.part], c, &budget)
+		if name != "" {
 			return name, rm, cursorSent
 		}
-		if budget <= 0 {
+		if end {
+			c.part++
+			c.from, c.behind = "", false
+		} else if budget <= 0 {
 			return "", rm, cursorLater
 		}
-		c.part++
-		c.from, c.behind = "", false
 	}
 	return "", retainedMessage{}, cursorDone
 }
 
-// seekPart looks in one part for the next match behind c.after. Instead of looking at every name it jumps over those
-// that cannot match.
-func (s *Shard) seekPart(part *retainedPart, c *cursor, budget *int) (name string, rm retainedMessage, found bool) {
+// seekPart looks in one part for the next match behind c.from. Instead of looking at every name it jumps over those that
+// cannot match. No name and not the end: there is more to look at.
+func (s *Shard) seekPart(part *retainedPart, c *cursor, budget *int) (match string, rm retainedMessage, end bool) {
 	if c.from == "" {
 		c.from = topic.LiteralPrefix(c.sub.filter)
 	}
@@ -279,8 +289,9 @@ func (s *Shard) seekPart(part *retainedPart, c *cursor, budget *int) (name strin
 	defer part.mu.Unlock()
 	it := part.topics.Iter()
 	ok := it.Seek(c.from)
-	for ; ok && *budget > 0; *budget-- {
-		if name = it.Key(); c.behind && name == c.from {
+	for steps := 0; ok && *budget > 0 && steps < stepsPerLock; steps, *budget = steps+1, *budget-1 {
+		name := it.Key()
+		if c.behind && name == c.from {
 			ok = it.Next()
 			continue
 		}
@@ -288,10 +299,10 @@ func (s *Shard) seekPart(part *retainedPart, c *cursor, budget *int) (name strin
 			rm = it.Value()
 			s.ms.retain(rm.msg, 1)
 			c.from, c.behind = name, false // until it is sent
-			return name, rm, true
+			return name, rm, false
 		}
 		if c.from, c.behind = nextCandidate(c.sub.filter, name); c.from == "" {
-			return "", rm, false
+			return "", rm, true
 		}
 		if c.behind {
 			ok = it.Next()
@@ -299,7 +310,7 @@ func (s *Shard) seekPart(part *retainedPart, c *cursor, budget *int) (name strin
 			ok = it.Seek(c.from)
 		}
 	}
-	return "", rm, false
+	return "", rm, !ok
 }
 
 // nextCandidate is the smallest name from which on the filter may match again (behind: from just after it on), judged
@@ -356,4 +367,37 @@ func (s *Shard) expireRetained(name string, rm retainedMessage) {
 		s.ms.release(rm.msg)
 		s.counters[CounterRetainedExpired]++
 	}
+}
+
+// sweepRetained removes Retained Messages that have expired, a part of the store in turn, so that those nobody asks for
+// do not fill it.
+func (s *Shard) sweepRetained() {
+	part := &s.retained.parts[s.sweep%retainedParts]
+	s.expired = s.expired[:0]
+	part.mu.Lock()
+	it := part.topics.Iter()
+	n := 0
+	for ok := it.Seek(s.sweepFrom); ok && n < sweepMax; ok = it.Next() {
+		n++
+		s.sweepFrom = it.Key() + "\x00"
+		if m := s.ms.at(it.Value().msg); m.expires != 0 && m.expires <= s.now {
+			s.expired = append(s.expired, sweptMessage{it.Key(), it.Value()})
+		}
+	}
+	part.mu.Unlock()
+	if n < sweepMax {
+		s.sweep, s.sweepFrom = s.sweep+1, ""
+	}
+	for _, e := range s.expired {
+		s.expireRetained(e.name, e.rm)
+	}
+	clear(s.expired)
+}
+
+// sweepMax is how many names one sweep looks at; a shard sweeps once per tick.
+const sweepMax = 64
+
+type sweptMessage struct {
+	name string
+	rm   retainedMessage
 }

@@ -51,7 +51,7 @@ func (r *ring) put(m shardMessage) {
 
 // outbox is what one shard has for another: the ring, and behind it messages that could not wait for room there.
 // The overflow is bounded by what makes it: hand-overs by connections, forwarded messages by the Session's own limit,
-// Wills by connections, $SYS by its topics. A client's PUBLISH never goes there.
+// Wills by connections, $SYS by its topics, messages of ended Sessions that others get by those Sessions' queues. A client's PUBLISH never goes there.
 type outbox struct {
 	ring     *ring
 	overflow []shardMessage

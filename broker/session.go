@@ -11,7 +11,7 @@ type Session struct {
 	clientID string
 	user     string
 	id       uint32 // slot number, the name of its timers
-	serial   uint32 // unlike the slot's number never used again: the publisher in messages, for No Local
+	serial   uint64 // hash of the Client Identifier: the publisher in messages, for No Local
 
 	home    atomic.Int32  // shard; written by the shard that gives the Session away
 	prev    int32         // home before that; read by matchers that still see the older index, ordered by movedAt

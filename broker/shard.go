@@ -34,8 +34,7 @@ type shared struct {
 	connected    atomic.Int64 // connections that count against MaxConnections
 	sessionCount atomic.Int64
 	subscribed   atomic.Int64
-	serials      atomic.Uint32 // Sessions ever made
-	longNames    atomic.Int64  // bytes by which names are longer than planned
+	longNames    atomic.Int64 // bytes by which names are longer than planned
 }
 
 // chargeName counts a name that is about to be kept; false when long names have used up what they may take.
@@ -95,6 +94,9 @@ type Shard struct {
 	hungry       []*Session // Sessions whose sending stopped for want of memory
 	pumping      []*Session // Sessions with cursors that can go on
 	pumpNext     int
+	sweep        int // the part of the retained store that is swept, and how far
+	sweepFrom    string
+	expired      []sweptMessage
 	retainedSeen uint64
 	orphans      []orphan
 	arriving     atomic.Int32 // Sessions on their way here; counted up by the old home before it changes home
@@ -189,14 +191,17 @@ func (s *Shard) feedHungry() {
 
 // Drained says that connection id's outbound buffer has room again: its Session goes on.
 func (s *Shard) Drained(id uint32) {
-	if sess := s.refs[id].session; sess != nil && (sess.wait.n > 0 || sess.resend != 0 || sess.cursors != nil) {
+	if sess := s.refs[id].session; sess != nil && (sess.wait.n > 0 || sess.resend != 0 || sess.cursors != nil || sess.dropped > 0) {
 		s.pump(sess)
 	}
 }
 
-// everySecond does what need not be exact.
-func (s *Shard) everySecond() {
+// housekeep does what need not be exact: some of it with each tick, most of it once a second.
+func (s *Shard) housekeep() {
 	s.feedHungry()
+	if s.retained.count.Load() > 0 && s.id == 0 {
+		s.sweepRetained()
+	}
 	if s.now/1000 == s.second {
 		return
 	}

@@ -155,14 +155,13 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 func (s *Shard) startAt(p *publication, g *group, n uint32) uint32 {
 	switch s.strategy {
 	case Random:
-		s.random = s.random*6364136223846793005 + 1442695040888963407 // Knuth, MMIX
-		return uint32(s.random>>33) % n
+		return uint32(s.draw()) % n
 	case Sticky:
 		return g.number % n
 	case HashClient:
-		return p.from % n
+		return uint32(p.from>>32) % n
 	case HashTopic:
-		return uint32(s.index.Hash(p.topic)>>32) % n
+		return uint32(fnv(p.topic)>>32) % n
 	}
 	return (g.cursor.Add(1) - 1) % n
 }

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"strings"
+
 	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/broker/topic"
 )
@@ -13,7 +15,8 @@ type subscription struct {
 	filter  string        // without "$share/NAME/"
 	next    *subscription // list of the Session's; only its home touches it
 	prev    *subscription
-	id      uint32 // Subscription Identifier; 0 none
+	cursor  *cursor // delivering its retained messages; only its home touches it
+	id      uint32  // Subscription Identifier; 0 none
 	qos     uint8
 	noLocal bool
 	asIs    bool // Retain As Published
@@ -84,9 +87,12 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 // subscribe adds or replaces one subscription and returns the Reason Code for it.
 func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
 	old := s.findSubscription(sess, share, filter)
-	if old == nil && !s.admitSubscription(len(filter)) {
+	if old == nil && !s.admitSubscription(len(share)+len(filter)) {
 		s.counters[CounterSubscribeRefused]++
 		return packet.QuotaExceeded
+	}
+	if share != "" {
+		share, filter = strings.Clone(share), strings.Clone(filter) // they are parts of a longer string
 	}
 	sub := &subscription{session: sess, filter: filter, id: id, qos: o.QoS, noLocal: o.NoLocal, asIs: o.RetainAsPublished}
 	sess.addSubscription(sub, share)
@@ -218,7 +224,7 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 			r = reason
 		} else if sub := s.findSubscription(sess, share, rest); sub != nil {
 			s.removeSubscription(sess, sub) // [MQTT-3.10.4-1]
-			s.dismissSubscription(len(rest))
+			s.dismissSubscription(len(share) + len(rest))
 			r = packet.Success
 		}
 		s.codes = append(s.codes, r)
@@ -232,7 +238,7 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 func (s *Shard) dropSubscriptions(sess *Session) {
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		s.unindex(sub)
-		s.dismissSubscription(len(sub.filter))
+		s.dismissSubscription(len(sub.key().share) + len(sub.filter))
 	}
 	sess.subs, sess.names, sess.subsLen, sess.cursors = nil, nil, 0, nil
 }

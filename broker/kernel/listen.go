@@ -95,9 +95,9 @@ func bindAndListen(fd, family int, to unix.Sockaddr, config Config) error {
 func listenAdvice(err error) string {
 	switch err {
 	case unix.EADDRINUSE:
-		return " (another broker? choose another port with -p)"
+		return " (another broker? choose another port)"
 	case unix.EACCES:
-		return " (ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another port with -p)"
+		return " (ports below 1024 need root or CAP_NET_BIND_SERVICE; choose another port)"
 	case unix.EADDRNOTAVAIL:
 		return " (no interface of this host has that address)"
 	case unix.EAFNOSUPPORT:

@@ -53,7 +53,7 @@ func TestOpenAddressInUse(t *testing.T) {
 	if !errors.Is(err, unix.EADDRINUSE) {
 		t.Fatalf("Open of an address in use: %v", err)
 	}
-	want := "listen " + taken.String() + ": address already in use (another broker? choose another port with -p)"
+	want := "listen " + taken.String() + ": address already in use (another broker? choose another port)"
 	if err.Error() != want {
 		t.Errorf("error %q; want %q", err, want)
 	}

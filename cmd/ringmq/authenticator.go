@@ -1,8 +1,10 @@
 package main
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/credentials"
@@ -12,18 +14,28 @@ import (
 const (
 	// scramMethod is the Authentication Method on offer (RFC 7677).
 	scramMethod = "SCRAM-SHA-256"
-	// verifiers is how many hashes are computed at a time: each takes a core for a tenth of a second and tens of MiB.
-	verifiers = 1
 	// authQueue is how many requests may wait; the next client is told that the server is busy.
 	authQueue = 1024
 )
 
+// verifiers is how many hashes are computed at a time: each takes a core for a tenth of a second and tens of MiB, and
+// half of the cores stay with the clients that are in.
+func verifiers() int { return max(1, runtime.NumCPU()/2) }
+
+// authTask is a request and when it came.
+type authTask struct {
+	broker.AuthRequest
+	since time.Time
+}
+
 // authenticator answers the shards' requests on goroutines of its own, so that no shard ever computes a hash.
 type authenticator struct {
-	users   atomic.Pointer[credentials.File] // replaced whole on reload
-	loops   []*broker.Loop
-	queue   chan broker.AuthRequest
-	workers sync.WaitGroup
+	users    atomic.Pointer[credentials.File] // replaced whole on reload
+	loops    []*broker.Loop
+	queue    chan authTask
+	patience time.Duration // a request that waited longer is refused unanswered: its client is about to give up
+	closing  atomic.Bool
+	workers  sync.WaitGroup
 
 	mu        sync.Mutex // guards exchanges
 	exchanges map[exchangeKey]*credentials.Conversation
@@ -34,25 +46,26 @@ type exchangeKey struct {
 	token uint64
 }
 
-func newAuthenticator(users *credentials.File) *authenticator {
-	a := &authenticator{queue: make(chan broker.AuthRequest, authQueue), exchanges: make(map[exchangeKey]*credentials.Conversation)}
+func newAuthenticator(users *credentials.File, patience time.Duration) *authenticator {
+	a := &authenticator{queue: make(chan authTask, authQueue), patience: patience, exchanges: make(map[exchangeKey]*credentials.Conversation)}
 	a.users.Store(users)
 	return a
 }
 
 func (a *authenticator) start(loops []*broker.Loop) {
 	a.loops = loops
-	for range verifiers {
+	for range verifiers() {
 		a.workers.Go(func() {
-			for r := range a.queue {
-				a.answer(r)
+			for t := range a.queue {
+				a.answer(t)
 			}
 		})
 	}
 }
 
-// close waits for the workers. No shard may ask any more.
+// close waits for the workers, which refuse what still waits. No shard may ask any more.
 func (a *authenticator) close() {
+	a.closing.Store(true)
 	close(a.queue)
 	a.workers.Wait()
 }
@@ -64,7 +77,7 @@ func (a *authenticator) ask(r broker.AuthRequest) bool {
 		return true
 	}
 	select {
-	case a.queue <- r:
+	case a.queue <- authTask{r, time.Now()}:
 		return true
 	default:
 		return false
@@ -77,9 +90,13 @@ func (a *authenticator) forget(r broker.AuthRequest) {
 	a.mu.Unlock()
 }
 
-func (a *authenticator) answer(r broker.AuthRequest) {
+func (a *authenticator) answer(t authTask) {
+	r := t.AuthRequest
 	out := broker.AuthResult{Token: r.Token}
-	if r.Step == broker.AuthPassword {
+	if a.closing.Load() || time.Since(t.since) > a.patience {
+		a.forget(r)
+		out.Reason = packet.ServerBusy
+	} else if r.Step == broker.AuthPassword {
 		out.User = r.User
 		if !a.users.Load().Verify(r.User, r.Password) {
 			out.Reason = packet.BadUserNameOrPassword

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/credentials"
 	"github.com/urfave/cli/v2"
 )
 
@@ -63,6 +65,23 @@ func parseSize(text string) (int64, error) {
 	return 0, fmt.Errorf("%q is not a size, such as 512MiB or 1GiB", text)
 }
 
+// span is a length of time, written as 90s, 10m or 12h. A plain number would have to guess its unit.
+type span time.Duration
+
+// UnmarshalTOML takes a string only.
+func (s *span) UnmarshalTOML(v any) error {
+	text, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("incompatible types: TOML value has type %T; destination has type duration, such as \"90s\"", v)
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is not a duration, such as \"90s\", \"10m\" or \"12h\"", text)
+	}
+	*s = span(d)
+	return nil
+}
+
 // settings are the keys of the configuration file; flags set the same. A zero value takes the default.
 type settings struct {
 	Listen         []string `toml:"listen"`
@@ -88,16 +107,16 @@ type settings struct {
 	MaxFilters        int  `toml:"max_filters"`
 	MaxConnectRate    int  `toml:"max_connect_rate"`
 
-	MaxKeepAlive     time.Duration `toml:"max_keep_alive"`
-	MaxSessionExpiry time.Duration `toml:"persistent_client_expiration"`
-	ConnectTimeout   time.Duration `toml:"connect_timeout"`
-	PacketTimeout    time.Duration `toml:"packet_timeout"`
+	MaxKeepAlive     span `toml:"max_keep_alive"`
+	MaxSessionExpiry span `toml:"persistent_client_expiration"`
+	ConnectTimeout   span `toml:"connect_timeout"`
+	PacketTimeout    span `toml:"packet_timeout"`
 
-	SharedStrategy      string         `toml:"shared_strategy"`
-	ServerReference     string         `toml:"server_reference"`
-	ResponseInformation string         `toml:"response_information"`
-	SysInterval         *time.Duration `toml:"sys_interval"`
-	LogLevel            string         `toml:"log_level"`
+	SharedStrategy      string `toml:"shared_strategy"`
+	ServerReference     string `toml:"server_reference"`
+	ResponseInformation string `toml:"response_information"`
+	SysInterval         *span  `toml:"sys_interval"`
+	LogLevel            string `toml:"log_level"`
 
 	port int // -p
 }
@@ -123,7 +142,23 @@ func (s *settings) load(path string) error {
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return fmt.Errorf("%s:%d: unknown key %q", path, lineOf(text, unknown[0]), unknown[0])
 	}
+	for _, key := range meta.Keys() {
+		if s.zero(key.String()) {
+			return fmt.Errorf("%s:%d: key %q: 0 is not allowed; leave it out for the default", path, lineOf(text, key), key)
+		}
+	}
 	return nil
+}
+
+// zero says whether a key that stands in the file is a number at 0, which would silently mean the default.
+func (s *settings) zero(key string) bool {
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("toml") == key && v.Field(i).CanInt() {
+			return v.Field(i).Int() == 0
+		}
+	}
+	return false
 }
 
 // describe is a parse error without its own idea of the position.
@@ -211,6 +246,11 @@ func (s *settings) check() error {
 	if s.port != 0 && len(s.Listen) > 0 {
 		return errors.New("-p is the port of the loopback listeners and means nothing beside --listen; write the port there")
 	}
+	for name, v := range map[string]*span{"max_keep_alive": &s.MaxKeepAlive, "persistent_client_expiration": &s.MaxSessionExpiry, "sys_interval": s.SysInterval} {
+		if v != nil && time.Duration(*v)%time.Second != 0 {
+			return fmt.Errorf("%s: %v is not a whole number of seconds", name, time.Duration(*v))
+		}
+	}
 	_, err := s.strategy()
 	return err
 }
@@ -262,15 +302,19 @@ func parseListen(text string) ([]netip.AddrPort, error) {
 }
 
 // limits are the broker's limits with what the file and the flags say; descriptors is what the process may open.
-func (s *settings) limits(ram int64, descriptors int) (broker.Limits, error) {
+func (s *settings) limits(ram int64, descriptors int, users *credentials.File) (broker.Limits, error) {
 	l := broker.Limits{
 		Memory: int64(s.Memory), Shards: s.Shards, MaxConnections: s.MaxConnections, MaxSessions: s.MaxSessions,
 		MaxSubscriptions: s.MaxSubscriptions, MaxRetained: s.MaxRetained, MaxPacketSize: int(s.MaxPacketSize),
 		MaxQueuedMessages: s.MaxQueuedMessages, MaxQueuedBytes: int64(s.MaxQueuedBytes), MaxInflight: s.MaxInflight,
 		MaxOutboundBytes: int(s.MaxOutboundBytes), ReceiveMaximum: s.ReceiveMaximum, TopicAliasMaximum: s.TopicAliasMaximum,
 		MaxTopicLevels: s.MaxTopicLevels, MaxFilters: s.MaxFilters, MaxConnectRate: s.MaxConnectRate,
-		MaxKeepAlive: s.MaxKeepAlive, MaxSessionExpiry: s.MaxSessionExpiry, ConnectTimeout: s.ConnectTimeout,
-		PacketTimeout: s.PacketTimeout, Descriptors: descriptors,
+		MaxKeepAlive: time.Duration(s.MaxKeepAlive), MaxSessionExpiry: time.Duration(s.MaxSessionExpiry),
+		ConnectTimeout: time.Duration(s.ConnectTimeout), PacketTimeout: time.Duration(s.PacketTimeout), Descriptors: descriptors,
+	}
+	if users != nil {
+		// One set of hashes at work, and one that the collector has not taken yet.
+		l.AuthBytes = 2 * int64(verifiers()) * users.MemoryMaxBytes()
 	}
 	if l.Memory == 0 {
 		l.Memory = broker.DefaultMemory(ram)

@@ -105,6 +105,8 @@ func (j *journal) write(e *broker.LogEvent) {
 		j.log.Warn("messages are being dropped", "client", e.ClientID, "reason", e.Text)
 	case broker.EventAcceptFailed:
 		j.log.Warn("cannot accept connections", "error", e.Text, "remedy", "raise the limit of file descriptors (ulimit -n)")
+	case broker.EventCaughtUp:
+		j.log.Info("client has caught up", "client", e.ClientID, "dropped", e.Text)
 	case broker.EventExhausted:
 		j.log.Warn("memory for messages is used up: publishers are refused or wait", "times", e.Text, "remedy", "raise --memory or lower max_queued_messages")
 	case broker.EventRefused:

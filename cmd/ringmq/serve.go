@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -70,6 +71,12 @@ func serve(c *cli.Context) error {
 		if err := s.load(path); err != nil {
 			return err
 		}
+		if err := s.check(); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if _, _, err := s.addresses(); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	if err := s.fromFlags(c); err != nil {
 		return err
@@ -78,19 +85,19 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	limits, err := s.limits(memoryBytes(), descriptors)
+	var users *credentials.File
+	if s.Passwords != "" {
+		if users, err = credentials.Load(s.Passwords); err != nil {
+			return err
+		}
+	}
+	limits, err := s.limits(memoryBytes(), descriptors, users)
 	if err != nil {
 		return err
 	}
 	addresses, loopback, err := s.addresses()
 	if err != nil {
 		return err
-	}
-	var users *credentials.File
-	if s.Passwords != "" {
-		if users, err = credentials.Load(s.Passwords); err != nil {
-			return err
-		}
 	}
 	switch {
 	case c.Bool("plan"):
@@ -160,13 +167,16 @@ func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
 	}
 }
 
-// listen opens the sockets. Where the machine has no IPv6, the default loopback listener on ::1 is left out.
+// listen opens the sockets. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
 func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {
 	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards}
 	group, err := kernel.Open(config)
-	if loopback && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)) {
-		config.Addresses = addresses[:1]
-		group, err = kernel.Open(config)
+	if loopback && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
+		four := slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return a.Addr().Is6() })
+		if len(four) > 0 {
+			config.Addresses = four
+			group, err = kernel.Open(config)
+		}
 	}
 	p.group = group
 	return err
@@ -189,7 +199,7 @@ func (p *process) open(loopback bool) error {
 	config := broker.Config{SharedStrategy: strategy, ServerReference: p.settings.ServerReference, Version: p.version,
 		ResponseInformation: p.settings.ResponseInformation, SysIntervalSeconds: 10, Seed: seed()}
 	if v := p.settings.SysInterval; v != nil {
-		config.SysIntervalSeconds = int(v.Seconds())
+		config.SysIntervalSeconds = int(time.Duration(*v) / time.Second)
 	}
 	for range p.group.Addresses() {
 		config.Listeners = append(config.Listeners, broker.ListenerConfig{AllowAnonymous: anonymous})
@@ -205,7 +215,7 @@ func (p *process) open(loopback bool) error {
 		planes = append(planes, plane)
 	}
 	p.journal = newJournal(p.log)
-	p.auth = newAuthenticator(p.users)
+	p.auth = newAuthenticator(p.users, p.limits.ConnectTimeout/2)
 	p.tuneRuntime()
 	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Prefault: p.settings.Prefault, LockThreads: true}, planes)
 	if err != nil {
@@ -223,12 +233,8 @@ func (p *process) tuneRuntime() {
 	if err != nil {
 		return
 	}
-	limit := plan.Heap
-	if p.users != nil {
-		limit += verifiers * p.users.MemoryMaxBytes()
-	}
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(limit)
+	debug.SetMemoryLimit(plan.Heap)
 	runtime.GOMAXPROCS(p.limits.Shards + 2)
 }
 
@@ -241,13 +247,16 @@ func (p *process) Log(e broker.LogEvent) bool { return p.journal.put(e) }
 // reload reads the password file again; clients stay connected.
 func (p *process) reload() {
 	if p.settings.Passwords == "" {
-		p.log.Info("reloaded", "passwords", "none")
+		p.log.Info("nothing to reload: there is no password file, and changes of the configuration need a restart")
 		return
 	}
 	users, err := credentials.Load(p.settings.Passwords)
 	if err != nil {
 		p.log.Error("not reloaded, the old users stay", "error", err)
 		return
+	}
+	for _, w := range users.Warnings() {
+		p.log.Warn(w)
 	}
 	p.auth.users.Store(users)
 	p.log.Info("reloaded", "passwords", p.settings.Passwords, "users", users.Len())
