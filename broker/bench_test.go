@@ -186,6 +186,19 @@ func benchmarkRoute(b *testing.B, qos uint8) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/16, "ns/message")
 }
 
+// BenchmarkCacheHit is what a shard does for a Topic Name that it has met before: nothing allocated, no index walked.
+func BenchmarkCacheHit(b *testing.B) {
+	t := newBench(b, 1, nil)
+	t.connect(0, "s", packet.V311).subscribe("site/+/device/#", 0)
+	s, name := t.b.loops[0].shard, []byte("site/000017/device/0042/state")
+	b.ReportAllocs()
+	for b.Loop() {
+		if len(s.lookup(name).local) != 1 {
+			b.Fatal("no receiver")
+		}
+	}
+}
+
 // BenchmarkFanOut is one message to a thousand receivers.
 func BenchmarkFanOut(b *testing.B) {
 	t := newBench(b, 1, nil)
