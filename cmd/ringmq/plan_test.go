@@ -46,6 +46,7 @@ func TestPlanAgreesWithResidentMemory(t *testing.T) {
 	f := startFiller(t, program, config)
 	f.sessions()
 	f.retained()
+	f.large()
 	f.queues()
 	time.Sleep(1200 * time.Millisecond) // the broker's own second has passed: its books are up to date
 	resident := residentBytes(t, f.pid)
@@ -88,7 +89,7 @@ type filler struct {
 }
 
 func startFiller(t *testing.T, program, config string) *filler {
-	p := startProgram(t, program, "serve", "-c", config, "-p", freePort(t))
+	p := startProgram(t, program, "serve", "-c", config, "-p", unusedPort(t))
 	return &filler{t: t, pid: p.cmd.Process.Pid, address: p.address}
 }
 
@@ -170,6 +171,20 @@ func (f *filler) retained() {
 	}
 	f.publish(c, "nothing")
 	c.Close()
+}
+
+// large publishes packets of the greatest size that a shard must lay out flat to judge, over connections of all shards.
+func (f *filler) large() {
+	for i := range 4 {
+		c := f.connect(fmt.Sprintf("client-%08d", i))
+		h := packet.PublishHead{Flags: packet.PublishFlags(false, 1, false), Topic: []byte("large"), PacketID: 1,
+			Forwarded: packet.AppendPayloadFormat(nil)}
+		f.write(c, packet.AppendPublish(nil, &h, bytes.Repeat([]byte("a"), 2<<20-64), packet.V50))
+		if r := f.puback(c); r.Failed() {
+			f.t.Fatalf("a large packet: %v", r)
+		}
+		c.Close()
+	}
 }
 
 // queues publishes to Sessions that are away until the broker says that it is full.

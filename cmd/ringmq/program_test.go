@@ -4,7 +4,6 @@ package main
 
 import (
 	"bufio"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -81,15 +80,4 @@ func (p *running) waitLine(t *testing.T, text string) string {
 			t.Fatalf("no log line with %q", text)
 		}
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }

@@ -17,7 +17,7 @@ func TestSlowReaderCostsOnlyItself(t *testing.T) {
 	if testing.Short() {
 		t.Skip("half a million messages: left out by -short")
 	}
-	p := startProgram(t, buildProgram(t), "serve", "-p", freePort(t), "--shards", "2", "--memory", "256MiB")
+	p := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--shards", "2", "--memory", "256MiB")
 	p.run(t, 0, 10_000)
 	before := residentBytes(t, p.cmd.Process.Pid)
 	const slow = 4

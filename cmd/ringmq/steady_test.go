@@ -22,7 +22,7 @@ func TestSteadyStateCollectsNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("ten million messages: left out by -short")
 	}
-	p := startProgram(t, buildProgram(t), "serve", "-p", freePort(t), "--shards", "2")
+	p := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--shards", "2")
 	p.run(t, 0, steadyMessages/100)
 	before, heapBefore := p.collections(t)
 	for qos, count := range []int64{steadyMessages * 8 / 10, steadyMessages / 10, steadyMessages / 10} {
