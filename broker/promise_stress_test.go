@@ -10,7 +10,6 @@ import (
 // TestLargeStalledAfterItWasStored has a 3.1.1 client send a large QoS 2 message when there is memory to store it and
 // none to note its Packet Identifier: the message waits, and its pages must still be its own.
 func TestLargeStalledAfterItWasStored(t *testing.T) {
-	t.Skip("bug 3: pages of a stored message are freed and used on")
 	b := newBench(t, 1, small)
 	sub := b.open(0, persistent("sub"))
 	sub.subscribeMany(0, 2, "news")
@@ -60,7 +59,6 @@ func TestLargeStalledAfterItWasStored(t *testing.T) {
 // TestPromisedPagesAreKept has small messages use memory up while a large packet arrives: what was promised to it at
 // its fixed header is there for it.
 func TestPromisedPagesAreKept(t *testing.T) {
-	t.Skip("bug 4: messages take promised pages")
 	b := newBench(t, 1, small)
 	p := b.open(0, transient("p"))
 	p.hear()
@@ -85,7 +83,6 @@ func TestPromisedPagesAreKept(t *testing.T) {
 
 // TestReceivedIdentifiersCostLittle has a client go through all Packet Identifiers of QoS 2, one at a time.
 func TestReceivedIdentifiersCostLittle(t *testing.T) {
-	t.Skip("bug 5: sixteen bitmaps stay")
 	b := newBench(t, 1, small)
 	p := b.open(0, transient("p"))
 	s, sess := p.s, b.session("p")
