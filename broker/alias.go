@@ -6,22 +6,27 @@ import (
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
-// A table of Topic Aliases is a block with one reference per alias; each refers to a block with the Topic Name's
-// length in two bytes and the name. Aliases are numbered from 1 and belong to one Network Connection [MQTT-3.3.2-7].
+// A table of Topic Aliases is a block with one reference per alias; each refers to a stored message that has nothing but
+// the Topic Name, so that a name may have any length. Aliases are numbered from 1 and belong to one Network Connection [MQTT-3.3.2-7].
 
 // aliasSlot is the table's place for an alias.
 func (s *Shard) aliasSlot(table uint32, alias int) []byte {
 	return s.pool.a.block(table, 4*s.limits.TopicAliasMaximum)[4*(alias-1):]
 }
 
-// aliasName is the Topic Name in a block, valid until the alias is given another.
+// aliasName is a stored Topic Name, valid until the alias is given another; a name longer than a page is laid out in
+// room of its own, valid until the next such name.
 func (s *Shard) aliasName(ref uint32) []byte {
-	n := int(le16(s.pool.a.block(ref, 2)))
-	return s.pool.a.block(ref, 2+n)[2:]
+	m := s.ms.at(ref)
+	name, _ := s.ms.meta(m)
+	if m.block == 0 {
+		s.longName = append(s.longName[:0], name...)
+		return s.longName
+	}
+	return name
 }
 
-// storeAlias puts a Topic Name into a table, making the table first if need be; false when memory is used up or the
-// name is longer than a page.
+// storeAlias puts a Topic Name into a table, making the table first if need be; false when memory is used up.
 func (s *Shard) storeAlias(table *uint32, alias int, name []byte) bool {
 	size := 4 * s.limits.TopicAliasMaximum
 	if *table == 0 {
@@ -30,19 +35,13 @@ func (s *Shard) storeAlias(table *uint32, alias int, name []byte) bool {
 		}
 		clear(s.pool.a.block(*table, size))
 	}
-	if len(name)+2 > pageSize {
-		return false
-	}
-	ref := s.pool.alloc(2 + len(name))
+	ref := s.ms.store(name, nil, nil, origin{})
 	if ref == 0 {
 		return false
 	}
-	b := s.pool.a.block(ref, 2+len(name))
-	putLE16(b, uint16(len(name)))
-	copy(b[2:], name)
 	slot := s.aliasSlot(*table, alias)
 	if old := le32(slot); old != 0 {
-		s.pool.free(old)
+		s.ms.release(old)
 	}
 	putLE32(slot, ref)
 	return true
@@ -93,6 +92,9 @@ func (s *Shard) sendAliased(p *publication, sess *Session, c *conn, flags uint8,
 
 // aliasFor says which alias to send with a Topic Name (0 for none) and whether the client knows it already.
 func (s *Shard) aliasFor(c *conn, topic []byte) (alias uint16, known bool) {
+	if len(topic) > pageSize {
+		return 0, false // it may lie in the room that looking at names of its kind uses
+	}
 	for i := 1; i <= int(c.aliasUsed); i++ {
 		if bytes.Equal(s.aliasName(le32(s.aliasSlot(c.aliasOut, i))), topic) {
 			return uint16(i), true
@@ -116,7 +118,7 @@ func (s *Shard) dropAliases(c *conn) {
 		}
 		for i := 1; i <= s.limits.TopicAliasMaximum; i++ {
 			if ref := le32(s.aliasSlot(*table, i)); ref != 0 {
-				s.pool.free(ref)
+				s.ms.release(ref)
 			}
 		}
 		s.pool.free(*table)

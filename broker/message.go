@@ -57,6 +57,9 @@ func (ms *messages) at(id uint32) *message { return &ms.all[id] }
 func (ms *messages) store(topic, props, payload []byte, o origin) uint32 {
 	meta := len(topic) + len(props)
 	if meta+len(payload) > pageSize {
+		if len(payload) == 0 {
+			return ms.storeChain(topic, props, 0, 0, 0, o)
+		}
 		chain, ok := ms.copyChain(payload)
 		if !ok {
 			return 0

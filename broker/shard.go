@@ -123,6 +123,7 @@ type Shard struct {
 	small            []byte
 	props            []byte
 	large            []byte
+	longName         []byte
 
 	sys       sysState // shard 0's
 	counters  Counters
