@@ -204,6 +204,7 @@ func TestShared(t *testing.T) {
 		}
 		// A member that is away is skipped, although its Session and its subscription live on.
 		away := b.connect(t, name(t, "member2"), resume(600))
+		away.settle()
 		away.disconnect(0)
 		for i := range 20 {
 			publisher.publish(&paho.Publish{Topic: topic, QoS: 1, Payload: []byte(numbered(i))})
