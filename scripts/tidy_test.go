@@ -426,7 +426,7 @@ func TestNoTraceOfTheMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paths := []string{here, "/root/", "/home/"}
+	paths := []string{here, "/ro" + "ot/", "/ho" + "me/"} // cut in two, so that this file does not have them
 	if parent := filepath.Dir(here); !slices.Contains([]string{"/", "/tmp", "/var/tmp"}, parent) {
 		paths = append(paths, parent+"/") // Where nothing but checkouts is.
 	}
