@@ -13,11 +13,10 @@ import (
 
 const usage = `usage: go run ./perf COMMAND [flags]
 
-  run      one load against one broker
   compare  start brokers in turn, load each alike, print a table
   relay    the floor: pass PUBLISH bytes on and do nothing else
 
-go run ./perf COMMAND -h lists the flags.
+go run ./perf COMMAND -h lists the flags. One load against one broker: ringmq bench.
 `
 
 func main() {
@@ -40,12 +39,10 @@ func dispatch(ctx context.Context, args []string) error {
 		return errors.New("no command")
 	}
 	switch args[0] {
-	case "run":
-		return runLoad(ctx, args[1:])
 	case "compare":
 		return runCompare(ctx, args[1:])
 	case "relay":
 		return runRelay(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are run, compare, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, relay", args[0])
 }

@@ -132,3 +132,13 @@ func median(values []float64) float64 {
 	}
 	return (values[middle-1] + values[middle]) / 2
 }
+
+// inShort is a result on one line.
+func inShort(r load.Result) string {
+	if r.Config.Scenario == load.Idle {
+		return fmt.Sprintf("%.0f bytes PSS, %.0f bytes RSS per connection", r.PSSBytesPerConnection, r.RSSBytesPerConnection)
+	}
+	return fmt.Sprintf("%9.0f /s  %7.1f k per broker-CPU-s  broker %3.0f %%  load %3.0f %%  p50 %v  p99 %v",
+		r.PerSecond, r.PerTargetCPUSecond/1000, 100*r.TargetShare(), 100*r.GeneratorShare(),
+		r.Latency.P50.Round(time.Microsecond), r.Latency.P99.Round(time.Microsecond))
+}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -9,14 +10,25 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+const description = `Examples:
+  ringmq serve                                   run a broker for this machine
+  ringmq bench --time 5s                         load it, and see what it carries
+  ringmq serve --listen :1883 --passwords users  run one for a network
+  ringmq COMMAND --help                          more of them`
+
+func commands() []*cli.Command {
+	return []*cli.Command{serveCommand(), benchCommand(), passwdCommand(), completionCommand()}
+}
+
 func main() {
 	app := &cli.App{
 		Name:                 "ringmq",
-		Usage:                "an MQTT 3.1, 3.1.1 and 5.0 broker with bounded memory",
+		Usage:                "an MQTT 3.1, 3.1.1 and 5.0 broker with bounded memory, and the tools around it",
+		Description:          description,
 		Version:              version(),
 		EnableBashCompletion: true,
 		HideHelpCommand:      true,
-		Commands:             []*cli.Command{serveCommand(), passwdCommand()},
+		Commands:             commands(),
 		OnUsageError:         usageError,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		CommandNotFound: func(c *cli.Context, name string) {
@@ -26,10 +38,20 @@ func main() {
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = usageError
+		if c.BashComplete == nil {
+			c.BashComplete = completeFlags(c)
+		}
 	}
 	if err := app.Run(os.Args); err != nil {
-		fmt.Fprintln(os.Stderr, "ringmq:", err)
-		os.Exit(1)
+		if text := err.Error(); text != "" {
+			fmt.Fprintln(os.Stderr, "ringmq:", text)
+		}
+		status := 1
+		var coder cli.ExitCoder
+		if errors.As(err, &coder) {
+			status = coder.ExitCode()
+		}
+		os.Exit(status)
 	}
 }
 

@@ -18,7 +18,12 @@ const passwdUsage = `FILE USER                    ask for the password, or read 
    ringmq passwd [-H HASH] -U FILE`
 
 const passwdDescription = `Writes password files for ringmq serve --passwords; Mosquitto reads them too (argon2id since 2.1).
-Each user gets a hash for User Name and Password, and a verifier for SCRAM-SHA-256.`
+Each user gets a hash for User Name and Password, and a verifier for SCRAM-SHA-256.
+
+Examples:
+  ringmq passwd -c users alice             make the file, ask for alice's password
+  ringmq passwd users bob < bobs-password  add or change bob, reading the password
+  ringmq passwd -D users bob               delete bob`
 
 // passwdCommand is ringmq passwd, with the flags of mosquitto_passwd.
 func passwdCommand() *cli.Command {

@@ -140,13 +140,14 @@ func defaultTo[T comparable](field *T, value T) {
 	}
 }
 
-// check refuses what cannot be run; the texts name the flag or field to change.
+// Check refuses what cannot be run, before anything is opened; the texts name the field to change. Run does it, too.
+func (c Config) Check() error { return c.withDefaults().check() }
+
 func (c Config) check() error {
 	for _, rule := range []struct {
 		broken bool
 		says   string
 	}{
-		{!c.Target.IsValid() || c.Target.Port() == 0, "no broker address: want ADDRESS:PORT"},
 		{c.Connections < 1 || c.Connections > connectionsMax, fmt.Sprintf("connections: want 1 to %d", connectionsMax)},
 		{c.QoS > 2, "qos: want 0, 1 or 2"},
 		{c.PayloadBytes < stampBytes || c.PayloadBytes > payloadMaxBytes, fmt.Sprintf("payload: want %d to %d bytes", stampBytes, payloadMaxBytes)},

@@ -157,7 +157,7 @@ func (l *loop) handshake(c *conn, b []byte) (int, error) {
 	switch kind := b[0] >> 4; {
 	case kind == kindConnack && c.state == connecting && len(body) >= 2:
 		if body[1] != 0 {
-			return size, l.scenario.lost(c, fmt.Errorf("broker refused %s: CONNACK with Reason Code 0x%02x", l.clientID(c), body[1]))
+			return size, l.scenario.lost(c, fmt.Errorf("broker refused %s: CONNACK with %s", l.clientID(c), refusal(body[1])))
 		}
 		if l.cfg.Version == Version5 && len(body) > 3 && body[2] < 0x80 {
 			l.receiveMaximum = min(l.receiveMaximum, receiveMaximum(body[3:]))
@@ -192,10 +192,29 @@ func (l *loop) explain(c *conn, err error) error {
 	switch {
 	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
 		return fmt.Errorf("out of descriptors after %d connections: raise the limit (ulimit -n) or ask for fewer", l.openCount)
+	case errors.Is(err, syscall.EADDRNOTAVAIL) && l.openCount == 0 && len(l.cfg.Sources) > 0:
+		return fmt.Errorf("connect to %v from %v: one of these is no address of this machine", l.cfg.Target, l.cfg.Sources)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("out of local ports after %d connections to %v: give more local addresses to connect from (sources)", l.openCount, l.cfg.Target)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("connect to %v: connection refused: is the broker listening there?", l.cfg.Target)
 	}
 	return fmt.Errorf("connection of %s to %v: %w", l.clientID(c), l.cfg.Target, err)
+}
+
+// refusal says what a CONNACK's code means: a return code of 3.1.1 (section 3.2.2.3) or a Reason Code of 5.0 (section
+// 3.2.2.2).
+func refusal(code byte) string {
+	says := map[byte]string{
+		1: "unsupported protocol version", 0x84: "unsupported protocol version",
+		2: "Client Identifier refused", 0x85: "Client Identifier refused",
+		3: "server unavailable: is it limited to fewer connections?", 0x88: "server unavailable",
+		4: "bad User Name or Password", 0x86: "bad User Name or Password",
+		5: "not authorized: does it need a User Name and Password?", 0x87: "not authorized: does it need a User Name and Password?",
+		0x97: "quota exceeded: is it limited to fewer connections?", 0x9F: "connection rate exceeded: open fewer at a time",
+	}[code]
+	if says == "" {
+		return fmt.Sprintf("code 0x%02x", code)
+	}
+	return fmt.Sprintf("code 0x%02x, %s", code, says)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -83,6 +84,9 @@ func Run(ctx context.Context, cfg Config, progress func(Progress)) (Result, erro
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
 		return Result{Config: cfg}, err
+	}
+	if !cfg.Target.IsValid() || cfg.Target.Port() == 0 {
+		return Result{Config: cfg}, errors.New("no broker address: want ADDRESS:PORT")
 	}
 	result, err := Result{Config: cfg}, error(nil)
 	done := make(chan struct{})

@@ -90,6 +90,13 @@ func (r Result) GeneratorShare() float64 { return share(r.GeneratorCPU, r.Measur
 // TargetShare is the part of one processor that the broker used; above 1 it used several.
 func (r Result) TargetShare() float64 { return share(r.TargetCPU, r.MeasuredTime) }
 
+// Clean says that everything published arrived, once, in order and whole, and was acknowledged, and that every fetch and
+// connection attempt succeeded.
+func (r Result) Clean() bool {
+	return r.Lost == 0 && r.Duplicated == 0 && r.Reordered == 0 && r.Corrupt == 0 && r.Unacknowledged == 0 &&
+		r.AcksOutOfOrder == 0 && r.Refused == 0 && r.Failed == 0 && r.Fetches == r.FetchesComplete
+}
+
 // perSecond works out the rates once counts and times are known.
 func (r *Result) perSecond() {
 	if r.MeasuredTime > 0 {

@@ -137,6 +137,9 @@ func (t *traffic) drive(ctx context.Context) error {
 		t.publishers[i].limit = t.publishers[i].sent
 	}
 	t.publishing = false
+	if t.cfg.Count > 0 {
+		return nil // measure has drained
+	}
 	return t.drain(ctx)
 }
 
