@@ -91,12 +91,22 @@ func (c *Counters) Dropped() (n uint64) {
 	return n
 }
 
+// Names are what the counters are called, such as publish_received, in the order of Counters.
+func (*Counters) Names() []string {
+	names := make([]string, 0, counterCount)
+	for _, n := range counterNames {
+		names = append(names, strings.ReplaceAll(n, " ", "_"))
+	}
+	return names
+}
+
 // String is what stands at other than zero, as name=value pairs.
 func (c *Counters) String() string {
 	var b strings.Builder
+	names := c.Names()
 	for i, v := range c {
 		if v != 0 {
-			fmt.Fprintf(&b, "%s=%d ", strings.ReplaceAll(counterNames[i], " ", "_"), v)
+			fmt.Fprintf(&b, "%s=%d ", names[i], v)
 		}
 	}
 	return strings.TrimSpace(b.String())

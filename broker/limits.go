@@ -35,8 +35,12 @@ type Limits struct {
 	MaxKeepAlive     time.Duration // longer or no Keep Alive is replaced by it (5.0); 0: clients choose
 	MaxSessionExpiry time.Duration // longer Session Expiry Intervals are cut to it; 0: clients choose
 	AuthBytes        int64         // what verifying passwords may take at a time
-	ConnectTimeout   time.Duration // from accept to the end of CONNECT; default 10 s
-	PacketTimeout    time.Duration // a large packet must make progress within it; default 20 s
+	// PlaneConnectionBytes and PlaneBytes are what planes take that end TCP themselves: per connection, and in all beside
+	// that. Default 0: the kernel holds both.
+	PlaneConnectionBytes int64
+	PlaneBytes           int64
+	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s
+	PacketTimeout        time.Duration // a large packet must make progress within it; default 20 s
 }
 
 // The sizes in bytes that the plan multiplies. Go objects are counted as the allocator rounds them; a test measures
@@ -224,6 +228,11 @@ func (l Limits) Plan() (Plan, error) {
 		{"password verification", 1, l.AuthBytes, true},
 		{"read and scratch buffers", shards, 256<<10 + int64(l.MaxPacketSize), false},
 	}}
+	if l.PlaneConnectionBytes+l.PlaneBytes > 0 {
+		p.Lines = append(p.Lines,
+			PlanLine{"TCP of the process, connections", int64(l.MaxConnections), l.PlaneConnectionBytes, true},
+			PlanLine{"umem and rings", 1, l.PlaneBytes, false})
+	}
 	for _, line := range p.Lines {
 		if line.heap {
 			p.Heap += line.Bytes()

@@ -148,7 +148,7 @@ func prepareNATS(ctx context.Context, dir string) (target, error) {
 			return nil
 		}
 		text := fmt.Sprintf("server_name: perf\nhost: 127.0.0.1\nport: -1\nmax_connections: 100000\njetstream { store_dir: %q }\n"+
-			"mqtt { host: 127.0.0.1, port: %d, max_ack_pending: 65535 }\n", store, port)
+			"mqtt { host: 127.0.0.1, port: %d, max_ack_pending: 16000 }\n", store, port)
 		if os.WriteFile(file, []byte(text), 0o644) != nil {
 			return nil
 		}

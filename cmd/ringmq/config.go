@@ -117,6 +117,7 @@ type settings struct {
 	ResponseInformation string `toml:"response_information"`
 	SysInterval         *span  `toml:"sys_interval"`
 	LogLevel            string `toml:"log_level"`
+	Admin               string `toml:"admin"`
 
 	port int // -p
 }
@@ -191,7 +192,7 @@ func (s *settings) fromFlags(c *cli.Context) error {
 		v := c.Bool("allow-anonymous")
 		s.AllowAnonymous = &v
 	}
-	for name, to := range map[string]*string{"mode": &s.Mode, "passwords": &s.Passwords} {
+	for name, to := range map[string]*string{"mode": &s.Mode, "passwords": &s.Passwords, "admin": &s.Admin} {
 		if c.IsSet(name) {
 			*to = c.String(name)
 		}

@@ -16,7 +16,7 @@ func tried(t *testing.T) map[string][]string {
 	return map[string][]string{
 		"serve": {
 			"-c " + config + " --test-config -v",
-			"--listen 127.0.0.1:0 --listen [::1]:0 --allow-anonymous --passwords " + users + " --mode standard --test-config -q",
+			"--listen 127.0.0.1:0 --listen [::1]:0 --allow-anonymous --passwords " + users + " --mode standard --admin none --test-config -q",
 			"-p 1884 --shards 2 --max-connections 100 --memory 128MiB --prefault --plan",
 		},
 		"passwd": {
@@ -30,7 +30,7 @@ func tried(t *testing.T) map[string][]string {
 }
 
 // triedElsewhere have a test of their own that runs them.
-var triedElsewhere = [...]string{"bench", "pub", "sub"}
+var triedElsewhere = [...]string{"bench", "status", "pub", "sub"}
 
 func TestEveryFlagOfTheHelpIsTried(t *testing.T) {
 	rows := tried(t)

@@ -17,7 +17,7 @@ const description = `Examples:
   ringmq COMMAND --help                          more of them`
 
 func commands() []*cli.Command {
-	return []*cli.Command{serveCommand(), benchCommand(), passwdCommand(), completionCommand()}
+	return []*cli.Command{serveCommand(), benchCommand(), statusCommand(), passwdCommand(), completionCommand()}
 }
 
 func main() {

@@ -19,6 +19,7 @@ import (
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/credentials"
 	"github.com/ringmq/ringmq/broker/kernel"
+	"github.com/ringmq/ringmq/cmd/admin"
 	"github.com/urfave/cli/v2"
 )
 
@@ -51,6 +52,7 @@ func serveCommand() *cli.Command {
 			&cli.IntFlag{Name: "shards", Usage: "`N` event loops", DefaultText: "the number of CPUs"},
 			&cli.IntFlag{Name: "max-connections", Usage: "serve at most `N` clients at a time", DefaultText: "by memory and file descriptors"},
 			&cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory", DefaultText: "a quarter of RAM, at most 1GiB"},
+			&cli.StringFlag{Name: "admin", Usage: "`SOCKET` for ringmq status and others; none: no socket", DefaultText: admin.PathOf(os.Getpid())},
 			&cli.BoolFlag{Name: "prefault", Usage: "touch all memory at start"},
 			&cli.BoolFlag{Name: "plan", Usage: "print what the limits add up to, and exit"},
 			&cli.BoolFlag{Name: "test-config", Usage: "check the configuration, and exit"},
@@ -123,6 +125,7 @@ type process struct {
 	broker   *broker.Broker
 	auth     *authenticator
 	journal  *journal
+	admin    *admin.Server // nil: none
 }
 
 func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
@@ -136,6 +139,9 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	if err := p.open(loopback); err != nil {
 		return err
 	}
+	if err := p.control(); err != nil {
+		return err
+	}
 	for _, a := range p.group.Addresses() {
 		p.log.Info("listening", "address", a.String())
 	}
@@ -143,6 +149,10 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- p.broker.Run(ctx, drainGrace) }()
+	if p.admin != nil {
+		p.admin.Start()
+		defer p.admin.Close()
+	}
 	for {
 		select {
 		case err := <-done:
@@ -166,6 +176,9 @@ func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
 		stop()
 	}
 }
+
+// mode is the data plane that is used.
+func (p *process) mode() string { return "standard" }
 
 // listen opens the sockets. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
 func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {

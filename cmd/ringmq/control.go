@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/cmd/admin"
+)
+
+// adminOff is the value of --admin for no socket.
+const adminOff = "none"
+
+// status is the answer to GET /v1/status.
+type status struct {
+	Version       string            `json:"version"`
+	PID           int               `json:"pid"`
+	Mode          string            `json:"mode"`
+	UptimeSeconds float64           `json:"uptime_s"`
+	Listening     []string          `json:"listening"`
+	Shards        int               `json:"shards"`
+	Connections   int64             `json:"connections"`
+	MemoryBytes   int64             `json:"memory_planned_bytes"`
+	HeapBytes     uint64            `json:"heap_bytes"`
+	Collections   uint32            `json:"collections"`
+	Counters      map[string]uint64 `json:"counters"`
+}
+
+// control opens the admin socket. Without one the broker still serves: only a place that was asked for must work.
+func (p *process) control() error {
+	path, asked := p.settings.Admin, p.settings.Admin != ""
+	switch {
+	case path == adminOff:
+		return nil
+	case !asked:
+		path = admin.PathOf(os.Getpid())
+		admin.Running() // sweeps what crashed brokers have left
+	}
+	s, err := admin.Listen(path)
+	if err != nil {
+		if asked {
+			return err
+		}
+		p.log.Warn("no admin socket", "error", err)
+		return nil
+	}
+	s.Answer("GET /v1/status", func(*http.Request) (any, error) { return p.status(), nil })
+	s.Handle("GET /v1/connections", http.HandlerFunc(p.listConnections))
+	p.admin = s
+	return nil
+}
+
+func (p *process) status() status {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	n, plan := p.broker.Counters(), p.broker.Plan()
+	s := status{Version: p.version, PID: os.Getpid(), Mode: p.mode(), UptimeSeconds: p.broker.Uptime().Seconds(),
+		Shards: p.limits.Shards, Connections: p.broker.Connected(), MemoryBytes: plan.Bytes(), HeapBytes: m.HeapAlloc, Collections: m.NumGC,
+		Counters: map[string]uint64{}}
+	for _, a := range p.group.Addresses() {
+		s.Listening = append(s.Listening, a.String())
+	}
+	for i, name := range n.Names() {
+		s.Counters[name] = n[i]
+	}
+	return s
+}
+
+// listConnections streams one JSON object a line, up to ?limit=N (default all), only ?client=ID.
+func (p *process) listConnections(w http.ResponseWriter, r *http.Request) {
+	limit, client := -1, r.URL.Query().Get("client")
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			admin.Fail(w, admin.Errorf(http.StatusBadRequest, "limit %q: want a positive number", text))
+			return
+		}
+		limit = n
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	encoder := json.NewEncoder(w)
+	_ = p.broker.Connections(r.Context(), func(c broker.ConnectionInfo) bool {
+		if client != "" && c.ClientID != client {
+			return true
+		}
+		limit--
+		return encoder.Encode(c) == nil && limit != 0
+	})
+}

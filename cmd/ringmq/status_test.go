@@ -1,0 +1,105 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ringmq/ringmq/broker"
+)
+
+// connectRaw is a client that connects by 3.1.1 and then says nothing.
+func connectRaw(t *testing.T, address, clientID string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	connect := append([]byte{0x10, byte(12 + len(clientID)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 90, 0, byte(len(clientID))}, clientID...)
+	if _, err := c.Write(connect); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestStatus(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	p := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--shards", "2", "--admin", socket)
+	const clients = 1100 // more than one batch of the list
+	remotes := map[string]string{}
+	for i := range clients {
+		id := fmt.Sprintf("client-%d", i)
+		remotes[id] = connectRaw(t, p.address, id).LocalAddr().String()
+	}
+	stdout, stderr, code := ringmq(t, "status", "--admin", socket, "--json")
+	var s status
+	if err := json.Unmarshal([]byte(stdout), &s); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v, %s", code, err, stderr)
+	}
+	if s.PID != p.cmd.Process.Pid || s.Connections != clients || s.Shards != 2 || s.Listening[0] != p.address || s.Mode != "standard" {
+		t.Errorf("%+v", s)
+	}
+	stdout, _, code = ringmq(t, "status", "--admin", socket, "-c", "--json")
+	lines := json.NewDecoder(strings.NewReader(stdout))
+	for lines.More() {
+		var c broker.ConnectionInfo
+		if err := lines.Decode(&c); err != nil {
+			t.Fatal(err)
+		}
+		if remotes[c.ClientID] != c.Remote.String() || c.Version != 4 || c.KeepAliveSeconds != 90 || c.Local.String() != p.address {
+			t.Errorf("%+v; want remote %s", c, remotes[c.ClientID])
+		}
+		delete(remotes, c.ClientID)
+	}
+	if code != 0 || len(remotes) != 0 {
+		t.Errorf("exit code %d, %d connections are missing", code, len(remotes))
+	}
+	for arguments, lines := range map[string]int{"--limit 3": 4, "--client client-7": 2, "--client nobody": 1, "-c": 1 + clients} {
+		stdout, stderr, code := ringmq(t, append([]string{"status", "--admin", socket}, strings.Fields(arguments)...)...)
+		if code != 0 || stderr != "" || strings.Count(stdout, "\n") != lines {
+			t.Errorf("%s: exit code %d, %q, %d lines instead of %d", arguments, code, stderr, strings.Count(stdout, "\n"), lines)
+		}
+	}
+	stdout, _, _ = ringmq(t, "status", "--admin", socket)
+	for _, words := range []string{"mode standard", "1,100", "planned"} {
+		if !strings.Contains(stdout, words) {
+			t.Errorf("no %q in\n%s", words, stdout)
+		}
+	}
+}
+
+// TestAdminSocket: a place that was asked for must work; the broker takes its socket away when it stops.
+func TestAdminSocket(t *testing.T) {
+	program, socket := buildProgram(t), filepath.Join(t.TempDir(), "admin.sock")
+	p := startProgram(t, program, "serve", "-p", unusedPort(t), "--admin", socket)
+	stdout, stderr, code := ringmq(t, "serve", "-p", unusedPort(t), "--admin", socket)
+	checkRefusal(t, []string{"another broker", socket}, stdout, stderr, code)
+	stdout, stderr, code = ringmq(t, "serve", "-p", unusedPort(t), "--admin", "/proc/none/a.sock")
+	checkRefusal(t, []string{"admin socket", "--admin"}, stdout, stderr, code)
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	_ = p.cmd.Wait()
+	if _, err := os.Stat(socket); !os.IsNotExist(err) {
+		t.Error("the socket is left")
+	}
+	stdout, stderr, code = ringmq(t, "status", "--admin", socket)
+	checkRefusal(t, []string{"no broker answers", socket}, stdout, stderr, code)
+	// A crashed broker's socket is in nobody's way.
+	p = startProgram(t, program, "serve", "-p", unusedPort(t), "--admin", socket)
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	startProgram(t, program, "serve", "-p", unusedPort(t), "--admin", socket)
+	if _, stderr, code := ringmq(t, "status", "--admin", socket); code != 0 {
+		t.Error(stderr)
+	}
+	startProgram(t, program, "serve", "-p", unusedPort(t), "--admin", adminOff)
+}
