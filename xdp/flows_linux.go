@@ -1,0 +1,62 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/ringmq/ringmq/bpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	tcpClose        = 7 // TCP_CLOSE and TCP_LISTEN of linux/tcp_states.h: sockets without a peer.
+	tcpListen       = 10
+	dumpAttemptsMax = 5
+)
+
+// flows lists the connections that the kernel's own TCP has on these local ports, by netlink's sock_diag: those of the
+// broker's kernel path, and whatever else. Their segments must go on to the kernel.
+func (k *kernel) flows(ports []uint16) ([]bpf.Flow, error) {
+	var flows []bpf.Flow
+	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
+		sockets, err := k.sockets(family)
+		if err != nil {
+			return nil, fmt.Errorf("list the kernel's TCP connections: %w", err)
+		}
+		for _, s := range sockets {
+			if s.State == tcpListen || s.State == tcpClose || !slices.Contains(ports, s.ID.SourcePort) {
+				continue
+			}
+			local, localOK := addrPort(s.ID.Source, s.ID.SourcePort)
+			remote, remoteOK := addrPort(s.ID.Destination, s.ID.DestinationPort)
+			if localOK && remoteOK && !local.Addr().IsLoopback() {
+				flows = append(flows, bpf.Flow{Local: local, Remote: remote})
+			}
+		}
+	}
+	return flows, nil
+}
+
+// sockets repeats a dump that the kernel could not make in one piece. The last one has to do.
+func (k *kernel) sockets(family uint8) ([]*netlink.Socket, error) {
+	for range dumpAttemptsMax - 1 {
+		sockets, err := k.handle.SocketDiagTCP(family)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return sockets, err
+		}
+	}
+	sockets, err := k.handle.SocketDiagTCP(family)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		err = nil
+	}
+	return sockets, err
+}
+
+func addrPort(ip net.IP, port uint16) (netip.AddrPort, bool) {
+	address, ok := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(address.Unmap(), port), ok
+}

@@ -1,0 +1,38 @@
+package xdp
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestFramesPassBothWays(t *testing.T) {
+	l := newLab(t, 1)
+	i := l.open(l.config())
+	q := i.Queues()[0]
+	if i.Mode() != Native || len(i.Queues()) != 1 || q.MTU() != 1500 || q.HardwareAddr() != [6]byte(l.peer.to) {
+		t.Errorf("mode %v, %d queues, MTU %d, address %x", i.Mode(), len(i.Queues()), q.MTU(), q.HardwareAddr())
+	}
+	for round := range uint64(20) {
+		for n := range uint64(100) { // 2000 frames through 512: each is used several times.
+			l.peer.send(round*100 + n)
+		}
+		for n, got := range receiveNumbers(t, q, 100) {
+			if want := round*100 + uint64(n); got != want {
+				t.Fatalf("segment %d, want %d", got, want)
+			}
+		}
+		for n := range 100 {
+			sendNear(t, q, fmt.Sprint(round, n))
+		}
+		for n := range 100 {
+			if got, want := strings.TrimSpace(string(l.peer.receive())), fmt.Sprint(round, n); got != want {
+				t.Fatalf("frame %q, want %q", got, want)
+			}
+		}
+		conserved(t, q)
+	}
+	if s := q.Stats(); s.FramesReceived != 2000 || s.FramesSent != 2000 || s.BadDescriptors != 0 || s.Kernel.ReceiveDropped != 0 {
+		t.Errorf("%+v", s)
+	}
+}
