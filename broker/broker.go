@@ -26,8 +26,9 @@ type Options struct {
 	Clock  func() time.Time // default time.Now
 	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
-	// LockThreads keeps each Loop on an OS thread of its own, which suits planes whose Wait blocks in the kernel.
-	LockThreads bool
+	// LockThread says which Loops, by number, keep an OS thread of their own, which suits planes whose Wait blocks in the
+	// kernel. Nil: none.
+	LockThread func(loop int) bool
 }
 
 // New reserves all memory and makes a broker with one shard for each plane. The planes stay the caller's to close.
@@ -55,7 +56,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 			return nil, err
 		}
 		w.peers = append(w.peers, s)
-		b.loops = append(b.loops, &Loop{shard: s, plane: p, clock: clock, vec: make([][]byte, 0, writeSlices), lock: o.LockThreads})
+		b.loops = append(b.loops, &Loop{shard: s, plane: p, clock: clock, vec: make([][]byte, 0, writeSlices), lock: o.LockThread != nil && o.LockThread(i)})
 	}
 	w.connectRings()
 	for _, l := range b.loops {

@@ -11,7 +11,7 @@ import (
 // doubled or overtaken on the way, and no shard may stop. The steps:
 //
 //  1. B claims the Session in the registry and asks A for it (take).
-//  2. A closes the old connection (0x8E), lets go of the Session, and in one change of the index (Index.Update) makes B
+//  2. A reads the old connection once more, closes it (0x8E), lets go of the Session, and in one change of the index makes B
 //     its home from epoch M on. From here on A touches nothing of it. A sends it to B (hand-over) and asks every shard
 //     for a mark.
 //  3. B attaches the connection and answers CONNECT, but sends no application message yet: what comes directly is held.
@@ -48,6 +48,12 @@ type takeRequest struct {
 	clean bool
 }
 
+// parting is a Session that leaves at the end of the turn's exchange.
+type parting struct {
+	session *Session
+	request takeRequest
+}
+
 // present says whether the Session is this shard's to touch.
 func (s *Shard) present(sess *Session) bool { return int(sess.home.Load()) == s.id }
 
@@ -77,7 +83,38 @@ func (s *Shard) onTake(from int, m *shardMessage) {
 		s.takes[m.session] = append(s.takes[m.session], r)
 		return
 	}
-	s.give(m.session, r)
+	s.part(m.session, r)
+}
+
+// part gives a Session away, but not before its connection has been read once more: what the client had sent before it
+// connected anew counts, a DISCONNECT above all, which deletes its Will [MQTT-3.1.2-10]. CONNECT and DISCONNECT came to
+// two shards, and nothing but this orders them.
+func (s *Shard) part(sess *Session, r takeRequest) {
+	if sess.conn == 0 {
+		s.give(sess, r)
+		return
+	}
+	s.partings = append(s.partings, parting{session: sess, request: r})
+}
+
+// Parting appends the connections whose Sessions are about to leave: the Loop reads each once more and then calls Part.
+func (s *Shard) Parting(ids []uint32) []uint32 {
+	for _, p := range s.partings {
+		if p.session.conn != 0 {
+			ids = append(ids, p.session.conn)
+		}
+	}
+	return ids
+}
+
+// Part gives away the Sessions of Parting.
+func (s *Shard) Part() {
+	for i, p := range s.partings {
+		s.partings[i] = parting{}
+		s.give(p.session, p.request)
+	}
+	s.partings = s.partings[:0]
+	s.settle()
 }
 
 // give is step 2.
@@ -219,6 +256,7 @@ func (s *Shard) onMark(from int, d *departure) {
 func (s *Shard) onArrived(sess *Session) {
 	s.arriving.Add(-1)
 	sess.arriving = false
+	s.roomAgain = true // what its connection publishes may go on
 	s.concat(&sess.wait, &sess.held)
 	s.sendQoS0(sess)
 	if !sess.ended.Load() {
@@ -240,7 +278,7 @@ func (s *Shard) onArrived(sess *Session) {
 	} else {
 		s.takes[sess] = slices.Delete(takes, i, i+1)
 	}
-	s.give(sess, next)
+	s.part(sess, next)
 }
 
 // sendQoS0 sends the QoS 0 messages that came while the Session was on its way, or drops them where nobody is connected:

@@ -80,7 +80,7 @@ func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.Memory, 1<<30)
 	orDefault(&l.Shards, runtime.NumCPU())
 	if l.MaxConnections == 0 {
-		l.MaxConnections = int(min(max(l.Memory/8192, 64), 1<<20))
+		l.MaxConnections = int(min(max(l.Memory/(8192+2*l.PlaneConnectionBytes), 64), 1<<20))
 		if l.Descriptors > 0 {
 			l.MaxConnections = min(l.MaxConnections, max(l.Descriptors-128, 64))
 		}
@@ -192,6 +192,9 @@ func (l Limits) cacheSets() int {
 
 // ringSlots is the capacity of the queue between each pair of shards.
 const ringSlots = 1024
+
+// Sockets is how many connections the broker may hold at a time: MaxConnections, and those that are being refused.
+func (l Limits) Sockets() int { return l.connSlots() }
 
 // connSlots is how many connection slots exist: the maximum, those kept for refusals, and what shard caches may hold.
 func (l Limits) connSlots() int { return l.MaxConnections + l.Shards*(lobbySlots+2*slotBatch) }

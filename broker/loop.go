@@ -28,6 +28,8 @@ type Loop struct {
 	vec  [][]byte
 	busy bool // the next turn must not sleep
 
+	parting []uint32 // scratch of part
+
 	sleeping atomic.Bool // written by the Loop before it waits; read by those who have sent it something
 
 	mu    sync.Mutex // guards inbox
@@ -80,6 +82,7 @@ func (l *Loop) Turn(most time.Duration) error {
 	}
 	s.BeginTurn(l.clock())
 	l.busy = s.Exchange()
+	l.part()
 	l.takeInbox()
 	for i := range events {
 		l.handle(&events[i])
@@ -93,6 +96,15 @@ func (l *Loop) Turn(most time.Duration) error {
 	l.plane.Flush()
 	s.Wakes(func(to int) { l.peers[to].wake() })
 	return nil
+}
+
+// part reads what is there of connections whose Sessions leave, and lets them.
+func (l *Loop) part() {
+	l.parting = l.shard.Parting(l.parting[:0])
+	for _, id := range l.parting {
+		l.read(id)
+	}
+	l.shard.Part()
 }
 
 // timeout is how long the next Wait may last. Having said that it sleeps, the Loop looks once more whether anything was

@@ -69,6 +69,11 @@ func (s *Shard) onPublish(id uint32, c *conn, flags uint8, raw []byte, size int)
 // receivers. The payload is in.Payload or, for a large packet, lies in chain from byte at on.
 func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain uint32, at int) verdict {
 	sess := s.refs[id].session
+	if sess.arriving {
+		// Other shards may not have seen yet what this client published through its Session's old home: what it publishes
+		// here must not overtake that [MQTT-4.6.0-6]. onArrived says when they have.
+		return stalled
+	}
 	if in.Alias != 0 {
 		if r := s.resolveAlias(c, in); r != packet.Success {
 			return s.violate(id, r)

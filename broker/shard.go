@@ -103,6 +103,7 @@ type Shard struct {
 	departures   []*departure
 	claimants    map[*Session]claimant
 	takes        map[*Session][]takeRequest
+	partings     []parting // Sessions to give away when their connections have been read once more
 	viaGroup     uint32
 
 	// Scratch, reused for every packet.

@@ -107,3 +107,19 @@ func TestWillDelay(t *testing.T) {
 		watcher.silent()
 	})
 }
+
+// TestNoWillAfterDisconnect connects again at once after DISCONNECT, to whichever shard: what the client sent first counts.
+func TestNoWillAfterDisconnect(t *testing.T) {
+	both(t, func(t *testing.T, b *broker) {
+		topic := name(t, "t")
+		watcher := b.connect(t, name(t, "watcher"), nil)
+		watcher.subscribe(subscription(topic, 1), 0)
+		for range 300 {
+			w := b.connect(t, name(t, "hasty"), will(topic, &packets.Properties{}, 0))
+			w.send(&packets.Disconnect{Properties: &packets.Properties{}})
+			w.conn.Close()
+			b.connect(t, name(t, "hasty"), nil).conn.Close()
+		}
+		watcher.silent()
+	})
+}
