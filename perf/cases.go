@@ -22,6 +22,8 @@ func comparisons() []comparison {
 	return []comparison{
 		{"pairs", "pairs ×100, QoS 0, 16 in flight", load.Config{}, "pairs"},
 		{"pairs-w1", "pairs ×100, QoS 0, 1 in flight", load.Config{Window: 1}, "pairs"},
+		{"pairs-1000-w1", "pairs ×1000, QoS 0, 1 in flight", load.Config{Connections: 1000, Window: 1}, "pairs"},
+		{"pairs-10000-w1", "pairs ×5000 (10,000 connections), QoS 0, 1 in flight", load.Config{Connections: 5000, Window: 1}, "pairs"},
 		{"pairs-1000", "pairs ×1000, QoS 0", load.Config{Connections: 1000}, "pairs"},
 		{"fanout-100", "fan-out 1→100, QoS 0", load.Config{Scenario: load.FanOut}, "all"},
 		{"fanout-1000", "fan-out 1→1000, QoS 0", load.Config{Scenario: load.FanOut, Connections: 1000}, "all"},
@@ -69,10 +71,12 @@ type overrides struct {
 	payload int
 	version int
 	loadCPU int
+	machine bool // measure the whole machine's processor time
 }
 
 func (o overrides) apply(cfg load.Config) load.Config {
 	cfg.Duration = time.Duration(o.seconds * float64(time.Second))
+	cfg.WholeMachine = o.machine
 	cfg.PayloadBytes, cfg.Version = o.payload, byte(o.version)
 	if o.loadCPU >= 0 {
 		cfg.CPUs = []int{o.loadCPU}

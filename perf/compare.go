@@ -14,7 +14,7 @@ import (
 	"github.com/ringmq/ringmq/perf/load"
 )
 
-// loopback is the only address that anything here listens on.
+// loopback is the only address that anything here listens on, outside a lab.
 func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
 
 const (
@@ -40,6 +40,7 @@ type comparer struct {
 	rounds    int
 	brokerCPU int
 	jsonFile  string
+	bench     *bench // nil: loopback
 	port      int
 	rows      []comparison
 	targets   []target
@@ -51,7 +52,7 @@ func runCompare(ctx context.Context, args []string) error {
 	var c comparer
 	flags := flag.NewFlagSet("perf compare", flag.ContinueOnError)
 	scenarios := flags.String("scenario", "pairs,pairs-w1,fanout-100,fanin-100,pairs-q1,pairs-q2", "all, or some of "+comparisonNames())
-	names := flags.String("targets", "relay,ringmq,mosquitto", "some of relay,go-relay,ringmq,mosquitto,mochi,nats")
+	names := flags.String("targets", "relay,ringmq,mosquitto", "some of "+targetNames)
 	external := flags.String("relay", "", "a relay program to use as relay instead of the one in perf/relay, which is go-relay then")
 	built := flags.String("ringmq", "", "a ringmq program to measure instead of building this checkout's")
 	flags.IntVar(&c.rounds, "rounds", 5, "how often each target is run; medians are shown")
@@ -60,6 +61,11 @@ func runCompare(ctx context.Context, args []string) error {
 	flags.IntVar(&c.version, "version", 4, "4 (MQTT 3.1.1) or 5")
 	flags.IntVar(&c.brokerCPU, "broker-cpu", 0, "processor for the broker (-1: any)")
 	flags.IntVar(&c.loadCPU, "load-cpu", 1, "processor for the load (-1: any)")
+	flags.Func(strings.TrimLeft(labFlag, "-"), "where brokers run: set by perf lab", func(text string) (err error) {
+		c.bench, err = parseBench(text)
+		c.machine = true
+		return err
+	})
 	flags.StringVar(&c.jsonFile, "json", "", "write all results to this file")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -73,7 +79,7 @@ func runCompare(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if c.targets, err = prepare(ctx, strings.Split(*names, ","), dir, *external, *built); err != nil {
+	if c.targets, err = prepare(ctx, strings.Split(*names, ","), sources{dir: dir, relay: *external, ringmq: *built, bench: c.bench}); err != nil {
 		return err
 	}
 	return c.run(ctx)
@@ -112,7 +118,7 @@ func (c *comparer) measure(ctx context.Context, round int, row comparison, t tar
 		return nil
 	}
 	m := measurement{Round: round, Scenario: row.name, Target: t.name, comparison: row}
-	result, err := c.measureOnce(ctx, argv, address, row)
+	result, err := c.measureOnce(ctx, argv, address, row, t)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -127,12 +133,20 @@ func (c *comparer) measure(ctx context.Context, round int, row comparison, t tar
 	return nil
 }
 
-func (c *comparer) measureOnce(ctx context.Context, argv []string, address netip.AddrPort, row comparison) (load.Result, error) {
+func (c *comparer) measureOnce(ctx context.Context, argv []string, address netip.AddrPort, row comparison, t target) (load.Result, error) {
+	if c.bench != nil {
+		argv = c.bench.inside(argv)
+	}
 	s, err := startServer(ctx, argv, c.brokerCPU, address)
 	if err != nil {
 		return load.Result{}, err
 	}
 	defer s.stop()
+	if t.socket != "" {
+		if err := awaitAnswer(ctx, t.socket); err != nil {
+			return load.Result{}, err
+		}
+	}
 	cfg := c.apply(row.cfg)
 	cfg.Target, cfg.PID = address, s.command.Process.Pid
 	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+runReserve)
@@ -142,11 +156,18 @@ func (c *comparer) measureOnce(ctx context.Context, argv []string, address netip
 
 // nextAddress finds a free loopback port, never the one just used, whose connections may linger.
 func (c *comparer) nextAddress() (netip.AddrPort, error) {
+	host := loopback()
+	if c.bench != nil {
+		host = c.bench.address
+	}
 	for range portLast - portFirst {
 		if c.port++; c.port < portFirst || c.port > portLast {
 			c.port = portFirst
 		}
-		address := netip.AddrPortFrom(loopback(), uint16(c.port))
+		address := netip.AddrPortFrom(host, uint16(c.port))
+		if c.bench != nil {
+			return address, nil // the namespace is ours alone
+		}
 		if listener, err := net.Listen("tcp", address.String()); err == nil {
 			return address, listener.Close()
 		}

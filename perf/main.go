@@ -14,6 +14,7 @@ import (
 const usage = `usage: go run ./perf COMMAND [flags]
 
   compare  start brokers in turn, load each alike, print a table
+  lab      compare over a veth pair, XDP mode included (root)
   relay    the floor: pass PUBLISH bytes on and do nothing else
 
 go run ./perf COMMAND -h lists the flags. One load against one broker: ringmq bench.
@@ -41,8 +42,10 @@ func dispatch(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "compare":
 		return runCompare(ctx, args[1:])
+	case "lab":
+		return runLab(ctx, args[1:])
 	case "relay":
 		return runRelay(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are compare, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, lab, relay", args[0])
 }

@@ -18,7 +18,7 @@ func (c *comparer) print(w io.Writer) {
 	for _, row := range c.rows {
 		fmt.Fprintf(w, "\n%s (%d rounds of %g s, %d B)\n", row.says, c.rounds, c.seconds, c.payload)
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-		fmt.Fprintln(table, header(row)+"\t")
+		fmt.Fprintln(table, c.header(row)+"\t")
 		for _, t := range c.targets {
 			fmt.Fprintln(table, c.line(row, t)+"\t")
 		}
@@ -31,12 +31,15 @@ func (c *comparer) print(w io.Writer) {
 	}
 }
 
-func header(row comparison) string {
+func (c *comparer) header(row comparison) string {
 	switch row.cfg.Scenario {
 	case load.Idle:
 		return "target\tPSS bytes/connection\tRSS bytes/connection\tconnect time"
 	case load.Retained:
 		return "target\tmessages/s\tk/broker-CPU-s\tcomplete\tp50\tmax"
+	}
+	if c.machine {
+		return "target\tmessages/s\tµs of machine CPU\tof ringmq\tp50\tp99\tp99.9\tbroker\tload\tlost\tdoubled\tout of order"
 	}
 	return "target\tmessages/s\tk/broker-CPU-s\tof relay\tp50\tp99\tp99.9\tbroker\tload\tlost\tdoubled\tout of order"
 }
@@ -67,8 +70,12 @@ func (c *comparer) line(row comparison, t target) string {
 			sumOf(results, func(r load.Result) int64 { return r.Fetches }),
 			p50, latency(func(l load.Latency) time.Duration { return l.Max }))
 	}
-	return fmt.Sprintf("%s\t%.0f\t%.1f\t%s\t%s\t%s\t%s\t%.0f %%\t%.0f %%\t%.0f\t%.0f\t%.0f", t.name, perSecond, perCPU,
-		c.ofRelay(row, t), p50,
+	cost, reference := perCPU, "relay"
+	if c.machine {
+		cost, reference = number(machineMicroseconds), "ringmq"
+	}
+	return fmt.Sprintf("%s\t%.0f\t%.2f\t%s\t%s\t%s\t%s\t%.0f %%\t%.0f %%\t%.0f\t%.0f\t%.0f", t.name, perSecond, cost,
+		c.ratio(row, t, reference), p50,
 		latency(func(l load.Latency) time.Duration { return l.P99 }),
 		latency(func(l load.Latency) time.Duration { return l.P999 }),
 		number(func(r load.Result) float64 { return 100 * r.TargetShare() }),
@@ -88,16 +95,26 @@ func (c *comparer) results(row comparison, t target) []load.Result {
 	return found
 }
 
-// ofRelay is the median of the ratios round by round: a machine's drift falls out of a ratio, not of a figure.
-func (c *comparer) ofRelay(row comparison, t target) string {
+// machineMicroseconds is what a message costs the whole machine.
+func machineMicroseconds(r load.Result) float64 {
+	return r.MachineCPU.Seconds() * 1e6 / float64(max(1, r.Delivered))
+}
+
+// ratio is the median of the ratios to another target, round by round: a machine's drift falls out of a ratio, not of a
+// figure. In a lab it is one of messages per second, elsewhere of messages per second of the broker's processor time.
+func (c *comparer) ratio(row comparison, t target, reference string) string {
+	speed := func(r *load.Result) float64 { return r.PerTargetCPUSecond }
+	if c.machine {
+		speed = func(r *load.Result) float64 { return r.PerSecond }
+	}
 	var ratios []float64
 	for _, m := range c.done {
 		if m.Scenario != row.name || m.Target != t.name || m.Result == nil {
 			continue
 		}
 		for _, floor := range c.done {
-			if floor.Round == m.Round && floor.Scenario == row.name && floor.Target == "relay" && floor.Result != nil {
-				ratios = append(ratios, m.Result.PerTargetCPUSecond/floor.Result.PerTargetCPUSecond)
+			if floor.Round == m.Round && floor.Scenario == row.name && floor.Target == reference && floor.Result != nil {
+				ratios = append(ratios, speed(m.Result)/speed(floor.Result))
 			}
 		}
 	}

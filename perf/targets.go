@@ -27,25 +27,45 @@ type target struct {
 	name string
 	// version is what it says of itself or what was built.
 	version string
+	// socket answers when the broker is ready, if connecting to it does not tell.
+	socket string
 	// command is how to start it on a loopback port. Nil: it cannot play this comparison.
 	command func(port int, c comparison) []string
 }
 
-// prepare builds or finds the targets; files go under dir.
-func prepare(ctx context.Context, names []string, dir, externalRelay, builtRingMQ string) ([]target, error) {
+// targetNames are the brokers that can be compared; xdp is ours in XDP mode, in a lab.
+const targetNames = "relay,go-relay,ringmq,xdp,mosquitto,mochi,nats"
+
+// sources are where targets come from: programs that were given, and the folder for those that are built.
+type sources struct {
+	dir, relay, ringmq string
+	bench              *bench
+}
+
+// host is the address that brokers listen on.
+func (s sources) host() string {
+	if s.bench != nil {
+		return s.bench.address.String()
+	}
+	return loopback().String()
+}
+
+// prepare builds or finds the targets.
+func prepare(ctx context.Context, names []string, s sources) ([]target, error) {
 	makers := map[string]func() (target, error){
-		"relay":     func() (target, error) { return prepareRelay(externalRelay) },
+		"relay":     func() (target, error) { return prepareRelay(s.relay) },
 		"go-relay":  func() (target, error) { return prepareRelay("") },
-		"ringmq":    func() (target, error) { return prepareRingMQ(ctx, dir, builtRingMQ) },
-		"mosquitto": func() (target, error) { return prepareMosquitto(ctx, dir) },
-		"mochi":     func() (target, error) { return prepareMochi(ctx, dir) },
-		"nats":      func() (target, error) { return prepareNATS(ctx, dir) },
+		"ringmq":    func() (target, error) { return prepareRingMQ(ctx, s) },
+		"xdp":       func() (target, error) { return prepareXDP(ctx, s) },
+		"mosquitto": func() (target, error) { return prepareMosquitto(ctx, s) },
+		"mochi":     func() (target, error) { return prepareMochi(ctx, s) },
+		"nats":      func() (target, error) { return prepareNATS(ctx, s) },
 	}
 	var targets []target
 	for _, name := range names {
 		prepareOne, known := makers[name]
 		if !known {
-			return nil, fmt.Errorf("target %q: want some of relay,go-relay,ringmq,mosquitto,mochi,nats", name)
+			return nil, fmt.Errorf("target %q: want some of %s", name, targetNames)
 		}
 		t, err := prepareOne()
 		if err != nil {
@@ -78,22 +98,37 @@ func prepareRelay(external string) (target, error) {
 }
 
 // prepareRingMQ builds this checkout's, unless one is given.
-func prepareRingMQ(ctx context.Context, dir, built string) (target, error) {
-	binary, version := built, built
-	if built == "" {
-		binary, version = filepath.Join(dir, "ringmq"), "this checkout"
-		if err := goTool(ctx, "", nil, "build", "-o", binary, "github.com/ringmq/ringmq/cmd/ringmq"); err != nil {
-			return target{}, err
-		}
-	} else if _, err := os.Stat(built); err != nil {
-		return target{}, err
-	}
+func prepareRingMQ(ctx context.Context, s sources) (target, error) {
+	binary, version, err := s.buildRingMQ(ctx)
 	return target{version: version, command: func(port int, _ comparison) []string {
-		return []string{binary, "serve", "-p", strconv.Itoa(port), "--shards", "1", "-q"}
-	}}, nil
+		return []string{binary, "serve", "--mode", "standard", "--listen", fmt.Sprintf("%s:%d", s.host(), port), "--allow-anonymous",
+			"--shards", "1", "-q", "--admin", "none"}
+	}}, err
 }
 
-func prepareMosquitto(ctx context.Context, dir string) (target, error) {
+// prepareXDP is RingMQ in XDP mode, with one queue.
+func prepareXDP(ctx context.Context, s sources) (target, error) {
+	if s.bench == nil {
+		return target{}, errors.New("XDP mode needs a veth pair: go run ./perf lab")
+	}
+	binary, version, err := s.buildRingMQ(ctx)
+	socket := filepath.Join(s.dir, "admin.sock")
+	return target{version: version + ", XDP mode", socket: socket, command: func(port int, _ comparison) []string {
+		return []string{binary, "serve", "--mode", "xdp", "--interface", s.bench.iface, "--listen", fmt.Sprintf("%s:%d", s.host(), port),
+			"--allow-anonymous", "-q", "--admin", socket}
+	}}, err
+}
+
+func (s sources) buildRingMQ(ctx context.Context) (binary, version string, err error) {
+	if s.ringmq != "" {
+		_, err := os.Stat(s.ringmq)
+		return s.ringmq, s.ringmq, err
+	}
+	binary = filepath.Join(s.dir, "ringmq")
+	return binary, "this checkout", goTool(ctx, "", nil, "build", "-o", binary, "github.com/ringmq/ringmq/cmd/ringmq")
+}
+
+func prepareMosquitto(ctx context.Context, s sources) (target, error) {
 	binary, err := exec.LookPath("mosquitto")
 	if err != nil {
 		if binary, err = exec.LookPath("/usr/sbin/mosquitto"); err != nil {
@@ -104,9 +139,9 @@ func prepareMosquitto(ctx context.Context, dir string) (target, error) {
 	help, _ := exec.CommandContext(ctx, binary, "-h").Output()
 	version, _, _ := bytes.Cut(help, []byte("\n"))
 	return target{version: string(version), command: func(port int, _ comparison) []string {
-		file := filepath.Join(dir, fmt.Sprintf("mosquitto-%d.conf", port))
-		text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\n"+
-			"max_queued_messages 0\nset_tcp_nodelay true\npersistence false\nsys_interval 0\nlog_type error\n", port)
+		file := filepath.Join(s.dir, fmt.Sprintf("mosquitto-%d.conf", port))
+		text := fmt.Sprintf("user root\nlistener %d %s\nallow_anonymous true\nmax_inflight_messages 0\n"+
+			"max_queued_messages 0\nset_tcp_nodelay true\npersistence false\nsys_interval 0\nlog_type error\n", port, s.host())
 		if os.WriteFile(file, []byte(text), 0o644) != nil {
 			return nil
 		}
@@ -114,8 +149,8 @@ func prepareMosquitto(ctx context.Context, dir string) (target, error) {
 	}}, nil
 }
 
-func prepareMochi(ctx context.Context, dir string) (target, error) {
-	source := filepath.Join(dir, "mochi")
+func prepareMochi(ctx context.Context, s sources) (target, error) {
+	source := filepath.Join(s.dir, "mochi")
 	if err := os.Mkdir(source, 0o755); err != nil {
 		return target{}, err
 	}
@@ -133,26 +168,26 @@ func prepareMochi(ctx context.Context, dir string) (target, error) {
 		}
 	}
 	return target{version: mochiModule, command: func(port int, _ comparison) []string {
-		return []string{filepath.Join(source, "broker"), fmt.Sprintf("127.0.0.1:%d", port)}
+		return []string{filepath.Join(source, "broker"), fmt.Sprintf("%s:%d", s.host(), port)}
 	}}, nil
 }
 
-func prepareNATS(ctx context.Context, dir string) (target, error) {
-	if err := goTool(ctx, dir, []string{"GOBIN=" + dir, "GOFLAGS="}, "install", natsModule); err != nil {
+func prepareNATS(ctx context.Context, s sources) (target, error) {
+	if err := goTool(ctx, s.dir, []string{"GOBIN=" + s.dir, "GOFLAGS="}, "install", natsModule); err != nil {
 		return target{}, err
 	}
 	return target{version: natsModule, command: func(port int, _ comparison) []string {
-		file := filepath.Join(dir, fmt.Sprintf("nats-%d.conf", port))
-		store, err := os.MkdirTemp(dir, "nats-store")
+		file := filepath.Join(s.dir, fmt.Sprintf("nats-%d.conf", port))
+		store, err := os.MkdirTemp(s.dir, "nats-store")
 		if err != nil {
 			return nil
 		}
-		text := fmt.Sprintf("server_name: perf\nhost: 127.0.0.1\nport: -1\nmax_connections: 100000\njetstream { store_dir: %q }\n"+
-			"mqtt { host: 127.0.0.1, port: %d, max_ack_pending: 16000 }\n", store, port)
+		text := fmt.Sprintf("server_name: perf\nhost: %[3]s\nport: -1\nmax_connections: 100000\njetstream { store_dir: %[1]q }\n"+
+			"mqtt { host: %[3]s, port: %[2]d, max_ack_pending: 16000 }\n", store, port, s.host())
 		if os.WriteFile(file, []byte(text), 0o644) != nil {
 			return nil
 		}
-		return []string{filepath.Join(dir, "nats-server"), "-c", file}
+		return []string{filepath.Join(s.dir, "nats-server"), "-c", file}
 	}}, nil
 }
 

@@ -64,7 +64,15 @@ missing_packages() {
 	command -v gcc >/dev/null && [ -e /usr/include/stdlib.h ] || { echo gcc && echo libc6-dev; }
 	command -v git >/dev/null || echo git
 	command -v stdbuf >/dev/null || echo coreutils
+	command -v node >/dev/null || echo nodejs
+	command -v npm >/dev/null || echo npm
+	has_paho || echo python3-paho-mqtt
 }
+
+# has_paho looks where scripts/interop looks for Python's MQTT client.
+has_paho() (
+	cd / && { /usr/bin/python3 -c 'import paho.mqtt.client' || python3 -c 'import paho.mqtt.client'; } >/dev/null 2>&1
+)
 
 # install_packages installs Debian packages without letting their services start.
 install_packages() {

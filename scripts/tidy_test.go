@@ -40,8 +40,11 @@ var (
 	// imports says which folders of ours a folder's packages may import; tests may also import the second list.
 	imports = map[string]struct{ code, tests string }{
 		"bpf":                {},
-		"xdp":                {code: "bpf"},
-		"netstack":           {code: "broker", tests: "broker/planetest broker/memnet xdp"},
+		"xdp":                {code: "bpf", tests: "bpf"},
+		"xdp/probe":          {},
+		"netstack":           {code: "broker", tests: "broker/planetest broker/memnet netstack/cable"},
+		"netstack/cable":     {},
+		"netstack/capture":   {code: "netstack"},
 		"broker":             {code: "broker/packet broker/topic", tests: "broker broker/memnet broker/planetest"},
 		"broker/packet":      {},
 		"broker/topic":       {},
@@ -50,12 +53,14 @@ var (
 		"broker/planetest":   {code: "broker", tests: "broker/memnet"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},
-		"perf":               {code: "broker/packet perf/load perf/relay"},
+		"perf":               {code: "broker/packet perf/load perf/relay scripts/lab"},
 		"perf/load":          {code: "broker/packet perf/epoll", tests: "broker/packet perf/load perf/epoll perf/relay"},
 		"perf/epoll":         {},
 		"perf/relay":         {code: "broker/packet perf/epoll"},
 		"scripts":            {},
-		"scripts/clients":    {code: "broker/packet", tests: "broker/packet scripts/clients"},
+		"scripts/clients":    {code: "broker/packet", tests: "broker/packet scripts/clients scripts/lab"},
+		"scripts/lab":        {tests: "scripts/lab"},
+		"scripts/interop":    {},
 	}
 
 	vagueNames = strings.Fields("util utils common helper helpers manager managers base misc")
@@ -65,7 +70,7 @@ var (
 	constantCalls = strings.Fields("errors.New regexp.MustCompile")
 
 	// unsafeFolders may import unsafe; elsewhere under broker a file must say why in a comment "// Unsafe: …".
-	unsafeFolders = strings.Fields("xdp broker/kernel perf/epoll")
+	unsafeFolders = strings.Fields("xdp xdp/probe broker/kernel perf/epoll")
 
 	// Names of registries are cut in two, so that this file does not have them.
 	registries = []string{"proxy." + "golang.org", "sum." + "golang.org", "registry." + "npmjs.org", "deb." + "debian.org",

@@ -93,6 +93,9 @@ type Config struct {
 	Sources []netip.Addr `json:"sources,omitempty"`
 	// PID is the broker's process, for its processor time and memory. Zero: not measured.
 	PID int `json:"pid,omitempty"`
+	// WholeMachine measures the processor time of everything on this machine as well: where a kernel charges one side's
+	// work to the other, as veth does, only the sum tells.
+	WholeMachine bool `json:"whole_machine,omitempty"`
 	// CPUs holds the one processor to pin the generator's thread to. Empty: not pinned.
 	CPUs []int `json:"cpus,omitempty"`
 	// ConnectTimeout bounds opening all connections. Zero is 30 s.

@@ -87,8 +87,34 @@ func (p process) memory() (pssBytes, rssBytes int64, err error) {
 	return pssBytes, rssBytes, nil
 }
 
-// cpuReading is both sides' processor time at one moment.
-type cpuReading struct{ generator, target time.Duration }
+// machineCPU is the time that all processors together were not idle, since the machine started.
+func machineCPU() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the machine's processor time: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	fields := strings.Fields(line)
+	const idleField, waitField, stealField = 4, 5, 8 // of the line "cpu", counted from its name; proc(5)
+	if len(fields) <= stealField || fields[0] != "cpu" {
+		return 0, fmt.Errorf("read /proc/stat: first line %q", line)
+	}
+	busy := int64(0)
+	for i, field := range fields[1 : stealField+1] {
+		if n := i + 1; n == idleField || n == waitField || n == stealField {
+			continue
+		}
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		busy += n
+	}
+	return time.Duration(busy) * clockTick, nil
+}
+
+// cpuReading is processor time at one moment: both sides', and the whole machine's.
+type cpuReading struct{ generator, target, machine time.Duration }
 
 // readCPU reads the generator's from the loop's own thread.
 func (l *loop) readCPU() (r cpuReading, err error) {
@@ -96,5 +122,14 @@ func (l *loop) readCPU() (r cpuReading, err error) {
 		r.target, err = process(l.cfg.PID).cpu()
 	}
 	r.generator = epoll.ThreadCPU()
+	if err == nil && l.cfg.WholeMachine {
+		r.machine, err = machineCPU()
+	}
 	return r, err
+}
+
+// cpuTime notes what the measured part has cost.
+func (r *Result) cpuTime(before, after cpuReading) {
+	r.GeneratorCPU, r.TargetCPU = after.generator-before.generator, after.target-before.target
+	r.MachineCPU = after.machine - before.machine
 }

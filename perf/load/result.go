@@ -70,6 +70,8 @@ type Result struct {
 	// TargetCPU and GeneratorCPU are processor time, user and system, in the measured part.
 	TargetCPU    time.Duration `json:"target_cpu_ns,omitempty"`
 	GeneratorCPU time.Duration `json:"generator_cpu_ns"`
+	// MachineCPU is that of the whole machine, with Config.WholeMachine.
+	MachineCPU time.Duration `json:"machine_cpu_ns,omitempty"`
 	// PerTargetCPUSecond is Delivered per second of TargetCPU.
 	PerTargetCPUSecond float64 `json:"per_target_cpu_second,omitempty"`
 

@@ -90,7 +90,7 @@ func (r *retained) measure(ctx context.Context) error {
 		}
 	}
 	after, cpuErr := r.readCPU()
-	r.result.GeneratorCPU, r.result.TargetCPU = after.generator-before.generator, after.target-before.target
+	r.result.cpuTime(before, after)
 	return cmp.Or(err, cpuErr)
 }
 

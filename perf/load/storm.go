@@ -84,7 +84,7 @@ func (s *storm) measure(ctx context.Context) error {
 	after, err := s.readCPU()
 	r := s.result
 	r.MeasuredTime, r.Delivered = time.Duration(s.now-began), s.made-made
-	r.GeneratorCPU, r.TargetCPU = after.generator-before.generator, after.target-before.target
+	r.cpuTime(before, after)
 	return cmp.Or(runErr, err)
 }
 

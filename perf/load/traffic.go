@@ -185,7 +185,7 @@ func (t *traffic) measure(ctx context.Context) error {
 	after, cpuErr := t.readCPU()
 	r := t.result
 	r.MeasuredTime, r.Delivered = time.Duration(ended-began), t.delivered-delivered
-	r.GeneratorCPU, r.TargetCPU = after.generator-before.generator, after.target-before.target
+	r.cpuTime(before, after)
 	return cmp.Or(err, cpuErr)
 }
 

@@ -28,7 +28,9 @@ const (
 type broker struct {
 	process *exec.Cmd
 	address string
+	host    string
 	port    string
+	place   *place        // where it runs in XDP mode; nil: on loopback
 	lines   chan string   // its log, until nobody reads it any more
 	exited  chan struct{} // closed when it has ended; err is valid then
 	err     error
@@ -37,12 +39,23 @@ type broker struct {
 	log strings.Builder
 }
 
-var listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+var (
+	listening = regexp.MustCompile(`msg=listening address=(\S+)`)
+	steering  = regexp.MustCompile(`msg=steering interface=`) // the last thing that a broker in XDP mode says at start
+)
 
 // start runs ringmq serve and waits for the line that says where it listens.
 func start(arguments ...string) (*broker, error) {
 	b := &broker{process: exec.Command(program, append([]string{"serve", "-v"}, arguments...)...),
 		lines: make(chan string, 1<<16), exited: make(chan struct{})}
+	ready := listening
+	if shared.bench != nil {
+		p, err := shared.bench.newPlace(arguments)
+		if err != nil {
+			return nil, err
+		}
+		b.place, b.process, ready = p, p.command(arguments), steering
+	}
 	output, err := b.process.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -56,7 +69,9 @@ func start(arguments ...string) (*broker, error) {
 		case line := <-b.lines:
 			if found := listening.FindStringSubmatch(line); found != nil {
 				b.address = found[1]
-				_, b.port, err = net.SplitHostPort(b.address)
+				b.host, b.port, err = net.SplitHostPort(b.address)
+			}
+			if ready.MatchString(line) || err != nil {
 				return b, err
 			}
 		case <-b.exited:
@@ -80,7 +95,21 @@ func (b *broker) follow(output io.Reader) {
 		}
 	}
 	b.err = b.process.Wait()
+	if b.place != nil {
+		if err := b.place.Remove(); err != nil && b.err == nil {
+			b.err = err
+		}
+	}
 	close(b.exited)
+}
+
+// clientHost is how this process's address begins in the broker's log.
+func (b *broker) clientHost() string {
+	if b.place == nil {
+		return "127.0.0.1:"
+	}
+	_, client := b.place.hosts()
+	return client + ":"
 }
 
 func (b *broker) text() string {

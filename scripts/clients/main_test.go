@@ -20,6 +20,7 @@ var shared struct {
 	sync.Mutex
 	folder  string
 	brokers map[int]*broker
+	bench   *bench // nil: brokers run on loopback
 }
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
@@ -31,7 +32,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(folder)
-	shared.folder, shared.brokers = folder, make(map[int]*broker)
+	shared.folder, shared.brokers, shared.bench = folder, make(map[int]*broker), benchFromEnvironment()
 	program = filepath.Join(folder, "ringmq")
 	arguments := []string{"build", "-o", program}
 	if raced() {

@@ -31,7 +31,7 @@ func mosquitto(t *testing.T, program string) string {
 // pub runs mosquitto_pub to its end.
 func (b *broker) pub(t *testing.T, arguments ...string) error {
 	t.Helper()
-	arguments = append([]string{"-h", "127.0.0.1", "-p", b.port}, arguments...)
+	arguments = append([]string{"-h", b.host, "-p", b.port}, arguments...)
 	out, err := exec.Command(mosquitto(t, "mosquitto_pub"), arguments...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("mosquitto_pub %q: %w: %s", arguments, err, out)
@@ -61,7 +61,7 @@ const marked = "MESSAGE "
 func (b *broker) sub(t *testing.T, format string, arguments ...string) *subscriber {
 	t.Helper()
 	// Into a pipe it writes whole blocks; stdbuf, of Debian's coreutils, makes it lines.
-	arguments = append([]string{"-oL", mosquitto(t, "mosquitto_sub"), "-h", "127.0.0.1", "-p", b.port, "-d", "-F", marked + format}, arguments...)
+	arguments = append([]string{"-oL", mosquitto(t, "mosquitto_sub"), "-h", b.host, "-p", b.port, "-d", "-F", marked + format}, arguments...)
 	s := &subscriber{t: t, cmd: exec.Command("stdbuf", arguments...), lines: make(chan string, 1<<12)}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -240,7 +240,7 @@ func TestMosquittoRequestResponse(t *testing.T) {
 		for _, qos := range []string{"0", "1", "2"} {
 			server := b.connect(t, name(t, "server"+qos), nil)
 			server.subscribe(subscription(requests+qos, 0), 0)
-			rr := exec.Command(mosquitto(t, "mosquitto_rr"), "-h", "127.0.0.1", "-p", b.port, "-W", "20", "-q", qos,
+			rr := exec.Command(mosquitto(t, "mosquitto_rr"), "-h", b.host, "-p", b.port, "-W", "20", "-q", qos,
 				"-t", requests+qos, "-e", name(t, "answers"+qos), "-m", "2+2", "-D", "publish", "correlation-data", "number 7")
 			var out bytes.Buffer
 			rr.Stdout = &out

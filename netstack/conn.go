@@ -1,0 +1,262 @@
+package netstack
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/ringmq/ringmq/broker"
+)
+
+// conn is one connection.
+type conn struct {
+	plane      *Plane
+	endpoint   tcpip.Endpoint
+	queue      *waiter.Queue
+	flow       *flow
+	nextFree   *conn
+	cause      error // why it is broken, once that was asked
+	entry      waiter.Entry
+	token      uint64
+	written    uint32 // bytes that Write took, modulo 2^32
+	marked     uint32 // of these, how many when writes was last halved
+	generation uint32
+	writes     uint16 // Writes whose bytes may not all be acknowledged; see mayWrite
+	state      connState
+	flags      connFlags
+
+	// pending are the events that the stack has told since the owner last took them. Any goroutine of the stack sets
+	// them, the owner takes them. Whoever sets the first puts the connection into the plane's ready list.
+	pending atomic.Uint32
+}
+
+type connState uint8
+
+const (
+	free      connState = iota // the slot is nobody's
+	open                       // the broker's
+	lingering                  // closed by the broker, its side shut down, but the peer has not closed its side yet
+	closing                    // closed towards the stack, which is still sending, or in TIME-WAIT
+)
+
+type connFlags uint8
+
+const (
+	reviewed    connFlags = 1 << iota // in the plane's list of connections to look at
+	paused                            // the broker does not want to read
+	drained                           // a Read has found the end of what was there
+	short                             // a Write took less than all, and Writable has not been reported since
+	crowded                           // that was because of writesMax
+	wrote                             // bytes were sent that an RST could destroy
+	ended                             // the peer's end was read, or the connection is broken: an RST can do no harm
+	untouchable                       // the stack has panicked over it: its locks may be taken for ever
+)
+
+// NotifyEvent is how the stack tells that something may have changed. It is called with locks of the stack held.
+func (c *conn) NotifyEvent(mask waiter.EventMask) {
+	if c.pending.Or(uint32(mask)) == 0 {
+		c.plane.ready.push(c)
+		c.plane.stir()
+	}
+}
+
+func (c *conn) SetToken(token uint64) { c.token = token }
+
+// Read copies what has come, out of as many segments as fit. Errors other than io.EOF and broker.ErrWouldBlock say
+// why the connection is broken.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.state != open {
+		return 0, net.ErrClosed
+	}
+	if c.flags&untouchable != 0 {
+		return 0, errPanicked
+	}
+	w := &c.plane.reader
+	w.room = p
+	result, err := c.endpoint.Read(w, tcpip.ReadOptions{})
+	w.room = nil
+	switch err.(type) {
+	case nil:
+		// No more bytes: but the end may be there. It comes with a new state, under the lock that Read has just held.
+		if result.Count < len(p) && tcp.EndpointState(c.endpoint.State()) == tcp.StateEstablished {
+			c.flags |= drained
+		}
+		return result.Count, nil
+	case *tcpip.ErrWouldBlock:
+		c.flags |= drained
+		return 0, broker.ErrWouldBlock
+	}
+	c.flags |= ended
+	if _, isEnd := err.(*tcpip.ErrClosedForReceive); isEnd && !c.isBroken() {
+		return 0, io.EOF
+	}
+	return 0, c.breakWith(err)
+}
+
+// isBroken tells whether the connection was reset or has failed.
+func (c *conn) isBroken() bool {
+	switch tcp.EndpointState(c.endpoint.State()) {
+	case tcp.StateError, tcp.StateClose:
+		return true
+	}
+	return false
+}
+
+// breakWith keeps the first error: the stack tells it once only.
+func (c *conn) breakWith(err tcpip.Error) error {
+	if c.cause == nil {
+		c.cause = goError(err)
+	}
+	return c.cause
+}
+
+// Write gives the stack everything in one call, which copies it.
+func (c *conn) Write(v [][]byte) (int, error) {
+	if c.state != open {
+		return 0, net.ErrClosed
+	}
+	if c.flags&untouchable != 0 {
+		return 0, errPanicked
+	}
+	out := &c.plane.writer
+	total := out.reset(v)
+	if total == 0 {
+		return 0, nil
+	}
+	if c.writes >= writesMax && !c.mayWrite() {
+		out.slices = nil
+		c.flags |= short | crowded
+		return 0, nil
+	}
+	// Atomic: the endpoint stays locked while it copies, so that "less than all" means that its buffer is full now.
+	taken, err := c.endpoint.Write(out, tcpip.WriteOptions{Atomic: true})
+	out.slices = nil
+	switch err.(type) {
+	case nil:
+	case *tcpip.ErrWouldBlock:
+		taken = 0
+	default:
+		c.flags |= ended
+		return 0, c.breakWith(err)
+	}
+	if taken > 0 {
+		c.flags |= wrote
+		c.written += uint32(taken)
+		if c.writes++; c.writes == writesMax/2 {
+			c.marked = c.written
+		}
+	}
+	if int(taken) < total {
+		c.flags |= short
+	}
+	return int(taken), nil
+}
+
+// writesMax bounds the Writes that wait in the stack to be acknowledged. The stack counts bytes, but each Write is a
+// segment of its own there, which takes about 1 KB however small it is: a slow consumer of small messages would take
+// megabytes. Beyond the bound Write takes nothing, and what the broker gathers meanwhile goes in one.
+const writesMax = 128
+
+// mayWrite tells whether the first half of the Writes that were counted are acknowledged, and then counts the others
+// only. If not, the connection becomes Writable when they are.
+func (c *conn) mayWrite() bool {
+	l := c.plane.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := c.flow
+	if f.answered && int32(f.start+c.marked-f.peerAck) > 0 {
+		f.waiter, f.wanted = c, f.start+c.marked
+		return false
+	}
+	c.writes, c.marked = writesMax/2, c.written
+	return true
+}
+
+func (c *conn) Pause() {
+	if c.state == open {
+		c.flags |= paused
+	}
+}
+
+func (c *conn) Resume() {
+	if c.state == open && c.flags&paused != 0 {
+		c.flags &^= paused | drained
+		c.plane.review(c)
+	}
+}
+
+// Close follows the policy in the package's documentation.
+func (c *conn) Close() {
+	if c.state == open {
+		c.plane.closeConn(c)
+	}
+}
+
+func (c *conn) LocalAddr() netip.AddrPort {
+	if c.state != open {
+		return netip.AddrPort{}
+	}
+	return c.flow.key.localAddr()
+}
+
+func (c *conn) RemoteAddr() netip.AddrPort {
+	if c.state != open {
+		return netip.AddrPort{}
+	}
+	return c.flow.key.remoteAddr()
+}
+
+// sliceReader lets the stack read from a vector of slices.
+type sliceReader struct {
+	slices [][]byte
+	offset int // in the first
+	left   int
+}
+
+// reset returns how many bytes there are.
+func (r *sliceReader) reset(v [][]byte) int {
+	r.slices, r.offset, r.left = v, 0, 0
+	for _, b := range v {
+		r.left += len(b)
+	}
+	return r.left
+}
+
+// Len is part of tcpip.Payloader.
+func (r *sliceReader) Len() int { return r.left }
+
+// Read is part of tcpip.Payloader.
+func (r *sliceReader) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	total := 0
+	for total < len(p) && r.left > 0 {
+		n := copy(p[total:], r.slices[0][r.offset:])
+		total += n
+		r.offset += n
+		r.left -= n
+		if r.offset == len(r.slices[0]) {
+			r.slices, r.offset = r.slices[1:], 0
+		}
+	}
+	return total, nil
+}
+
+// roomWriter lets the stack write into a slice.
+type roomWriter struct{ room []byte }
+
+// Write takes what fits.
+func (w *roomWriter) Write(p []byte) (int, error) {
+	n := copy(w.room, p)
+	w.room = w.room[n:]
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, nil
+}

@@ -1,0 +1,124 @@
+package netstack
+
+import "gvisor.dev/gvisor/pkg/waiter"
+
+// flow is one connection as frames see it: how to reach the remote, and what was last sent. It begins with a SYN.
+type flow struct {
+	key  flowKey
+	link linkAddr
+
+	// held is a reserved transmit frame with a pure ACK that waits to be superseded; nil: none.
+	held      []byte
+	heldBytes int
+	heldAck   uint32
+
+	start   uint32 // the sequence number of the first byte that was or will be written
+	peerAck uint32 // the highest acknowledgement number that came
+	wanted  uint32 // the one that waiter waits for
+	waiter  *conn  // nil: nobody waits
+
+	acked  uint32 // the acknowledgement number last sent
+	sent   uint32 // the sequence number behind the last byte sent
+	window uint16 // last sent, unscaled
+
+	isV6       bool
+	isLive     bool // a connection that was accepted; otherwise a handshake
+	isListed   bool // in the link's list of flows that may hold an ACK
+	isPoisoned bool // processing one of its frames has panicked
+	answered   bool // acked, sent and window are known
+}
+
+// acceptable tells whether a segment could be the remote's: only it, and who reads along, knows these numbers. It may
+// be a window behind: when a router fails, what comes first by another one is what the failed one lost the answer to.
+func (f *flow) acceptable(r *received, windowBytes int) bool {
+	window := uint32(windowBytes)
+	return f.answered && r.flags&tcpAck != 0 && r.flags&tcpSyn == 0 &&
+		r.seq-f.acked+window <= 2*window && f.sent-r.ack <= sentWindowMax
+}
+
+// hear notes what a segment acknowledges. Who forges it makes a connection take more memory for a while, no more.
+func (f *flow) hear(r *received) {
+	if r.flags&tcpAck == 0 || !f.answered || f.sent-r.ack > sentWindowMax || int32(r.ack-f.peerAck) <= 0 {
+		return
+	}
+	f.peerAck = r.ack
+	if c := f.waiter; c != nil && int32(f.wanted-r.ack) <= 0 {
+		f.waiter = nil
+		c.NotifyEvent(waiter.WritableEvents)
+	}
+}
+
+// plausible tells whether an ICMP error can be about something that was sent.
+func (f *flow) plausible(r *received) bool { return f.answered && f.sent-r.seq <= sentWindowMax }
+
+// sentWindowMax is how far behind the last byte sent the oldest one under way can be: no send buffer is larger.
+const sentWindowMax = bufferBytesMax
+
+// flowTable holds the flows of one plane. The link's mutex guards it.
+type flowTable struct {
+	flows map[flowKey]*flow
+	free  []*flow // given back; bounded by what was once in use
+
+	// handshakes are the keys of flows that were not live when they came, oldest first, as a ring. Beyond its size the
+	// oldest is forgotten: then the remote's address on the link is known from its last segment only.
+	handshakes []flowKey
+	next       int
+	halfOpen   int // flows that are not live
+}
+
+func newFlowTable(handshakesMax int) flowTable {
+	return flowTable{flows: map[flowKey]*flow{}, handshakes: make([]flowKey, handshakesMax)}
+}
+
+func (t *flowTable) find(key *flowKey) *flow { return t.flows[*key] }
+
+// add makes a flow of a handshake; evicted is the key of the one it displaced.
+func (t *flowTable) add(key *flowKey, isV6 bool, to linkAddr) (f *flow, evicted flowKey, hasEvicted bool) {
+	if old := t.flows[t.handshakes[t.next]]; old != nil && !old.isLive && old.held == nil {
+		evicted, hasEvicted = old.key, true
+		t.remove(old)
+	}
+	t.handshakes[t.next] = *key
+	t.next = (t.next + 1) % len(t.handshakes)
+	f = t.take()
+	*f = flow{key: *key, isV6: isV6, link: to}
+	t.flows[*key] = f
+	t.halfOpen++
+	return f, evicted, hasEvicted
+}
+
+func (t *flowTable) take() *flow {
+	if n := len(t.free); n > 0 {
+		f := t.free[n-1]
+		t.free = t.free[:n-1]
+		return f
+	}
+	return new(flow)
+}
+
+// promote says that the handshake has become a connection.
+func (t *flowTable) promote(f *flow) {
+	if !f.isLive {
+		f.isLive = true
+		t.halfOpen--
+	}
+}
+
+// remove forgets a flow. One that is still in the list of held ACKs is left to the collector instead of being reused.
+func (t *flowTable) remove(f *flow) {
+	if t.flows[f.key] != f {
+		return
+	}
+	t.abandon(f)
+	if !f.isListed {
+		t.free = append(t.free, f)
+	}
+}
+
+// abandon takes a flow out of the table that somebody still has, so that it is not reused.
+func (t *flowTable) abandon(f *flow) {
+	delete(t.flows, f.key)
+	if !f.isLive {
+		t.halfOpen--
+	}
+}

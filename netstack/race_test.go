@@ -1,0 +1,6 @@
+//go:build race
+
+package netstack
+
+// raceEnabled says that the race detector makes everything larger and slower.
+const raceEnabled = true

@@ -1,0 +1,348 @@
+package probe
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+func (j *judge) judgeInterface(i InterfaceFacts) {
+	j.at = i.Name
+	if !j.isLowest(i) {
+		return // Nothing of what follows would be about the interface that XDP goes to.
+	}
+	j.state(i)
+	j.programs(i)
+	j.driver(i)
+	j.mtu(i)
+	j.queues(i)
+	j.flowRules(i)
+	j.offloads(i)
+	j.interrupts(i)
+	j.ingress(i)
+}
+
+// isLowest refuses interfaces that are made of others, where neither native XDP nor its queues are.
+func (j *judge) isLowest(i InterfaceFacts) bool {
+	compound := []string{"bond", "bridge", "vlan", "team", "macvlan", "macvtap", "ipvlan", "openvswitch", "vxlan", "geneve", "wireguard"}
+	if !slices.Contains(compound, i.Kind) {
+		return true
+	}
+	if len(i.Lower) == 0 {
+		j.add(Problem, "interface", "", "a %s has no queues of its own: XDP belongs on the interface of the NIC", i.Kind)
+		return false
+	}
+	j.add(Problem, "interface", serveCommand("--mode "+string(j.plan.Wish), i.Lower, j.plan),
+		"a %s is made of %s: XDP belongs there", i.Kind, and(i.Lower))
+	return false
+}
+
+func (j *judge) state(i InterfaceFacts) {
+	switch {
+	case !i.Up:
+		j.add(Problem, "link", j.as("ip link set dev "+i.Name+" up"), "the interface is down")
+	case !i.Carrier:
+		j.add(Warning, "link", "", "the interface is up and has no carrier: look at the cable, the switch port, or the peer")
+	}
+	switch {
+	case len(i.Addresses) > 0:
+	case i.Master != "":
+		j.add(Warning, "addresses", "", "the interface belongs to %s and has no address of its own: name the addresses of %s with --listen", i.Master, i.Master)
+	default:
+		j.add(Warning, "addresses", "", "the interface has no IP address, so that there is nothing to steer: ip address add gives it one")
+	}
+}
+
+func (j *judge) programs(i InterfaceFacts) {
+	for _, p := range i.Programs {
+		what := fmt.Sprintf("XDP program %d (%s, %s mode)", p.ID, p.title(), p.Mode)
+		if p.Name.Value == programName {
+			j.add(Note, "xdp program", "", "%s is a ringmq's: stop it before another is started on this interface", what)
+			continue
+		}
+		j.add(Problem, "xdp program", j.as(p.removal(i.Name)), "%s is attached and not ours: we never remove it, stop what owns it or detach it", what)
+	}
+	for _, q := range i.Queues.Value {
+		if q.Socket && len(i.Programs) == 0 {
+			j.add(Problem, "queues", "", "queue %d has an AF_XDP socket of another process: stop that one", q.Index)
+		}
+	}
+}
+
+func (p Program) title() string {
+	switch {
+	case !p.Name.Known():
+		return "name unknown: " + p.Name.Unknown
+	case p.Name.Value == "":
+		return "without a name"
+	}
+	return p.Name.Value
+}
+
+func (p Program) removal(name string) string {
+	if p.LinkID.Value != 0 {
+		return fmt.Sprintf("bpftool link detach id %d", p.LinkID.Value)
+	}
+	flag := map[string]string{"native": "drv", "generic": "generic", "offload": "offload"}[p.Mode]
+	return fmt.Sprintf("ip link set dev %s xdp%s off", name, flag)
+}
+
+// offered is the strongest mode of an interface that the plan lets us try.
+func (p Plan) offered(i InterfaceFacts) Fact[Mode] {
+	f := i.Strongest()
+	f.Value = min(f.Value, p.Limit)
+	return f
+}
+
+// driver compares what the driver offers with what is asked for.
+func (j *judge) driver(i InterfaceFacts) {
+	strongest := j.plan.offered(i)
+	auto := j.plan.Wish == WishAuto
+	why := i.shortcoming(j.plan)
+	generic := j.serve("--mode xdp --xdp-require any")
+	switch {
+	case !strongest.Known():
+		j.add(Note, "driver", "", "whether %s has zero-copy is unknown (%s): only opening it tells", i.title(), strongest.Unknown)
+	case strongest.Value == ZeroCopy:
+		j.add(OK, "driver", "", "%s offers %v", i.title(), strongest.Value)
+	case strongest.Value >= j.plan.Require:
+		j.add(Note, "driver", "", "%s: %v is what is left", why, strongest.Value)
+	case auto && strongest.Value == Native:
+		j.add(Warning, "driver", j.serve("--mode xdp"), "%s, and mode auto takes no less: native copy mode needs --mode xdp", why)
+	case auto:
+		j.add(Warning, "driver", generic, "%s: generic mode needs --mode xdp --xdp-require any, and gains nothing", why)
+	case i.isOutnumbered():
+		j.add(Problem, "driver", j.as(fmt.Sprintf("ethtool -L %s tx %d", i.Peer, i.ReceiveQueues().Value)), "%s", why)
+	case strongest.Value == Native:
+		j.add(Problem, "driver", j.serve("--mode xdp"), "%s, and --xdp-require zerocopy takes no less", why)
+	default:
+		j.add(Problem, "driver", generic, "%s: only generic mode works on it, which gains nothing", why)
+	}
+}
+
+// shortcoming is what keeps the interface from zero-copy.
+func (i InterfaceFacts) shortcoming(plan Plan) string {
+	switch {
+	case plan.Limit < i.Strongest().Value:
+		return fmt.Sprintf("%s is limited to %v by --xdp-limit", i.title(), plan.Limit)
+	case i.NativeRefused != "":
+		return i.title() + " refuses native XDP: " + i.NativeRefused
+	case i.isOutnumbered():
+		return fmt.Sprintf("%s refuses native XDP: its peer %s has %s, and itself %s", i.title(), i.Peer,
+			count(i.PeerTransmitQueues.Value, "TX queue"), count(i.ReceiveQueues().Value, "RX queue"))
+	case i.Strongest().Value < Native && i.Kind == "veth":
+		return i.title() + " has no native XDP: its peer has more TX queues than itself RX queues"
+	case i.Strongest().Value < Native:
+		return i.title() + " has no native XDP"
+	}
+	return i.title() + " has no zero-copy"
+}
+
+const ethernetMTU = 1500
+
+func (j *judge) mtu(i InterfaceFacts) {
+	largest := j.plan.MaxMTU()
+	if i.MTU <= largest {
+		j.add(OK, "mtu", "", "packets of %d bytes fit into frames of %d", i.MTU, j.plan.FrameSizeBytes)
+		return
+	}
+	j.add(Problem, "mtu", j.as(fmt.Sprintf("ip link set dev %s mtu %d", i.Name, ethernetMTU)),
+		"the MTU is %d, and a frame of %d bytes holds an IP packet of at most %d", i.MTU, j.plan.FrameSizeBytes, largest)
+}
+
+func (j *judge) queues(i InterfaceFacts) {
+	queues := i.ReceiveQueues()
+	if !queues.Known() {
+		j.add(Note, "queues", "", "how many queues there are is unknown: %s", queues.Unknown)
+		return
+	}
+	for _, bound := range j.plan.Queues {
+		if bound >= queues.Value {
+			j.add(Problem, "queues", "", "queue %d does not exist: there are %s, counted from 0", bound, count(queues.Value, "queue"))
+			return
+		}
+	}
+	unbound := i.Unbound(j.plan.Queues)
+	switch {
+	case len(unbound) == 0:
+		j.add(OK, "queues", "", "every queue that RSS delivers to is bound")
+	case j.plan.AllowUnbound:
+		j.add(Warning, "queues", j.rssRemedy(i, j.plan.Queues), "RSS delivers to %s, not bound: the host's TCP serves what arrives there", queueList(unbound))
+	default:
+		j.add(Problem, "queues", j.rssRemedy(i, j.plan.Queues), "RSS delivers to %s, not bound: part of the clients would miss XDP", queueList(unbound))
+	}
+	j.crowd(i, queues.Value)
+}
+
+// crowd compares the queues, each with a shard of its own, with the CPUs.
+func (j *judge) crowd(i InterfaceFacts, queues int) {
+	allowed := len(j.host.CPU.Allowed.Value)
+	if allowed > 0 && len(j.plan.Queues) == 0 && queues > allowed {
+		j.add(Note, "queues", j.channelsRemedy(i, allowed), "%s share %s: fewer queues save switches between their shards", count(queues, "queue"), count(allowed, "CPU"))
+	}
+}
+
+func queueList(queues []int) string {
+	if len(queues) == 1 {
+		return fmt.Sprintf("queue %d", queues[0])
+	}
+	return "queues " + CPUList(queues).String()
+}
+
+// rssRemedy keeps RSS to the bound queues: by its indirection table where there is one, else by the number of queues.
+func (j *judge) rssRemedy(i InterfaceFacts, bound []int) string {
+	bound = slices.Clone(bound)
+	slices.Sort(bound)
+	isPrefix := len(bound) > 0 && bound[len(bound)-1] == len(bound)-1
+	switch {
+	case i.RSS.Known() && isPrefix:
+		return j.as(fmt.Sprintf("ethtool -X %s equal %d", i.Name, len(bound)))
+	case i.RSS.Known():
+		var weights strings.Builder
+		for queue := range i.ReceiveQueues().Value {
+			weight := 0
+			if slices.Contains(bound, queue) {
+				weight = 1
+			}
+			fmt.Fprintf(&weights, " %d", weight)
+		}
+		return j.as(fmt.Sprintf("ethtool -X %s weight%s", i.Name, weights.String()))
+	case isPrefix:
+		return j.channelsRemedy(i, len(bound))
+	}
+	return ""
+}
+
+// channelsRemedy sets the number of queues in the driver's own words. A veth may have no fewer than its peer sends to.
+func (j *judge) channelsRemedy(i InterfaceFacts, queues int) string {
+	c := i.Channels
+	switch {
+	case !c.Known() || i.Kind == "veth" && i.Peer == "":
+		return ""
+	case c.Value.MaxCombined >= queues && c.Value.Combined > 0:
+		return j.as(fmt.Sprintf("ethtool -L %s combined %d", i.Name, queues))
+	case c.Value.MaxReceive >= queues:
+		command := j.as(fmt.Sprintf("ethtool -L %s rx %d", i.Name, queues))
+		if i.Kind == "veth" && !(i.PeerTransmitQueues.Known() && i.PeerTransmitQueues.Value <= queues) {
+			command = j.as(fmt.Sprintf("ethtool -L %s tx %d", i.Peer, queues)) + " && " + command
+		}
+		return command
+	}
+	return ""
+}
+
+// flowRules finds rules of the NIC that lead past RSS.
+func (j *judge) flowRules(i InterfaceFacts) {
+	for _, r := range i.Rules.Value {
+		remedy := j.as(fmt.Sprintf("ethtool -N %s delete %d", i.Name, r.Location))
+		about := "segments"
+		if len(r.Ports) > 0 {
+			if !(Rule{Ports: r.Ports}).names(j.plan.Port) {
+				continue
+			}
+			about = fmt.Sprintf("TCP port %d", j.plan.Port)
+		}
+		switch {
+		case r.Queue < 0 && len(r.Ports) > 0:
+			j.add(Warning, "flow rules", remedy, "rule %d of the NIC drops %s", r.Location, about)
+		case r.Queue >= 0 && len(j.plan.Queues) > 0 && !slices.Contains(j.plan.Queues, r.Queue):
+			j.add(Warning, "flow rules", remedy, "rule %d of the NIC sends %s to queue %d, which is not bound", r.Location, about, r.Queue)
+		}
+	}
+}
+
+func (j *judge) offloads(i InterfaceFacts) {
+	o := i.Offloads.Value
+	off := func(feature string, o Offload) string {
+		if o.Fixed {
+			return ""
+		}
+		return j.as(fmt.Sprintf("ethtool -K %s %s off", i.Name, feature))
+	}
+	if o.LRO.On {
+		j.add(Warning, "offloads", off("lro", o.LRO), "large receive offload is on: drivers refuse XDP with it or merge segments into more than a frame")
+	}
+	if o.GROHardware.On {
+		j.add(Warning, "offloads", off("rx-gro-hw", o.GROHardware), "the NIC merges segments (rx-gro-hw): drivers refuse XDP with it or merge into more than a frame")
+	}
+	if o.ReceiveFCS.On {
+		j.add(Warning, "offloads", off("rx-fcs", o.ReceiveFCS), "the NIC leaves the frame check sequence on packets (rx-fcs): each is four bytes longer than its frame may be")
+	}
+	if o.VLANReceive.On && len(i.VLANs) > 0 {
+		j.add(Warning, "offloads", off("rxvlan", o.VLANReceive), "the NIC takes VLAN tags off before XDP sees them (rx-vlan-offload), and there is %s: "+
+			"segments of that VLAN look untagged", and(i.VLANs))
+	}
+	j.peerChecksums(i)
+}
+
+// peerChecksums is about veth, where the peer's TCP leaves checksums to a NIC that never comes.
+func (j *judge) peerChecksums(i InterfaceFacts) {
+	if i.Kind != "veth" {
+		return
+	}
+	const consequence = "over a veth its segments arrive without a checksum, and netstack drops them"
+	switch {
+	case !i.PeerChecksums.Known():
+		j.add(Note, "offloads", "", "whether the peer leaves checksums to its NIC is unknown (%s): %s; ethtool -K PEER tx off, there, prevents it",
+			i.PeerChecksums.Unknown, consequence)
+	case i.PeerChecksums.Value:
+		j.add(Warning, "offloads", j.as(fmt.Sprintf("ethtool -K %s tx off", i.Peer)), "the peer %s leaves checksums to its NIC: %s", i.Peer, consequence)
+	}
+}
+
+// interrupts compares the CPUs that take each queue's interrupt with the NUMA node and with each other.
+func (j *judge) interrupts(i InterfaceFacts) {
+	taken := map[int]int{} // CPU that takes a queue's interrupt alone → queue
+	for _, q := range i.Queues.Value {
+		if !q.IRQ.Known() || !q.CPUs.Known() || len(q.CPUs.Value) == 0 {
+			continue
+		}
+		if node := i.NodeCPUs; node.Known() && len(node.Value) > 0 && !contains(node.Value, q.CPUs.Value) {
+			j.add(Warning, "numa", j.affinity(q, node.Value.String()), "the interrupt %d of queue %d goes to CPUs %v, and the NIC is at NUMA node %d with CPUs %v",
+				q.IRQ.Value, q.Index, q.CPUs.Value, i.NUMANode.Value, node.Value)
+		}
+		if len(q.CPUs.Value) != 1 {
+			continue
+		}
+		cpu := q.CPUs.Value[0]
+		if first, shared := taken[cpu]; shared {
+			j.add(Note, "interrupts", j.affinity(q, j.freeCPU(i)), "queues %d and %d both interrupt CPU %d", first, q.Index, cpu)
+			continue
+		}
+		taken[cpu] = q.Index
+	}
+}
+
+func (j *judge) affinity(q Queue, cpus string) string {
+	if cpus == "" {
+		return ""
+	}
+	return j.write(cpus, fmt.Sprintf("/proc/irq/%d/smp_affinity_list", q.IRQ.Value))
+}
+
+// freeCPU is one that takes no queue's interrupt alone, at the NIC's node if there is one; empty when none is left.
+func (j *judge) freeCPU(i InterfaceFacts) string {
+	candidates := j.host.CPU.Online.Value
+	if i.NodeCPUs.Known() && len(i.NodeCPUs.Value) > 0 {
+		candidates = i.NodeCPUs.Value
+	}
+	for _, cpu := range candidates {
+		used := slices.ContainsFunc(i.Queues.Value, func(q Queue) bool { return slices.Equal(q.CPUs.Value, CPUList{cpu}) })
+		if !used {
+			return fmt.Sprint(cpu)
+		}
+	}
+	return ""
+}
+
+// contains says that every one of the parts is in the whole.
+func contains(whole, parts []int) bool {
+	return !slices.ContainsFunc(parts, func(n int) bool { return !slices.Contains(whole, n) })
+}
+
+func (j *judge) ingress(i InterfaceFacts) {
+	if n := i.Ingress.Value; i.Ingress.Known() && n > 0 {
+		j.add(Warning, "firewall", j.as(fmt.Sprintf("tc filter show dev %s ingress", i.Name)), "traffic control has %s on received packets: what XDP takes does not meet them (look at them)",
+			plural(n, "filter or program", "filters or programs"))
+	}
+}
