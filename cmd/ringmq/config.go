@@ -119,6 +119,8 @@ type settings struct {
 	LogLevel            string `toml:"log_level"`
 	Admin               string `toml:"admin"`
 
+	XDP xdpSettings `toml:"xdp"`
+
 	port int // -p
 }
 
@@ -216,6 +218,7 @@ func (s *settings) fromFlags(c *cli.Context) error {
 		s.Memory = size(v)
 	}
 	s.Prefault = s.Prefault || c.Bool("prefault")
+	s.XDP.fromFlags(c)
 	switch {
 	case c.Bool("v") && c.Bool("q"):
 		return errors.New("-v and -q contradict each other")
@@ -230,11 +233,12 @@ func (s *settings) fromFlags(c *cli.Context) error {
 // check judges what neither TOML nor the limits do.
 func (s *settings) check() error {
 	switch s.Mode {
-	case "", "auto", "standard":
-	case "xdp":
-		return errors.New("mode xdp is not part of this version; use --mode standard or auto")
+	case "", "auto", "standard", "xdp":
 	default:
 		return fmt.Errorf("mode: %q is none of auto, standard, xdp", s.Mode)
+	}
+	if err := s.XDP.check(); err != nil {
+		return err
 	}
 	switch s.LogLevel {
 	case "", "debug", "info", "warn":
@@ -303,7 +307,7 @@ func parseListen(text string) ([]netip.AddrPort, error) {
 }
 
 // limits are the broker's limits with what the file and the flags say; descriptors is what the process may open.
-func (s *settings) limits(ram int64, descriptors int, users *credentials.File) (broker.Limits, error) {
+func (s *settings) limits(ram int64, descriptors int, users *credentials.File, d dataPlane) (broker.Limits, error) {
 	l := broker.Limits{
 		Memory: int64(s.Memory), Shards: s.Shards, MaxConnections: s.MaxConnections, MaxSessions: s.MaxSessions,
 		MaxSubscriptions: s.MaxSubscriptions, MaxRetained: s.MaxRetained, MaxPacketSize: int(s.MaxPacketSize),
@@ -319,6 +323,9 @@ func (s *settings) limits(ram int64, descriptors int, users *credentials.File) (
 	}
 	if l.Memory == 0 {
 		l.Memory = broker.DefaultMemory(ram)
+	}
+	if err := s.applyDataPlane(&l, d); err != nil {
+		return l, err
 	}
 	return l.Resolve()
 }

@@ -12,12 +12,15 @@ import (
 
 const description = `Examples:
   ringmq serve                                   run a broker for this machine
+  ringmq sub -t 'plant/#' -v                     watch what is published to it
+  ringmq pub -t plant/line1 -m running           publish
   ringmq bench --time 5s                         load it, and see what it carries
   ringmq serve --listen :1883 --passwords users  run one for a network
   ringmq COMMAND --help                          more of them`
 
 func commands() []*cli.Command {
-	return []*cli.Command{serveCommand(), benchCommand(), statusCommand(), passwdCommand(), completionCommand()}
+	return []*cli.Command{serveCommand(), pubCommand(), subCommand(), benchCommand(), statusCommand(), doctorCommand(), xdpCommand(), captureCommand(),
+		passwdCommand(), completionCommand()}
 }
 
 func main() {

@@ -42,7 +42,7 @@ func serveCommand() *cli.Command {
 		Usage:       "run the broker",
 		UsageText:   "ringmq serve [flags]",
 		Description: serveDescription,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "c", Aliases: []string{"config"}, Usage: "read the configuration from `FILE` (TOML)"},
 			&cli.IntFlag{Name: "port", Aliases: []string{"p"}, Usage: "`PORT` of the loopback listeners", DefaultText: "1883"},
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR:PORT` (may be repeated)"},
@@ -58,7 +58,7 @@ func serveCommand() *cli.Command {
 			&cli.BoolFlag{Name: "test-config", Usage: "check the configuration, and exit"},
 			&cli.BoolFlag{Name: "v", Aliases: []string{"verbose"}, Usage: "log refused clients and more"},
 			&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "log warnings and errors only"},
-		},
+		}, xdpFlags()...),
 		Action: serve,
 	}
 }
@@ -93,7 +93,11 @@ func serve(c *cli.Context) error {
 			return err
 		}
 	}
-	limits, err := s.limits(memoryBytes(), descriptors, users)
+	plane, err := s.chooseDataPlane()
+	if err != nil {
+		return err
+	}
+	limits, err := s.limits(memoryBytes(), descriptors, users, plane)
 	if err != nil {
 		return err
 	}
@@ -110,18 +114,20 @@ func serve(c *cli.Context) error {
 		fmt.Fprintln(c.App.Writer, "configuration is good")
 		return nil
 	}
-	p := &process{settings: s, limits: limits, users: users, log: newLogger(s.LogLevel), version: c.App.Version}
+	p := &process{settings: s, plane: plane, limits: limits, users: users, log: newLogger(s.LogLevel), version: c.App.Version}
 	return p.run(addresses, loopback)
 }
 
 // process is one running broker.
 type process struct {
 	settings settings
+	plane    dataPlane
 	limits   broker.Limits
 	users    *credentials.File
 	version  string
 	log      *slog.Logger
 	group    *kernel.Group
+	bypass   *bypass
 	broker   *broker.Broker
 	auth     *authenticator
 	journal  *journal
@@ -132,10 +138,17 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(signals)
+	if err := p.pin(); err != nil {
+		return err
+	}
 	if err := p.listen(addresses, loopback); err != nil {
 		return err
 	}
 	defer p.group.Close()
+	if err := p.openBypass(); err != nil {
+		return err
+	}
+	defer p.closeBypass()
 	if err := p.open(loopback); err != nil {
 		return err
 	}
@@ -149,6 +162,10 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- p.broker.Run(ctx, drainGrace) }()
+	if err := p.bypass.start(); err != nil {
+		cancel()
+		return errors.Join(err, <-done)
+	}
 	if p.admin != nil {
 		p.admin.Start()
 		defer p.admin.Close()
@@ -165,6 +182,15 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	}
 }
 
+// pin is --cpus: the process's threads; the queues' interrupts follow when the queues are known.
+func (p *process) pin() error {
+	cpus, err := p.settings.XDP.cpus()
+	if err != nil || len(cpus) == 0 {
+		return err
+	}
+	return pinProcess(cpus)
+}
+
 func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
 	switch sig {
 	case syscall.SIGHUP:
@@ -178,11 +204,30 @@ func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
 }
 
 // mode is the data plane that is used.
-func (p *process) mode() string { return "standard" }
+func (p *process) mode() string { return p.plane.mode.String() }
+
+// openBypass is for XDP mode; where auto did not take it, the log says why.
+func (p *process) openBypass() (err error) {
+	p.bypass = &bypass{log: p.log} // of no interface
+	if p.plane.isXDP() {
+		p.bypass, err = openBypass(&p.settings, p.group.Addresses(), p.limits.Sockets(), p.log)
+		return err
+	}
+	if p.plane.reason != "" {
+		p.log.Warn("mode standard", "reason", p.plane.reason, "remedy", p.plane.remedy)
+	}
+	return nil
+}
+
+func (p *process) closeBypass() {
+	if err := p.bypass.close(); err != nil {
+		p.log.Error("XDP not closed cleanly", "error", err)
+	}
+}
 
 // listen opens the sockets. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
 func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {
-	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards}
+	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues}
 	group, err := kernel.Open(config)
 	if loopback && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 		four := slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return a.Addr().Is6() })
@@ -223,20 +268,26 @@ func (p *process) open(loopback bool) error {
 			p.log.Warn(w)
 		}
 	}
-	var planes []broker.Plane
+	planes := p.bypass.planes() // shard i is queue i
 	for _, plane := range p.group.Planes() {
 		planes = append(planes, plane)
 	}
 	p.journal = newJournal(p.log)
 	p.auth = newAuthenticator(p.users, p.limits.ConnectTimeout/2)
 	p.tuneRuntime()
-	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Prefault: p.settings.Prefault, LockThreads: true}, planes)
+	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Prefault: p.settings.Prefault, LockThread: p.locks}, planes)
 	if err != nil {
 		return err
 	}
 	p.auth.start(p.broker.Loops())
 	p.journal.start()
 	return nil
+}
+
+// locks says which loops keep an OS thread of their own: those of the kernel's TCP, whose Wait blocks in the kernel. A
+// queue's loop shares its thread with its stack's goroutine: each hand-over between two threads would be a futex.
+func (p *process) locks(shard int) bool {
+	return shard >= p.plane.queues || p.settings.XDP.LockThreads
 }
 
 // tuneRuntime leaves collections to the memory limit: the hot path makes no garbage, and administrative calls make
@@ -248,7 +299,19 @@ func (p *process) tuneRuntime() {
 	}
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(plan.Heap)
-	runtime.GOMAXPROCS(p.limits.Shards + 2)
+	runtime.GOMAXPROCS(p.processors())
+}
+
+// processors is how many Ps there are to be.
+func (p *process) processors() int {
+	cpus, _ := p.settings.XDP.cpus()
+	switch {
+	case len(cpus) > 0:
+		return len(cpus)
+	case p.plane.isXDP():
+		return min(runtime.NumCPU(), p.limits.Shards)
+	}
+	return p.limits.Shards + 2
 }
 
 // Authenticate is part of broker.Host.

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"github.com/ringmq/ringmq/bpf"
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/netstack"
+	"github.com/ringmq/ringmq/netstack/capture"
+	"github.com/ringmq/ringmq/xdp"
+)
+
+// bypass is the part of the broker that the kernel's TCP does not carry: interfaces whose queues feed stacks of our own.
+type bypass struct {
+	log   *slog.Logger
+	lanes []*lane
+	tap   capture.Tap
+}
+
+// lane is one interface with the stacks behind its queues.
+type lane struct {
+	*xdp.Interface
+	stacks  *netstack.Group
+	restore func() // the queues' interrupts
+}
+
+var _ netstack.Device = (*xdp.Queue)(nil)
+
+// closingShare is the part of a plane's connections that may be on their way out while others come: what the peer has not
+// acknowledged yet, and TIME-WAIT.
+const closingShare = 4
+
+// openBypass attaches the steering program to each interface, with nothing steered yet, and builds the stacks, each of which
+// may have all of the broker's sockets.
+func openBypass(s *settings, listeners []netip.AddrPort, sockets int, log *slog.Logger) (*bypass, error) {
+	b := &bypass{log: log}
+	for _, name := range s.XDP.Interfaces {
+		if err := b.openLane(s, name, listeners, sockets+sockets/closingShare); err != nil {
+			return nil, errors.Join(err, b.close())
+		}
+	}
+	return b, nil
+}
+
+func (b *bypass) openLane(s *settings, name string, listeners []netip.AddrPort, maxConnections int) error {
+	l := &lane{}
+	config := s.xdpConfig(name)
+	config.Events = func(e xdp.Event) { b.onEvent(l, e) }
+	var err error
+	if l.Interface, err = xdp.Open(config); err != nil {
+		return err
+	}
+	b.lanes = append(b.lanes, l)
+	if err := configureProgram(l.Program(), &s.XDP); err != nil {
+		return fmt.Errorf("XDP on interface %q: %w", name, err)
+	}
+	var devices []netstack.Device
+	for _, q := range l.Queues() {
+		devices = append(devices, b.tap.Wrap(q, name))
+	}
+	l.stacks, err = netstack.Open(netstack.Config{Addresses: listeners, HostAddresses: l.Addresses(), Neighbour: neighbours(name),
+		MaxConnections: maxConnections, TCP: s.XDP.tcp()}, devices)
+	if err != nil {
+		return fmt.Errorf("TCP on interface %q: %w", name, err)
+	}
+	if cpus, _ := s.XDP.cpus(); len(cpus) > 0 {
+		var queues []int
+		for _, q := range l.Queues() {
+			queues = append(queues, q.Number())
+		}
+		if l.restore, err = pinInterrupts(name, queues, cpus); err != nil {
+			return err
+		}
+	}
+	for _, reason := range l.FallbackReasons() {
+		b.log.Warn("weaker XDP mode", "interface", name, "reason", reason)
+	}
+	return nil
+}
+
+// configureProgram sets what the configuration says about sources.
+func configureProgram(p *bpf.Program, x *xdpSettings) error {
+	lists, err := x.lists()
+	if err != nil {
+		return err
+	}
+	for list, prefixes := range lists {
+		if err := p.SetPrefixes(list, prefixes); err != nil {
+			return err
+		}
+	}
+	return p.SetSYNLimit(x.synLimit())
+}
+
+// onEvent logs what has happened to an interface, and tells its stacks of new addresses.
+func (b *bypass) onEvent(l *lane, e xdp.Event) {
+	level := slog.LevelWarn
+	switch e.Kind {
+	case xdp.LinkUp, xdp.Reopened, xdp.AddressesChanged, xdp.HardwareAddrChanged:
+		level = slog.LevelInfo
+	case xdp.Failed:
+		level = slog.LevelError
+	}
+	b.log.Log(context.Background(), level, e.String())
+	if e.Kind == xdp.AddressesChanged && l.stacks != nil {
+		if err := l.stacks.SetAddresses(e.Addresses); err != nil {
+			b.log.Error("addresses not followed", "interface", e.Interface, "error", err)
+		}
+	}
+}
+
+// planes are one per queue, in the order of interfaces and queues.
+func (b *bypass) planes() (planes []broker.Plane) {
+	for _, l := range b.lanes {
+		for _, p := range l.stacks.Planes() {
+			planes = append(planes, p)
+		}
+	}
+	return planes
+}
+
+// start lets traffic in: from here on the steering program gives segments to the stacks.
+func (b *bypass) start() error {
+	for _, l := range b.lanes {
+		if err := l.Start(); err != nil {
+			return err
+		}
+		b.log.Info("steering", "interface", l.Name(), "mode", l.Mode().String(), "queues", len(l.Queues()))
+	}
+	return nil
+}
+
+// close ends the stacks, then detaches the program and gives the umems back. No loop may run any more.
+func (b *bypass) close() error {
+	var errs []error
+	for _, l := range b.lanes {
+		if l.stacks != nil {
+			errs = append(errs, l.stacks.Close())
+		}
+		if l.restore != nil {
+			l.restore()
+		}
+		errs = append(errs, l.Interface.Close())
+	}
+	b.lanes = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/xdp"
+	"github.com/ringmq/ringmq/xdp/probe"
+)
+
+// connectionBytes is what a connection that netstack carries takes of the Go heap: its endpoint, its queues' bookkeeping and
+// our own slot. TestMemoryPerConnection of package netstack measures it.
+const connectionBytes = 6 << 10
+
+// dataPlane is what carries the clients, decided before anything is opened.
+type dataPlane struct {
+	mode   probe.Mode
+	queues int    // of all interfaces
+	reason string // why auto did not take XDP; empty when nobody named an interface
+	remedy string
+}
+
+func (d dataPlane) isXDP() bool { return d.mode > probe.Standard }
+
+// chooseDataPlane judges mode and interfaces. Mode standard looks at no interface.
+func (s *settings) chooseDataPlane() (dataPlane, error) {
+	wish := probe.Wish(s.Mode)
+	if s.Mode == "" {
+		wish = probe.WishAuto
+	}
+	switch {
+	case wish == probe.WishStandard || wish == probe.WishAuto && len(s.XDP.Interfaces) == 0:
+		return dataPlane{mode: probe.Standard}, nil
+	case len(s.XDP.Interfaces) == 0:
+		return dataPlane{}, errors.New("mode xdp: name the interface to steer, --interface IF; ringmq doctor shows which there are")
+	}
+	plan, err := s.probePlan(wish)
+	if err != nil {
+		return dataPlane{}, err
+	}
+	host, err := probe.Host()
+	if err != nil {
+		return dataPlane{}, fmt.Errorf("look at this host: %w", err)
+	}
+	d := dataPlane{}
+	var interfaces []probe.InterfaceFacts
+	for _, name := range s.XDP.Interfaces {
+		facts, err := probe.Interface(name)
+		if err != nil {
+			return d, err
+		}
+		for i := range facts.Queues.Value {
+			// The kernel lets go of a queue some time after its process has ended: opening it waits for that and tells.
+			facts.Queues.Value[i].Socket = false
+		}
+		interfaces = append(interfaces, facts)
+		if len(plan.Queues) > 0 {
+			d.queues += len(plan.Queues)
+			continue
+		}
+		d.queues += facts.ReceiveQueues().Value
+	}
+	choice := probe.Choose(host, interfaces, plan)
+	if d.mode, d.reason, d.remedy = choice.Mode, choice.Reason, choice.Remedy; !d.isXDP() {
+		d.queues = 0
+	}
+	switch {
+	case d.mode == probe.None && choice.Remedy != "":
+		return d, fmt.Errorf("mode xdp: %s; remedy: %s", choice.Reason, choice.Remedy)
+	case d.mode == probe.None:
+		return d, fmt.Errorf("mode xdp: %s", choice.Reason)
+	case d.isXDP() && len(s.steered()) == 0:
+		return d, errors.New("mode xdp: all listeners are on loopback, where no interface delivers; add --listen ADDR:PORT")
+	}
+	return d, nil
+}
+
+// probePlan is what package probe has to know of the settings.
+func (s *settings) probePlan(wish probe.Wish) (probe.Plan, error) {
+	queues, err := s.XDP.queues()
+	if err != nil {
+		return probe.Plan{}, err
+	}
+	require, err := s.XDP.require()
+	if err != nil {
+		return probe.Plan{}, err
+	}
+	umem, err := s.xdpConfig("").UmemBytes()
+	if err != nil {
+		return probe.Plan{}, err
+	}
+	limit, err := s.XDP.limit()
+	if err != nil {
+		return probe.Plan{}, err
+	}
+	strongest := map[xdp.Mode]probe.Mode{xdp.Generic: probe.Generic, xdp.Native: probe.Native, xdp.ZeroCopy: probe.ZeroCopy}[limit]
+	plan := probe.Plan{Wish: wish, Require: require, Limit: strongest, FrameSizeBytes: s.XDP.FrameSize, Queues: queues,
+		AllowUnbound: s.XDP.AllowUnbound, UmemBytes: int64(umem)}
+	if steered := s.steered(); len(steered) > 0 {
+		plan.Port = steered[0].Port()
+	}
+	return plan, nil
+}
+
+// steered are the listeners that an interface can deliver to.
+func (s *settings) steered() (list []netip.AddrPort) {
+	addresses, _, err := s.addresses()
+	if err != nil {
+		return nil
+	}
+	for _, a := range addresses {
+		if !a.Addr().IsLoopback() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// xdpConfig is how to open one interface.
+func (s *settings) xdpConfig(name string) xdp.Config {
+	c := xdp.Config{Interface: name, ReceiveFrames: s.XDP.ReceiveFrames, TransmitFrames: s.XDP.SendFrames, FrameSize: s.XDP.FrameSize}
+	if c.Interface == "" {
+		c.Interface = "any" // for sums
+	}
+	if s.XDP.BusyPoll {
+		c.BusyPoll = busyPollMicroseconds
+	}
+	c.Queues, _ = s.XDP.queues()
+	c.Limit, _ = s.XDP.limit()
+	everywhere := false
+	ports := map[uint16]bool{}
+	for _, a := range s.steered() {
+		if !ports[a.Port()] {
+			ports[a.Port()] = true
+			c.Ports = append(c.Ports, a.Port())
+		}
+		everywhere = everywhere || a.Addr().IsUnspecified()
+		c.Addresses = append(c.Addresses, a.Addr())
+	}
+	if everywhere {
+		c.Addresses = nil // all that the interface has, and as they change
+	}
+	if len(c.Ports) == 0 {
+		c.Ports = []uint16{defaultPort}
+	}
+	switch require, _ := s.XDP.require(); require {
+	case probe.ZeroCopy:
+		c.Require = xdp.ZeroCopy
+	case probe.Native:
+		c.Require = xdp.Native
+	default:
+		c.Require = xdp.Generic
+	}
+	return c
+}
+
+// applyDataPlane adds to the limits what XDP mode takes: a shard per queue, beside those for the kernel's TCP, of which there
+// is one unless shards says otherwise; netstack's share of each connection; the umems. Its connections need no descriptors.
+func (s *settings) applyDataPlane(l *broker.Limits, d dataPlane) error {
+	if !d.isXDP() {
+		return nil
+	}
+	umem, err := s.xdpConfig("").UmemBytes()
+	if err != nil {
+		return err
+	}
+	l.Shards, l.Descriptors = d.queues+max(1, l.Shards), 0
+	l.PlaneConnectionBytes, l.PlaneBytes = connectionBytes, int64(umem)*int64(d.queues)
+	return nil
+}
