@@ -24,13 +24,16 @@ type v311 struct {
 	library mqtt.Client
 	tokens  chan *mqtt.PublishToken // of messages under way, in their order; as many as flight allows
 	gone    chan struct{}           // closed when acknowledge has returned
+	errands chan *Message           // to carry, which answers each on carried
+	carried chan *mqtt.PublishToken
 	present bool
 }
 
 func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 	bound := max(1, cfg.MaxInflight)
 	c := &v311{inbox: newInbox(), cfg: cfg, conn: newConn(raw), flight: newFlight(bound, cfg.AckTimeout),
-		tokens: make(chan *mqtt.PublishToken, bound), gone: make(chan struct{})}
+		tokens: make(chan *mqtt.PublishToken, bound), gone: make(chan struct{}),
+		errands: make(chan *Message), carried: make(chan *mqtt.PublishToken, 1)}
 	c.conn.onClose = func() {
 		if c.leaving.Load() {
 			c.leave()
@@ -53,6 +56,7 @@ func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 	c.present = token.SessionPresent()
 	cfg.debug("CONNACK, session present %v", c.present)
 	go c.acknowledge()
+	go c.carry()
 	return c, nil
 }
 
@@ -143,12 +147,39 @@ func (c *v311) Publish(ctx context.Context, m *Message) error {
 	return c.broken(err, c.cfg.Endpoint)
 }
 
+// carry calls the library's Publish for publishAcknowledged: when the connection ends in the middle of that, the library
+// waits for half a minute for somebody to take the packet, which nobody will.
+func (c *v311) carry() {
+	for {
+		select {
+		case m := <-c.errands:
+			c.carried <- c.library.Publish(m.Topic, m.QoS, m.Retain, m.Payload).(*mqtt.PublishToken)
+		case <-c.done:
+			return
+		}
+	}
+}
+
 // publishAcknowledged leaves everything to the library, which keeps the payload until it is acknowledged.
 func (c *v311) publishAcknowledged(ctx context.Context, m *Message) error {
 	if err := c.flight.enter(ctx, c.done, c.Flush); err != nil {
 		return c.unlessEnded(err)
 	}
-	token := c.library.Publish(m.Topic, m.QoS, m.Retain, bytes.Clone(m.Payload)).(*mqtt.PublishToken)
+	errand := *m // carry may still look at it when this has returned
+	errand.Payload = bytes.Clone(m.Payload)
+	var token *mqtt.PublishToken
+	select {
+	case c.errands <- &errand:
+		select {
+		case token = <-c.carried:
+		case <-c.done:
+			c.flight.giveUp()
+			return c.unlessEnded(errEnded)
+		}
+	case <-c.done:
+		c.flight.giveUp()
+		return c.unlessEnded(errEnded)
+	}
 	select {
 	case <-token.Done():
 		if err := token.Error(); err != nil {
