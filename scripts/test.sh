@@ -67,6 +67,8 @@ missing_packages() {
 	command -v node >/dev/null || echo nodejs
 	command -v npm >/dev/null || echo npm
 	has_paho || echo python3-paho-mqtt
+	command -v ip >/dev/null || echo iproute2
+	command -v ethtool >/dev/null || echo ethtool
 }
 
 # has_paho looks where scripts/interop looks for Python's MQTT client.
