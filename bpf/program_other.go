@@ -22,7 +22,7 @@ func (*Program) SetAddresses([]netip.Addr) error            { return ErrUnsuppor
 func (*Program) SetPorts([]uint16) error                    { return ErrUnsupported }
 func (*Program) AddKernelFlows(...Flow) error               { return ErrUnsupported }
 func (*Program) RemoveKernelFlows(...Flow) error            { return ErrUnsupported }
-func (*Program) KernelFlows() (int, error)                  { return 0, ErrUnsupported }
+func (*Program) KernelFlows() int                           { return 0 }
 func (*Program) SetPrefixes(List, []netip.Prefix) error     { return ErrUnsupported }
 func (*Program) AddPrefixes(List, ...netip.Prefix) error    { return ErrUnsupported }
 func (*Program) RemovePrefixes(List, ...netip.Prefix) error { return ErrUnsupported }
