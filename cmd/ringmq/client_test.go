@@ -24,7 +24,7 @@ const testPatience = 20 * time.Second
 func startBroker(t *testing.T, arguments ...string) (port string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"serve", "--listen", "127.0.0.1:0", "--memory", "256MiB", "--shards", "1"}, arguments...)...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func TestBashCompletes(t *testing.T) {
 		cmd := exec.Command(bash, "--norc", "-c", script+`
 COMP_WORDS=(`+words+`) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 _ringmq; echo "${COMPREPLY[*]}"`)
-		cmd.Env = append(os.Environ(), asProgram+"=1", "PATH="+bin+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0", "PATH="+bin+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || want != "" && got != want {
 			t.Errorf("%q completes to %q, %v; want %q", words, got, err, want)

@@ -29,7 +29,7 @@ func inDoctorLab(t *testing.T, script string) (stdout string) {
 		t.Skip("needs root: CAP_SYS_ADMIN and CAP_NET_ADMIN for namespaces and veth pairs")
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-euc", doctorLab+script, os.Args[0])
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
