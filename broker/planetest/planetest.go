@@ -81,6 +81,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"StopAccepting", testStopAccepting},
 		{"readable until read", testReadable},
 		{"end of input", testEOF},
+		{"end of input behind data", testEOFBehindData},
 		{"reset", testReset},
 		{"reset while paused", testResetPaused},
 		{"reset with unread bytes", testResetUnread},

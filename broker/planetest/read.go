@@ -47,6 +47,24 @@ func testEOF(t *testing.T, r *rig) {
 	r.during(func() error { return readPattern(l.peer, 1000, true) })
 }
 
+// testEOFBehindData: bytes and the end of input come at once and are read with room to spare: the end is still reported.
+func testEOFBehindData(t *testing.T, r *rig) {
+	l := r.connect(0)
+	if _, err := l.peer.Write(pattern(0, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	must(t, l.peer.CloseWrite())
+	for got := 0; got < 1000; {
+		l.await(broker.Readable)
+		n, err := l.conn.Read(l.plane.Buffer())
+		if err != nil && !errors.Is(err, broker.ErrWouldBlock) {
+			t.Fatalf("Read after %d of 1000 bytes: %v", got, err)
+		}
+		got += n
+	}
+	l.readEOF()
+}
+
 func testReset(t *testing.T, r *rig) {
 	l := r.connect(0)
 	remote := l.conn.RemoteAddr()
