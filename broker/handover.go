@@ -48,7 +48,7 @@ type takeRequest struct {
 	clean bool
 }
 
-// parting is a Session that leaves at the end of the turn's exchange.
+// parting is a Session that leaves in the next turn.
 type parting struct {
 	session *Session
 	request takeRequest
@@ -106,6 +106,9 @@ func (s *Shard) Parting(ids []uint32) []uint32 {
 	}
 	return ids
 }
+
+// IsParting says whether Parting would name any: the next turn must not wait.
+func (s *Shard) IsParting() bool { return len(s.partings) > 0 }
 
 // Part gives away the Sessions of Parting.
 func (s *Shard) Part() {

@@ -81,8 +81,8 @@ func (l *Loop) Turn(most time.Duration) error {
 		return err
 	}
 	s.BeginTurn(l.clock())
-	l.busy = s.Exchange()
 	l.part()
+	l.busy = s.Exchange() || s.IsParting()
 	l.takeInbox()
 	for i := range events {
 		l.handle(&events[i])
@@ -98,7 +98,9 @@ func (l *Loop) Turn(most time.Duration) error {
 	return nil
 }
 
-// part reads what is there of connections whose Sessions leave, and lets them.
+// part reads what is there of connections whose Sessions leave, and lets them. They are those that the last turn's exchange
+// named: Wait has taken since then what their clients had sent before, which a plane without the kernel's TCP still had in
+// its rings at that time.
 func (l *Loop) part() {
 	l.parting = l.shard.Parting(l.parting[:0])
 	for _, id := range l.parting {

@@ -24,6 +24,7 @@ type flow struct {
 	isV6       bool
 	isLive     bool // a connection that was accepted; otherwise a handshake
 	isListed   bool // in the link's list of flows that may hold an ACK
+	isReborn   bool // a SYN has come since it was live
 	isPoisoned bool // processing one of its frames has panicked
 	answered   bool // acked, sent and window are known
 }

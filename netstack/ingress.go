@@ -111,6 +111,7 @@ func (p *Plane) admitKnown(r *received, frame []byte) (known bool, why dropReaso
 		if f.link != r.link {
 			p.relearn(f, r, frame)
 		}
+		f.isReborn = f.isReborn || f.isLive && r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
 		f.hear(r)
 	}
 	return true, keep

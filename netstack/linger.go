@@ -162,13 +162,22 @@ func (p *Plane) release(c *conn) {
 	p.counters.connections.Add(^uint64(0))
 }
 
-// dropFlow forgets a flow, unless a new connection of the same name has another one.
+// dropFlow forgets a flow, unless a new connection of the same name has another one. Where a SYN has ended the flow's
+// TIME-WAIT, the handshake that it began takes over the name: were it nobody's until the connection is accepted, what
+// arrives on another queue meanwhile would be answered with RST there.
 func (p *Plane) dropFlow(f *flow) {
-	p.link.mu.Lock()
-	defer p.link.mu.Unlock()
-	if p.link.flows.find(&f.key) == f {
+	l := p.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.flows.find(&f.key) != f:
+	case f.isReborn && !l.isClosed:
+		l.discardHeld(f)
+		l.flows.abandon(f)
+		p.addFlow(&f.key, f.isV6, f.link)
+	default:
 		p.group.owners.remove(&f.key, p)
-		p.link.forget(f)
+		l.forget(f)
 	}
 }
 

@@ -170,6 +170,13 @@ func (p *Plane) stir() {
 	}
 }
 
+// Still runs f while nobody uses the plane's device. Only the plane's own goroutine may call it, between Wait and Flush.
+func (p *Plane) Still(f func()) {
+	p.link.mu.Lock()
+	defer p.link.mu.Unlock()
+	f()
+}
+
 // Buffer implements broker.Plane: it is the device's broker region.
 func (p *Plane) Buffer() []byte { return p.device.Buffer() }
 

@@ -69,6 +69,8 @@ missing_packages() {
 	has_paho || echo python3-paho-mqtt
 	command -v ip >/dev/null || echo iproute2
 	command -v ethtool >/dev/null || echo ethtool
+	command -v bpftool >/dev/null || echo bpftool
+	command -v capsh >/dev/null || echo libcap2-bin
 }
 
 # has_paho looks where scripts/interop looks for Python's MQTT client.
@@ -173,7 +175,7 @@ else
 	shown "tests (no race detector without gcc)" go test -short -count=1 -p 2 -timeout 10m ./...
 fi
 # One package at a time, because others' work would be measured, too.
-shown "allocations, memory and speed" go test -count=1 -p 1 -timeout 10m $(packages_with 'AllocsPerRun|testing\.Short')
+shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -timeout 10m $(packages_with 'AllocsPerRun|testing\.Short')
 shown "fuzzing, $fuzz_seconds s a target" fuzz
 
 echo "-------- summary"

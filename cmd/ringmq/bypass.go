@@ -18,6 +18,7 @@ import (
 type bypass struct {
 	log   *slog.Logger
 	lanes []*lane
+	loops []*broker.Loop // queue by queue, then those of the kernel's TCP
 	tap   capture.Tap
 }
 

@@ -50,7 +50,7 @@ func (p *process) control() error {
 	s.Answer("GET /v1/status", func(*http.Request) (any, error) { return p.status(), nil })
 	s.Handle("GET /v1/connections", http.HandlerFunc(p.listConnections))
 	s.Handle("GET /v1/capture", http.HandlerFunc(p.serveCapture))
-	p.bypass.handle(s)
+	p.bypass.handle(s, p.broker.Loops())
 	p.admin = s
 	return nil
 }

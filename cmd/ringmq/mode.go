@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/ringmq/ringmq/broker"
@@ -47,6 +48,9 @@ func (s *settings) chooseDataPlane() (dataPlane, error) {
 	d := dataPlane{}
 	var interfaces []probe.InterfaceFacts
 	for _, name := range s.XDP.Interfaces {
+		if found, err := net.InterfaceByName(name); err == nil && found.Flags&net.FlagLoopback != 0 {
+			return d, fmt.Errorf("mode %s: %s is loopback, which no client on another machine reaches, and the host's TCP serves those of this one: name another interface; ringmq doctor shows which there are", wish, name)
+		}
 		facts, err := probe.Interface(name)
 		if err != nil {
 			return d, err

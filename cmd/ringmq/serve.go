@@ -132,6 +132,8 @@ type process struct {
 	auth     *authenticator
 	journal  *journal
 	admin    *admin.Server // nil: none
+
+	listeners int // of the configuration; the kernel may have fewer, where it has no IPv6
 }
 
 func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
@@ -141,14 +143,17 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	if err := p.pin(); err != nil {
 		return err
 	}
+	// Queues that another process has just left may take seconds to come free. Who connects after listen and before the
+	// steering is the kernel's for life: a fleet that reconnects at once after a restart would all be.
+	p.listeners = len(addresses)
+	if err := p.openBypass(addresses); err != nil {
+		return err
+	}
+	defer p.closeBypass()
 	if err := p.listen(addresses, loopback); err != nil {
 		return err
 	}
 	defer p.group.Close()
-	if err := p.openBypass(); err != nil {
-		return err
-	}
-	defer p.closeBypass()
 	if err := p.open(loopback); err != nil {
 		return err
 	}
@@ -207,10 +212,10 @@ func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
 func (p *process) mode() string { return p.plane.mode.String() }
 
 // openBypass is for XDP mode; where auto did not take it, the log says why.
-func (p *process) openBypass() (err error) {
+func (p *process) openBypass(addresses []netip.AddrPort) (err error) {
 	p.bypass = &bypass{log: p.log} // of no interface
 	if p.plane.isXDP() {
-		p.bypass, err = openBypass(&p.settings, p.group.Addresses(), p.limits.Sockets(), p.log)
+		p.bypass, err = openBypass(&p.settings, addresses, p.limits.Sockets(), p.log)
 		return err
 	}
 	if p.plane.reason != "" {
@@ -259,7 +264,7 @@ func (p *process) open(loopback bool) error {
 	if v := p.settings.SysInterval; v != nil {
 		config.SysIntervalSeconds = int(time.Duration(*v) / time.Second)
 	}
-	for range p.group.Addresses() {
+	for range max(len(p.group.Addresses()), p.listeners) {
 		config.Listeners = append(config.Listeners, broker.ListenerConfig{AllowAnonymous: anonymous})
 	}
 	if p.users != nil {

@@ -146,6 +146,9 @@ func printLane(to io.Writer, l laneStatus) {
 	for _, q := range l.Queues {
 		printQueue(to, q)
 	}
+	for _, name := range slices.Sorted(maps.Keys(l.Unbound)) {
+		fmt.Fprintf(to, "  queues that are not bound: %s %s\n", name, thousands(int64(l.Unbound[name].Packets)))
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.Beyond)) {
 		fmt.Fprintf(to, "  queues that came after start: %s %d\n", name, l.Beyond[name].Packets)
 	}

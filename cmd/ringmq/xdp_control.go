@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/ringmq/ringmq/bpf"
+	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/cmd/admin"
 	"github.com/ringmq/ringmq/netstack"
 	"github.com/ringmq/ringmq/xdp"
@@ -24,7 +27,8 @@ type laneStatus struct {
 	Lists       map[string][]string  `json:"lists"`
 	SYNLimit    bpf.SYNLimit         `json:"syn_limit"`
 	Queues      []queueStatus        `json:"queues"`
-	Beyond      map[string]bpf.Count `json:"beyond,omitempty"` // frames of queues that came after start
+	Unbound     map[string]bpf.Count `json:"unbound,omitempty"` // frames of queues without a socket of ours
+	Beyond      map[string]bpf.Count `json:"beyond,omitempty"`  // frames of queues that came after start
 }
 
 // queueStatus is one queue: what the program decided, what the rings did, where the frames are, what its TCP did.
@@ -58,7 +62,8 @@ type listRequest struct {
 }
 
 // handle answers for the interfaces.
-func (b *bypass) handle(s *admin.Server) {
+func (b *bypass) handle(s *admin.Server, loops []*broker.Loop) {
+	b.loops = loops
 	s.Answer("GET /v1/xdp", func(*http.Request) (any, error) { return b.status() })
 	post(s, "POST /v1/xdp/drain", b.drain)
 	post(s, "POST /v1/xdp/detach", b.detach)
@@ -82,7 +87,7 @@ func post[T any](s *admin.Server, pattern string, f func(T) (any, error)) {
 func (b *bypass) status() (any, error) {
 	list, shard := []laneStatus{}, 0
 	for _, l := range b.lanes {
-		s, err := l.status(&shard)
+		s, err := l.status(b.loops, &shard)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +96,7 @@ func (b *bypass) status() (any, error) {
 	return list, nil
 }
 
-func (l *lane) status(shard *int) (laneStatus, error) {
+func (l *lane) status(loops []*broker.Loop, shard *int) (laneStatus, error) {
 	p := l.Program()
 	s := laneStatus{Interface: l.Name(), Mode: l.Mode().String(), Addresses: l.Addresses(), KernelFlows: p.KernelFlows(),
 		SYNLimit: p.SYNLimit(), Lists: map[string][]string{}}
@@ -108,13 +113,38 @@ func (l *lane) status(shard *int) (laneStatus, error) {
 	if err != nil {
 		return s, fmt.Errorf("counters of interface %s: %w", l.Name(), err)
 	}
-	s.Beyond = named(counters.Beyond)
+	s.Beyond, s.Unbound = named(counters.Beyond), named(l.unbound(counters))
 	for i, q := range l.Queues() {
 		s.Queues = append(s.Queues, queueStatus{Queue: q.Number(), Shard: *shard, Verdicts: named(counters.Queues[q.Number()]),
-			Rings: q.Stats(), Frames: q.Conservation(), TCP: l.stacks.Planes()[i].Counters()})
+			Rings: q.Stats(), Frames: framesOf(q, loops[*shard], l.stacks.Planes()[i]), TCP: l.stacks.Planes()[i].Counters()})
 		*shard++
 	}
 	return s, nil
+}
+
+// askTimeout is how long a loop has to answer: its turns take microseconds to milliseconds.
+const askTimeout = time.Second
+
+// framesOf counts a queue's frames on its loop, where nothing moves meanwhile; zero where the loop does not answer in time.
+func framesOf(q *xdp.Queue, loop *broker.Loop, plane *netstack.Plane) (frames xdp.Conservation) {
+	answer := make(chan xdp.Conservation, 1)
+	loop.Do(func(*broker.Shard) {
+		plane.Still(func() { answer <- q.Conservation() })
+	})
+	select {
+	case frames = <-answer:
+	case <-time.After(askTimeout):
+	}
+	return frames
+}
+
+// unbound sums the counts of the queues that the broker leaves to the kernel.
+func (l *lane) unbound(counters bpf.Counters) bpf.Counts {
+	rest := bpf.Counters{Queues: slices.Clone(counters.Queues)}
+	for _, q := range l.Queues() {
+		rest.Queues[q.Number()] = bpf.Counts{}
+	}
+	return rest.Total()
 }
 
 // named gives the verdicts that have been made.

@@ -12,15 +12,15 @@ import (
 )
 
 // labVariable in the environment lets every broker run in XDP mode, in another network namespace than this process:
-// "BROKER-NAMESPACE CLIENT-NAMESPACE REQUIRE QUEUES FAMILY", such as "rmqb-7 rmqc-7 native 1 4". The tests of package lab
+// "BROKER-NAMESPACE CLIENT-NAMESPACE MODE QUEUES FAMILY", such as "rmqb-7 rmqc-7 native 1 4". The tests of package lab
 // set it, and run this package's tests in the clients' namespace.
 const labVariable = "RINGMQ_LAB"
 
 // bench is where brokers run in XDP mode.
 type bench struct {
 	*lab.Lab
-	require, family string
-	queues          int
+	mode, family string // brokers must have this mode, no weaker and no stronger one
+	queues       int
 }
 
 // benchFromEnvironment is nil when brokers run on loopback.
@@ -33,7 +33,7 @@ func benchFromEnvironment() *bench {
 	if err != nil {
 		return nil
 	}
-	return &bench{Lab: &lab.Lab{Broker: words[0], Client: words[1]}, require: words[2], queues: queues, family: words[4]}
+	return &bench{Lab: &lab.Lab{Broker: words[0], Client: words[1]}, mode: words[2], queues: queues, family: words[4]}
 }
 
 // place is where one broker runs.
@@ -63,8 +63,12 @@ func (p *place) hosts() (broker, client string) {
 // command is what runs ringmq serve there: flags that are about loopback give way to those of XDP mode.
 func (p *place) command(arguments []string) *exec.Cmd {
 	host, _ := p.hosts()
+	require := p.bench.mode
+	if require == "generic" {
+		require = "any" // the flag's word for the weakest
+	}
 	arguments = append(withoutListen(arguments), "--listen", fmt.Sprintf("%s:1883", host),
-		"--mode", "xdp", "--interface", p.BrokerIf, "--xdp-require", p.bench.require)
+		"--mode", "xdp", "--interface", p.BrokerIf, "--xdp-require", require, "--xdp-limit", p.bench.mode)
 	return p.bench.InBroker(append([]string{program, "serve", "-v"}, arguments...)...)
 }
 

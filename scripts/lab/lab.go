@@ -8,8 +8,10 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -43,6 +45,7 @@ func Missing() string {
 
 // New makes the namespaces.
 func New() (*Lab, error) {
+	sweep()
 	l := &Lab{Broker: fmt.Sprintf("rmqb-%d", os.Getpid()), Client: fmt.Sprintf("rmqc-%d", os.Getpid())}
 	for _, name := range []string{l.Broker, l.Client} {
 		if err := Run("ip netns add " + name); err != nil {
@@ -53,6 +56,17 @@ func New() (*Lab, error) {
 		}
 	}
 	return l, nil
+}
+
+// sweep takes away what processes that were killed have left.
+func sweep() {
+	left, _ := filepath.Glob("/run/netns/rmq[bcm]-*")
+	for _, path := range left {
+		name := filepath.Base(path)
+		if _, err := os.Stat("/proc/" + name[len("rmqb-"):]); errors.Is(err, fs.ErrNotExist) {
+			_ = Run("ip netns del " + name) // Or another process has just done it.
+		}
+	}
 }
 
 // Close takes the namespaces away, and the pairs with them.

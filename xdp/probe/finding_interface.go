@@ -169,7 +169,11 @@ func (j *judge) queues(i InterfaceFacts) {
 	case j.plan.AllowUnbound:
 		j.add(Warning, "queues", j.rssRemedy(i, j.plan.Queues), "RSS delivers to %s, not bound: the host's TCP serves what arrives there", queueList(unbound))
 	default:
-		j.add(Problem, "queues", j.rssRemedy(i, j.plan.Queues), "RSS delivers to %s, not bound: part of the clients would miss XDP", queueList(unbound))
+		remedy := j.rssRemedy(i, j.plan.Queues)
+		if remedy == "" {
+			remedy = j.serve(fmt.Sprintf("--mode xdp --queues %v --allow-unbound-queues", CPUList(j.plan.Queues)))
+		}
+		j.add(Problem, "queues", remedy, "RSS delivers to %s, not bound: part of the clients would miss XDP", queueList(unbound))
 	}
 	j.crowd(i, queues.Value)
 }

@@ -1,0 +1,99 @@
+//go:build linux
+
+package lab
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestKilled: the broker gets SIGKILL under load. Its program and maps go with it and no socket stays; the interface is the
+// kernel's, which resets the connections that were on the rings and refuses new ones; a standard broker that is started then
+// serves over the kernel's path; and when that ends, XDP mode can be had again.
+func TestKilled(t *testing.T) {
+	s := newScene(t, 2)
+	b := s.serve()
+	idle := s.connect(s.Broker4, "idle")
+	run := s.startBench(s.Broker4, "-n", "20", "--time", "60s")
+	eventually(t, "load", func() bool { return b.lane().established() == 41 })
+	b.kill()
+	b.vanished()
+	checkBare(t, s)
+	if _, err := run.end(); err == nil {
+		t.Error("the load has not noticed")
+	}
+	if err := idle.ping(); err == nil {
+		t.Error("a connection of the rings outlives the broker")
+	}
+	if _, err := dial(s.Client, s.Broker4); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a connection without a broker: %v", err)
+	}
+	standard := s.serveStandard()
+	c := s.connect(s.Broker4, "kernel")
+	c.alive()
+	if !s.onKernel(c) {
+		t.Errorf("ss does not show %s", c.local())
+	}
+	standard.stop()
+	again := s.serve()
+	s.connect(s.Broker4, "again").alive()
+	if n := again.lane().established(); n != 1 {
+		t.Errorf("%d connections on the rings", n)
+	}
+}
+
+// checkBare looks for what a broker may have left on the interface.
+func checkBare(t *testing.T, s *scene) {
+	t.Helper()
+	if id := s.programOn(s.BrokerIf); id != 0 {
+		t.Errorf("program %d is on the interface", id)
+	}
+	if shown := strings.TrimSpace(s.broker("ss -H --xdp")); shown != "" {
+		t.Errorf("AF_XDP sockets are there:\n%s", shown)
+	}
+}
+
+// programOn is the id of the XDP program on an interface of the broker's namespace, 0 for none.
+func (s *scene) programOn(name string) uint32 {
+	s.t.Helper()
+	var links []struct {
+		XDP struct {
+			Program struct {
+				ID uint32 `json:"id"`
+			} `json:"prog"`
+		} `json:"xdp"`
+	}
+	if err := json.Unmarshal([]byte(s.broker("ip --json link show dev %s", name)), &links); err != nil || len(links) != 1 {
+		s.t.Fatalf("ip --json link show: %d interfaces, %v", len(links), err)
+	}
+	return links[0].XDP.Program.ID
+}
+
+// TestRestart: under traffic, the broker ends by SIGKILL or SIGTERM and another is started at once. It gets the queues as
+// soon as the kernel has given them back, and every client that tries again gets in: on the rings, or on the kernel's path if
+// it came between the broker's listen and its steering (fail open), where it stays. Who comes later is on the rings.
+func TestRestart(t *testing.T) {
+	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			s := newScene(t, 2)
+			b := s.serve()
+			crowd := s.newCrowd(20, s.Broker4)
+			for range 3 {
+				b.signal(signal)
+				<-b.ended
+				b = s.serve()
+				crowd.served()
+			}
+			onKernel := strings.Count(s.broker("ss -Htn state established sport = :1883"), "\n")
+			eventually(t, "20 connections", func() bool { return int(b.lane().established())+onKernel == 20 })
+			t.Logf("of 20 clients that try again every %v, %d are on the kernel's path after a restart", pingEvery, onKernel)
+			crowd.leave()
+			eventually(t, "nobody is on the rings", func() bool { return b.lane().established() == 0 })
+			s.newCrowd(20, s.Broker4)
+			eventually(t, "20 connections on the rings", func() bool { return b.lane().established() == 20 })
+		})
+	}
+}

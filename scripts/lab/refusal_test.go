@@ -1,0 +1,115 @@
+//go:build linux
+
+package lab
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// serveLine is what starts a broker in XDP mode; later flags win.
+func (s *scene) serveLine(arguments ...string) []string {
+	return append([]string{program, "serve", "--allow-anonymous", "--admin", "none", "--mode", "xdp", "--listen", ":1883",
+		"--interface", s.BrokerIf}, arguments...)
+}
+
+// TestRefusals: what cannot work is said in one line, with what to do about it; the exit status is 1, and nothing stays on the
+// interface.
+func TestRefusals(t *testing.T) {
+	s := newScene(t, 4)
+	refused := func(name, change, back string, cmd *exec.Cmd, words ...string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			here := &scene{Lab: s.Lab, Pair: s.Pair, t: t}
+			if change != "" {
+				here.broker(change, s.BrokerIf)
+				defer here.broker(back, s.BrokerIf)
+			}
+			here.refused(cmd, words...)
+			checkBare(t, here)
+		})
+	}
+	line := func(arguments ...string) *exec.Cmd { return s.InBroker(s.serveLine(arguments...)...) }
+	plain := func(arguments ...string) *exec.Cmd {
+		return s.InBroker(append([]string{program, "serve", "--admin", "none", "--mode", "xdp"}, arguments...)...)
+	}
+	refused("no interface named", "", "", plain("--listen", ":1883"), "--interface", "ringmq doctor")
+	refused("no such interface", "", "", plain("--listen", ":1883", "--interface", "nowhere0"), "nowhere0", "ip link")
+	refused("loopback", "", "", plain("--listen", ":1883", "--interface", "lo"), "lo", "loopback")
+	refused("listeners on loopback", "", "", plain("--interface", s.BrokerIf), "loopback", "--listen")
+	refused("interface down", "ip link set %s down", "ip link set %s up", line(), s.BrokerIf, "down", "ip link set", "up")
+	refused("MTU", "ip link set %s mtu 2500", "ip link set %s mtu 1500", line(), s.BrokerIf, "2500", "mtu")
+	refused("queue out of range", "", "", line("--queues", "7"), "queue 7", "0")
+	refused("some queues only", "", "", line("--queues", "0,1"), "--allow-unbound-queues", s.BrokerIf)
+	refused("queues are no list", "", "", line("--queues", "a-b"), "queues", "0,2-3")
+	refused("mode beyond the driver", "", "", line("--xdp-require", "zerocopy"), "zero", "--xdp-require")
+	refused("unknown mode", "", "", line("--xdp-require", "fast"), "xdp-require", "native")
+	refused("unknown limit", "", "", line("--xdp-limit", "fast"), "xdp-limit", "native")
+}
+
+// TestPrivileges: each capability that is missing is named, in one line, and what to do.
+func TestPrivileges(t *testing.T) {
+	s := newScene(t, 1)
+	for _, capability := range []string{"cap_net_raw", "cap_bpf", "cap_net_admin"} {
+		t.Run(capability, func(t *testing.T) {
+			here := &scene{Lab: s.Lab, Pair: s.Pair, t: t}
+			drop := capability
+			if capability == "cap_bpf" {
+				drop += ",cap_sys_admin" // which includes it
+			}
+			argv := append([]string{"capsh", "--drop=" + drop, "--", "-c", `exec "$0" "$@"`}, here.serveLine()...)
+			here.refused(here.InBroker(argv...), strings.ToUpper(capability))
+			checkBare(t, here)
+		})
+	}
+}
+
+// TestSecondBroker: an interface that a broker steers is refused to a second, which names the first one's program, and the
+// first goes on.
+func TestSecondBroker(t *testing.T) {
+	s := newScene(t, 2)
+	b := s.serve()
+	c := s.connect(s.Broker4, "c")
+	s.refused(s.InBroker(s.serveLine()...), s.BrokerIf, "another ringmq", "stop it")
+	line := []string{program, "serve", "--admin", "none", "--mode", "xdp", "--interface", s.BrokerIf, "--listen", ":1884"}
+	s.refused(s.InBroker(line...), s.BrokerIf, "another ringmq", "stop it")
+	c.alive()
+	if id := s.programOn(s.BrokerIf); id != b.program {
+		t.Errorf("program %d is on the interface, it was %d", id, b.program)
+	}
+}
+
+// TestLockedMemory: the kernel charges umem to the locked-memory limit of processes without CAP_IPC_LOCK. Too low a limit is
+// said in one line.
+func TestLockedMemory(t *testing.T) {
+	s := newScene(t, 1)
+	argv := append([]string{"capsh", "--drop=cap_ipc_lock", "--", "-c", `ulimit -l 64 && exec "$0" "$@"`}, s.serveLine()...)
+	s.refused(s.InBroker(argv...), "RLIMIT_MEMLOCK", "CAP_IPC_LOCK", "prlimit")
+	checkBare(t, s)
+}
+
+// TestBadConfiguration: mistakes in the file's table [xdp] are named with the file.
+func TestBadConfiguration(t *testing.T) {
+	s := newScene(t, 1)
+	file := filepath.Join(t.TempDir(), "ringmq.toml")
+	for words, want := range map[string]string{
+		"interfaces = [\"\"]":        "interface",
+		"deny = [\"198.18.0.0/33\"]": "198.18.0.0/33",
+		"syn_rate = 5.0":             "syn_burst",
+		"congestion_control = \"x\"": "x",
+		"receive_frames = 3":         "frames",
+		"frame_size = 1000":          "1000",
+		"queues = \"0-70000\"":       "queues",
+		"receive_buffer = \"1GiB\"":  "buffer",
+		"unknown = 1":                "unknown",
+	} {
+		if err := os.WriteFile(file, []byte("[xdp]\n"+words+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.refused(s.InBroker(s.serveLine("-c", file)...), want)
+		checkBare(t, s)
+	}
+}
