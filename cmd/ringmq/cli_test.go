@@ -156,6 +156,7 @@ func flagRefusals(t *testing.T) []refusal {
 		{"xdp, argument", []string{"xdp", "drain", "now"}, []string{"now"}},
 		{"xdp, no prefix", []string{"xdp", "deny"}, []string{"prefix"}},
 		{"xdp, bad prefix", []string{"xdp", "deny", "192.0.2.300"}, []string{"192.0.2.300"}},
+		{"xdp, flag behind prefix", []string{"xdp", "deny", "192.0.2.1", "--remove"}, []string{"--remove", "first"}},
 		{"xdp, bad rate", []string{"xdp", "limit", "--source", "fast"}, []string{"--source", "fast"}},
 		{"xdp, burst without rate", []string{"xdp", "limit", "--all-burst", "5"}, []string{"--all"}},
 		{"unknown mode", []string{"serve", "--mode", "fast"}, []string{"fast", "mode"}},

@@ -222,7 +222,10 @@ func changeList(c *cli.Context, name string) error {
 	var prefixes []netip.Prefix
 	for _, text := range c.Args().Slice() {
 		p, err := parsePrefix(text)
-		if err != nil {
+		switch {
+		case strings.HasPrefix(text, "-"):
+			return fmt.Errorf("xdp %s: %s stands behind the prefixes: flags come first", name, text)
+		case err != nil:
 			return fmt.Errorf("xdp %s: %w", name, err)
 		}
 		prefixes = append(prefixes, p)
