@@ -64,6 +64,7 @@ func benchCommand() *cli.Command {
 			&cli.DurationFlag{Name: "time", Aliases: []string{"t"}, Value: 10 * time.Second, Usage: "measure for `DURATION`"},
 			&cli.Int64Flag{Name: "count", Aliases: []string{"c"}, Usage: "end after `N` messages, connections (storm) or fetches (retained)", DefaultText: "after --time"},
 			&cli.DurationFlag{Name: "warm-up", Value: 500 * time.Millisecond, Usage: "leave out the first `DURATION`"},
+			&cli.DurationFlag{Name: "drain", Value: 5 * time.Second, Usage: "wait for messages under way until none has come for `DURATION`"},
 			&cli.IntFlag{Name: "messages", Value: 10000, Usage: "`N` Retained Messages to store and fetch"},
 			&cli.IntFlag{Name: "parallel", Value: 64, Usage: "open `N` connections at a time"},
 			&cli.StringFlag{Name: "version", Aliases: []string{"V"}, Value: "311", Usage: "protocol `VERSION`: 311 or 5"},
@@ -136,7 +137,7 @@ func benchConfig(c *cli.Context) (load.Config, error) {
 		Scenario: load.Scenario(c.String("scenario")), Connections: c.Int("connections"), PayloadBytes: c.Int("payload"),
 		Window: c.Int("window"), Rate: c.Float64("rate"), Duration: c.Duration("time"), Count: c.Int64("count"),
 		Parallel: c.Int("parallel"), Messages: c.Int("messages"), PID: c.Int("pid"), QoS: byte(min(c.Uint("qos"), 255)),
-		Username: c.String("username"), Password: c.String("pw"),
+		Username: c.String("username"), Password: c.String("pw"), DrainTimeout: c.Duration("drain"),
 	}
 	if cfg.WarmUp = c.Duration("warm-up"); cfg.WarmUp == 0 {
 		cfg.WarmUp = -1
@@ -179,6 +180,7 @@ func benchConflicts(c *cli.Context, cfg load.Config) error {
 	only := map[string][]load.Scenario{
 		"messages": {load.Retained},
 		"window":   {load.Pairs, load.FanOut, load.FanIn},
+		"drain":    {load.Pairs, load.FanOut, load.FanIn, load.Retained},
 		"rate":     {load.Pairs, load.FanOut, load.FanIn},
 		"qos":      {load.Pairs, load.FanOut, load.FanIn, load.Retained},
 		"payload":  {load.Pairs, load.FanOut, load.FanIn, load.Retained},
@@ -204,8 +206,8 @@ func benchConflicts(c *cli.Context, cfg load.Config) error {
 		}
 	}
 	switch {
-	case cfg.Duration <= 0:
-		return errors.New("--time: want more than 0")
+	case cfg.Duration <= 0 || cfg.DrainTimeout <= 0:
+		return errors.New("--time and --drain: want more than 0")
 	case cfg.Password != "" && cfg.Username == "":
 		return errors.New("a password (--pw or RINGMQ_PASSWORD) without a User Name: add -u NAME")
 	case cfg.PID < 0 || c.IsSet("pid") && cfg.PID == 0:

@@ -35,7 +35,7 @@ func TestBenchScenarios(t *testing.T) {
 		report    []string // on standard output, for people
 	}{
 		{"-s pairs -n 10 -w 4 -q 2 -t 200ms", []string{"10 pairs", "QoS 2", "0 lost, 0 doubled, 0 out of order, 0 corrupt", "p99.9", "acknowledged"}},
-		{"-s fanout -n 20 -V 5 --payload 100 -t 200ms", []string{"fan-out 1 to 20", "100 B"}},
+		{"-s fanout -n 20 -V 5 --payload 100 -t 200ms --drain 9s", []string{"fan-out 1 to 20", "100 B"}},
 		{"-s fanin -n 20 -q 1 --count 1000 --cpu 0", []string{"fan-in 20 to 1"}},
 		{"-s pairs -n 5 -r 500 -t 400ms --warm-up 0s --pid " + pid, []string{"open loop at 500/s", "broker CPU"}},
 		{"-s storm -n 8 -t 200ms --source 127.0.0.2 --source 127.0.0.3", []string{"8 at a time", "connects"}},

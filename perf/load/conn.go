@@ -196,6 +196,8 @@ func (l *loop) explain(c *conn, err error) error {
 		return fmt.Errorf("connect to %v from %v: one of these is no address of this machine", l.cfg.Target, l.cfg.Sources)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("out of local ports after %d connections to %v: give more local addresses to connect from (sources)", l.openCount, l.cfg.Target)
+	case errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("broker closed the connection of %s: %w", l.clientID(c), err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("connect to %v: connection refused: is the broker listening there?", l.cfg.Target)
 	}

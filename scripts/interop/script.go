@@ -78,6 +78,8 @@ func (s *script) next(ctx context.Context) (answer, error) {
 	select {
 	case a, ok := <-s.answers:
 		if !ok {
+			_ = s.process.Process.Kill()
+			_ = s.process.Wait() // All of its standard error is there then.
 			return a, fmt.Errorf("the script has ended: %s", s.talk.last())
 		}
 		return a, nil

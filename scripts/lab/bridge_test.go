@@ -133,7 +133,7 @@ func TestBadLink(t *testing.T) {
 			t.Run(row.name+"/QoS "+qos, func(t *testing.T) {
 				s, link := newBadScene(t, row.queues, row.harm)
 				b := s.serve()
-				r := s.startBench(s.Broker4, "-n", "20", "-q", qos, "--rate", "1000", "--time", "3s", "--payload", "300").clean()
+				r := s.startBench(s.Broker4, "-n", "20", "-q", qos, "--rate", "1000", "--time", "3s", "--payload", "300", "--drain", "30s").clean()
 				lane := b.lane()
 				link.end()
 				t.Logf("%d messages, p99 %v; %+v", r.Published, r.Latency.P99, link.sent)

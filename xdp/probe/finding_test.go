@@ -182,7 +182,7 @@ func queueRows() []findingRow {
 		}, Problem, "queues", "queues 1-3, not bound", "sudo ethtool -L eth0 rx 1"},
 		{"unbound, and the driver takes no orders", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
 			i.RSS, i.Channels, p.Queues = unknown[RSS]("no"), unknown[Channels]("no"), []int{0}
-		}, Problem, "queues", "queues 1-3, not bound", ""},
+		}, Problem, "queues", "queues 1-3, not bound", "ringmq serve --mode xdp --queues 0 --allow-unbound-queues --interface eth0 --listen :1883"},
 		{"unbound and allowed", func(_ *HostFacts, _ *InterfaceFacts, p *Plan) { p.Queues, p.AllowUnbound = []int{0, 1}, true },
 			Warning, "queues", "queues 2-3, not bound|host's TCP", "sudo ethtool -X eth0 equal 2"},
 		{"RSS leaves the others out", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
@@ -263,7 +263,7 @@ func vethRows() []findingRow {
 		{"unbound queues, peer elsewhere", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
 			*i, p.Queues = goodVeth(), []int{0, 1}
 			i.Peer, i.PeerTransmitQueues = "", unknown[int]("elsewhere")
-		}, Problem, "queues", "queues 2-3", ""},
+		}, Problem, "queues", "queues 2-3", "ringmq serve --mode xdp --queues 0-1 --allow-unbound-queues --interface veth0 --listen :1883"},
 		{"peer elsewhere", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
 			*i = goodVeth()
 			i.Peer, i.PeerChecksums = "", unknown[bool]("its peer is in another network namespace")
