@@ -160,6 +160,24 @@ func (c *v311) carry() {
 	}
 }
 
+// carriedGrace is how long carry has, after the end of the connection, for a Publish that was all but done.
+const carriedGrace = 100 * time.Millisecond
+
+// awaitCarried is the token of what carry was given; nil when the connection has ended in the middle of it.
+func (c *v311) awaitCarried() *mqtt.PublishToken {
+	select {
+	case token := <-c.carried:
+		return token
+	case <-c.done:
+	}
+	select {
+	case token := <-c.carried:
+		return token
+	case <-time.After(carriedGrace):
+		return nil
+	}
+}
+
 // publishAcknowledged leaves everything to the library, which keeps the payload until it is acknowledged.
 func (c *v311) publishAcknowledged(ctx context.Context, m *Message) error {
 	if err := c.flight.enter(ctx, c.done, c.Flush); err != nil {
@@ -170,9 +188,7 @@ func (c *v311) publishAcknowledged(ctx context.Context, m *Message) error {
 	var token *mqtt.PublishToken
 	select {
 	case c.errands <- &errand:
-		select {
-		case token = <-c.carried:
-		case <-c.done:
+		if token = c.awaitCarried(); token == nil {
 			c.flight.giveUp()
 			return c.unlessEnded(errEnded)
 		}
