@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
 	"github.com/ringmq/ringmq/broker"
@@ -54,7 +55,8 @@ func (p *Plane) rouse(now time.Time) {
 }
 
 // adopt makes a connection of the stack one of the plane's. One that has died meanwhile is not worth the broker's time.
-func (p *Plane) adopt(endpoint tcpip.Endpoint, queue *waiter.Queue) {
+func (p *Plane) adopt(accepted tcpip.Endpoint, queue *waiter.Queue) {
+	endpoint := accepted.(*tcp.Endpoint)
 	key, isV6, ok := keyOf(endpoint)
 	number, isListening := p.group.listenerOf(&key)
 	if !ok || !isListening || !endpointIsUp(endpoint) {
@@ -70,7 +72,10 @@ func (p *Plane) adopt(endpoint tcpip.Endpoint, queue *waiter.Queue) {
 	c := p.slab.take(p)
 	c.endpoint, c.queue, c.state = endpoint, queue, open
 	c.flags &= reviewed // A slot may still be in the list from its former life.
-	c.flow = p.track(&key, isV6)
+	c.flow = p.track(&key, isV6, c)
+	endpoint.LockUser() // What the stack sends has the owner read under the endpoint's lock.
+	endpoint.SetOwner(c.flow)
+	endpoint.UnlockUser()
 	p.counters.accepted.Add(1)
 	p.counters.connections.Add(1)
 	c.entry.Init(c, connMask)
@@ -105,7 +110,7 @@ func keyOf(endpoint tcpip.Endpoint) (key flowKey, isV6, ok bool) {
 
 // track makes the handshake's flow that of a connection. There is none if it came by a SYN cookie, or if more
 // handshakes were under way than are tracked.
-func (p *Plane) track(key *flowKey, isV6 bool) *flow {
+func (p *Plane) track(key *flowKey, isV6 bool, c *conn) *flow {
 	l := p.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,12 +119,17 @@ func (p *Plane) track(key *flowKey, isV6 bool) *flow {
 	case f == nil:
 		to, _ := l.linkOf(nil, &outgoing{key: *key})
 		f = p.addFlow(key, isV6, to)
+		f.handshake = unknownHandshake
 	case f.isLive:
 		// A new connection has taken the place of one in TIME-WAIT, whose slot is not released yet.
 		l.discardHeld(f)
 		l.flows.abandon(f)
 		f = p.addFlow(key, isV6, f.link)
+		f.handshake = unknownHandshake
+	default:
+		f.handshake = l.clock.elapsed() - f.handshake
 	}
 	l.flows.promote(f)
+	f.conn = c
 	return f
 }

@@ -28,7 +28,11 @@ func TestACKLeavesWithTheTurn(t *testing.T) {
 	conn := w.connect()
 	w.listen()
 	w.send(tcpAck, ask())
-	w.until(func(e broker.Event) bool { return e.Kind == broker.Readable })
+	for start := time.Now(); w.plane.Counters().HeldACKs == 0; {
+		if w.plane.turn(); time.Since(start) > patience { // The first half of Wait: nothing is flushed.
+			t.Fatal("no ACK is held")
+		}
+	}
 	if got := w.listen(); len(got) != 0 {
 		t.Fatalf("before the end of the turn the plane sent %+v", got)
 	}
@@ -42,7 +46,7 @@ func TestACKLeavesWithTheTurn(t *testing.T) {
 	}
 }
 
-// TestACKSpansTurns: within AckDelay small segments are acknowledged together, two full segments at once, and data carries
+// TestACKSpansTurns: within AckDelay a few small segments are acknowledged together, two full segments at once, and data carries
 // what is held.
 func TestACKSpansTurns(t *testing.T) {
 	w := newWireV4(t, testConfig())
@@ -52,7 +56,7 @@ func TestACKSpansTurns(t *testing.T) {
 	w.put(w.frame(tcpAck, nil))
 	w.quiet()
 	w.listen()
-	for turn := range 10 {
+	for turn := range heldMessages - 1 {
 		w.send(tcpAck, ask())
 		w.readAll(conn, len(ask()))
 		w.plane.Flush()
@@ -61,21 +65,121 @@ func TestACKSpansTurns(t *testing.T) {
 		}
 	}
 	w.exchange(conn, ask(), answer())
-	w.quiet()
-	if got := w.listen(); len(got) > 1 || len(got) == 1 && got[0].payload == 0 {
+	if got := w.quiet(); len(got) > 1 || len(got) == 1 && got[0].payload == 0 {
 		t.Errorf("beside the answer the plane sent %+v", got)
 	}
 	w.put(w.frame(tcpAck, nil))
 	w.quiet()
 	w.listen()
-	full := make([]byte, 1460)
-	for range 2 {
-		w.send(tcpAck, full)
-		w.readAll(conn, len(full))
-		w.plane.Flush()
+	for what, sizes := range map[string][]int{"two full segments": {1460, 1460}, "a few segments": {1, 1, 1, 1}} {
+		for _, bytes := range sizes {
+			w.send(tcpAck, make([]byte, bytes))
+			w.readAll(conn, bytes)
+			w.plane.Flush()
+		}
+		if got := w.quiet(); len(got) != 1 || got[0].flags != tcpAck || got[0].ack != w.seq {
+			t.Errorf("after %s the plane sent %+v; want one ACK of %d", what, got, w.seq)
+		}
 	}
-	if got := w.listen(); len(got) != 1 || got[0].flags != tcpAck || got[0].ack != w.seq {
-		t.Errorf("after two full segments the plane sent %+v; want one ACK of %d", got, w.seq)
+}
+
+// TestPatience: the ACKs of a flow wait for long only while the plane is busy, and only if its remote was seen not to wait for them.
+// A remote that was taken for one that does not wait, and does, costs one long wait, and twice as much proof the next time.
+func TestPatience(t *testing.T) {
+	f := &flow{handshake: time.Millisecond}
+	now := time.Second
+	released := func(until time.Duration) {
+		f.releasedAt = now
+		now += until
+		f.judge(now)
+		f.judge(now) // The second segment after an ACK tells nothing.
+	}
+	for needed := uint32(calmMin); needed <= 4*calmMin; needed *= 2 {
+		for i := range needed {
+			if f.isPatient() {
+				t.Fatalf("patient after %d of %d releases", i, needed)
+			}
+			released(promptTime + 1)
+		}
+		if !f.isPatient() {
+			t.Fatalf("impatient after %d releases", needed)
+		}
+		released(promptTime)
+		if f.isPatient() {
+			t.Fatal("patient with a remote that waits")
+		}
+	}
+	for range 64 {
+		f.calm = calmMin << relapsesMax
+		released(0)
+	}
+	if f.relapses != relapsesMax {
+		t.Errorf("%d relapses", f.relapses)
+	}
+	f = &flow{handshake: time.Second}
+	for range 100 {
+		released(100 * time.Millisecond)
+	}
+	if f.isPatient() {
+		t.Error("patient with a remote that may be far")
+	}
+}
+
+func flowOf(c broker.Conn) *flow { return c.(*conn).flow }
+
+// TestBusyPlaneHoldsLonger: the ACK of a patient flow outlasts AckDelay while the plane is busy, and no other does.
+func TestBusyPlaneHoldsLonger(t *testing.T) {
+	for _, row := range []struct{ isBusy, isPatient bool }{{false, false}, {false, true}, {true, false}, {true, true}} {
+		w := newWireV4(t, testConfig())
+		conn := w.connect()
+		l := w.plane.link
+		l.mu.Lock()
+		l.watchedFrom = time.Hour // The plane does not look again whether it is busy.
+		l.isBusy = row.isBusy
+		if row.isPatient {
+			flowOf(conn).calm = calmMin
+		}
+		l.mu.Unlock()
+		w.send(tcpAck, ask())
+		for start := time.Now(); ; {
+			w.plane.turn() // The clock stands still from here on.
+			l.mu.Lock()
+			f := flowOf(conn)
+			held, left := f.held != nil, f.due-l.clock.elapsed()
+			l.mu.Unlock()
+			if want := map[bool]time.Duration{true: patientDelay, false: max(0, l.ackDelay)}[row.isBusy && row.isPatient]; held && left != want {
+				t.Errorf("%+v: the ACK is held for %v, want %v", row, left, want)
+			}
+			if held {
+				break
+			}
+			if time.Since(start) > patience {
+				t.Fatal("no ACK is held")
+			}
+		}
+		w.plane.Flush()
+		w.untilHeard(func(h heard) bool { return h.ack == w.seq })
+	}
+}
+
+// TestBusy: a plane that rests for most of the time is not busy.
+func TestBusy(t *testing.T) {
+	w := newWireV4(t, testConfig())
+	l := w.plane.link
+	for _, row := range []struct {
+		rest time.Duration
+		busy bool
+	}{{0, true}, {busyWindow/busyShare + time.Millisecond, false}, {busyWindow/busyShare - time.Millisecond, true}} {
+		l.clock.base = l.clock.base.Add(-busyWindow)
+		l.beginTurn() // The window as it was before.
+		l.mu.Lock()
+		l.watchedFrom, l.restTime = l.clock.elapsed()-busyWindow, row.rest
+		l.mu.Unlock()
+		l.beginTurn()
+		if l.isBusy != row.busy {
+			t.Errorf("after a rest of %v of %v: busy %v", row.rest, busyWindow, l.isBusy)
+		}
+		l.endTurn()
 	}
 }
 

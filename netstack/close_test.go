@@ -131,6 +131,19 @@ func (d *panicking) DeliverNetworkPacket(protocol tcpip.NetworkProtocolNumber, p
 	d.NetworkDispatcher.DeliverNetworkPacket(protocol, packet)
 }
 
+// panickingTCP is the same for segments of connections that are known.
+type panickingTCP struct {
+	segmentQueuer
+	port uint16
+}
+
+func (q *panickingTCP) QueuePacket(to stack.TransportEndpoint, id stack.TransportEndpointID, segment *stack.PacketBuffer) {
+	if id.RemotePort == q.port {
+		panic("made up")
+	}
+	q.segmentQueuer.QueuePacket(to, id, segment)
+}
+
 // TestPanicCostsOneConnection: the others, and new ones, live on.
 func TestPanicCostsOneConnection(t *testing.T) {
 	c := cable.New(cable.Config{})
@@ -139,6 +152,7 @@ func TestPanicCostsOneConnection(t *testing.T) {
 	victim := w.connect()
 	link := w.plane.link
 	link.dispatcher = &panicking{link.dispatcher, w.local.Port()}
+	w.plane.tcp = &panickingTCP{w.plane.tcp, w.local.Port()}
 	w.send(tcpAck, ask())
 	w.send(tcpAck, ask())
 	e := w.until(func(e broker.Event) bool { return e.Kind&broker.Hangup != 0 })

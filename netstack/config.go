@@ -62,9 +62,10 @@ type TCPConfig struct {
 	CloseTimeout time.Duration
 
 	// AckDelay bounds how long an acknowledgement waits for more segments to acknowledge, or for data to go with: never two
-	// full segments, RFC 9293 section 3.8.6.3. Zero means 2 ms: some turns of a busy queue, and far less than the
-	// 40 ms that Linux may take. Negative means until the end of the turn, for clients that send small segments
-	// one by one because Nagle's algorithm has them wait for each acknowledgement.
+	// full segments, RFC 9293 section 3.8.6.3. Zero means 2 ms: some turns of a busy queue, and far less than the 40 ms that
+	// Linux may take. A busy plane takes 40 ms, too, with clients that were seen not to wait. Negative means until the end of
+	// the turn, for clients that send small segments one by one because Nagle's algorithm has them wait for each
+	// acknowledgement.
 	AckDelay time.Duration
 
 	// NoSACK turns selective acknowledgements off, and with them RACK. They are on by default: without them every

@@ -16,7 +16,7 @@ import (
 // conn is one connection.
 type conn struct {
 	plane      *Plane
-	endpoint   tcpip.Endpoint
+	endpoint   *tcp.Endpoint
 	queue      *waiter.Queue
 	flow       *flow
 	nextFree   *conn

@@ -8,11 +8,11 @@
 // # How to read it
 //
 // The way of a received frame: plane.go takes it in Wait, frame.go parses it, ingress.go decides whether it is ours
-// (handover.go: another plane's), learns where it came from (flow.go, remotes.go), and injects it; the stack's processor
-// goroutine works on it and tells ready.go, which makes events; conn.go reads. The way back: conn.go writes, the stack
-// sends through link.go, which writes the packet into a transmit frame, holds pure ACKs back, and lets frames wait in
-// overflow.go when the device is full. Around it: group.go opens, stack.go builds, accept.go and linger.go begin and end
-// connections, slab.go deals out their slots.
+// (handover.go: another plane's), learns where it came from (flow.go, remotes.go), and injects it, straight into its
+// connection if that is known; the stack's processor goroutine works on it and tells ready.go, which makes events; conn.go
+// reads. The way back: conn.go writes, the stack sends through link.go, which writes the packet into a transmit frame, holds
+// pure ACKs back (hold.go), and lets frames wait in overflow.go when the device is full. Around it: group.go opens, stack.go
+// builds, clock.go tells it the time, accept.go and linger.go begin and end connections, slab.go deals out their slots.
 //
 // # Who runs what
 //
@@ -41,10 +41,10 @@
 //
 // # Acknowledgements
 //
-// netstack acknowledges at once. A pure ACK that says only that bytes have come in order is held in the frame that it is
-// written into, and the next segment of its connection takes its place: data that answers, or an ACK that says more. What
-// nothing replaces is sent TCPConfig.AckDelay after its turn. Duplicate ACKs, SACK blocks, window updates, and ACKs of two
-// full segments are never held, nor is anything that comes of a timer.
+// netstack acknowledges at once. A pure ACK that says only that bytes have come in order is held, and the next segment of its
+// connection takes its place: data that answers, or an ACK that says more. What nothing replaces is sent after
+// TCPConfig.AckDelay, or later where that costs the remote nothing (holder). Duplicate ACKs, SACK blocks, window updates, and ACKs
+// of two full segments or of a few small ones are never held, nor is anything that comes of a timer.
 //
 // # More than one queue
 //

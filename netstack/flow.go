@@ -1,16 +1,29 @@
 package netstack
 
-import "gvisor.dev/gvisor/pkg/waiter"
+import (
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
 
 // flow is one connection as frames see it: how to reach the remote, and what was last sent. It begins with a SYN.
 type flow struct {
 	key  flowKey
 	link linkAddr
 
-	// held is a reserved transmit frame with a pure ACK that waits to be superseded; nil: none.
-	held      []byte
-	heldBytes int
-	heldAck   uint32
+	// conn is the connection that came of the handshake; nil while it is one.
+	conn *conn
+
+	// held is a pure ACK that waits to be superseded; nil: none. It is sent when it is due. When the last was that nothing had
+	// superseded, zero once data has come since, tells in judge whether the remote waits for them; so do calm and relapses.
+	held       *heldACK
+	due        time.Duration
+	releasedAt time.Duration
+	calm       uint32
+	relapses   uint8
+	unacked    uint8         // segments of data since anything was sent, up to heldMessages
+	handshake  time.Duration // how long it took; before that, when it began
 
 	start   uint32 // the sequence number of the first byte that was or will be written
 	peerAck uint32 // the highest acknowledgement number that came
@@ -23,7 +36,7 @@ type flow struct {
 
 	isV6       bool
 	isLive     bool // a connection that was accepted; otherwise a handshake
-	isListed   bool // in the link's list of flows that may hold an ACK
+	isListed   bool // in the table
 	isReborn   bool // a SYN has come since it was live
 	isPoisoned bool // processing one of its frames has panicked
 	answered   bool // acked, sent and window are known
@@ -82,7 +95,7 @@ func (t *flowTable) add(key *flowKey, isV6 bool, to linkAddr) (f *flow, evicted 
 	t.handshakes[t.next] = *key
 	t.next = (t.next + 1) % len(t.handshakes)
 	f = t.take()
-	*f = flow{key: *key, isV6: isV6, link: to}
+	*f = flow{key: *key, isV6: isV6, link: to, isListed: true}
 	t.flows[*key] = f
 	t.halfOpen++
 	return f, evicted, hasEvicted
@@ -105,21 +118,32 @@ func (t *flowTable) promote(f *flow) {
 	}
 }
 
-// remove forgets a flow. One that is still in the list of held ACKs is left to the collector instead of being reused.
+// remove forgets a flow.
 func (t *flowTable) remove(f *flow) {
-	if t.flows[f.key] != f {
+	if !f.isListed {
 		return
 	}
 	t.abandon(f)
-	if !f.isListed {
-		t.free = append(t.free, f)
-	}
+	t.free = append(t.free, f)
 }
 
 // abandon takes a flow out of the table that somebody still has, so that it is not reused.
 func (t *flowTable) abandon(f *flow) {
 	delete(t.flows, f.key)
+	f.isListed = false
 	if !f.isLive {
 		t.halfOpen--
 	}
 }
+
+func (t *flowTable) each(do func(*flow)) {
+	for _, f := range t.flows {
+		do(f)
+	}
+}
+
+// KUID and KGID implement tcpip.PacketOwner, which is how the link gets the flow of a packet without a search.
+func (f *flow) KUID() uint32 { return 0 }
+func (f *flow) KGID() uint32 { return 0 }
+
+var _ tcpip.PacketOwner = (*flow)(nil)

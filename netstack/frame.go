@@ -75,6 +75,7 @@ type received struct {
 	network   int    // offset of the IP header
 	transport int    // offset of the TCP or ICMP header
 	end       int    // of the IP packet; the rest is padding
+	payload   int    // of the TCP segment, in bytes
 	mtu       int    // with an ICMP error: the largest packet that passes
 	flags     uint8  // of TCP
 	isV6      bool
@@ -217,9 +218,11 @@ func (r *received) parseTCP(frame []byte) dropReason {
 	if len(t) < tcpHeaderBytes {
 		return malformed
 	}
-	if offset := int(t[12]>>4) * 4; offset < tcpHeaderBytes || offset > len(t) {
+	offset := int(t[12]>>4) * 4
+	if offset < tcpHeaderBytes || offset > len(t) {
 		return malformed
 	}
+	r.payload = len(t) - offset
 	r.key.remotePort, r.key.localPort = binary.BigEndian.Uint16(t), binary.BigEndian.Uint16(t[2:])
 	r.seq, r.ack = binary.BigEndian.Uint32(t[4:]), binary.BigEndian.Uint32(t[8:])
 	r.flags = t[13]

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -76,11 +78,14 @@ func (p *Plane) recoverFrame() {
 
 // admit decides on a frame and gives it to the stack or to its owner.
 func (p *Plane) admit(r *received, frame []byte, mayHandOver bool) dropReason {
-	known, why := p.admitKnown(r, frame)
-	if why != keep {
+	known, c, why := p.admitKnown(r, frame)
+	switch {
+	case why != keep:
 		return why
-	}
-	if !known {
+	case c != nil && r.isPlain(frame):
+		p.injectInto(c, r, frame)
+		return keep
+	case !known:
 		if why, done := p.handOver(r, frame, mayHandOver); done {
 			return why
 		}
@@ -92,29 +97,38 @@ func (p *Plane) admit(r *received, frame []byte, mayHandOver bool) dropReason {
 	return keep
 }
 
-// admitKnown looks at a frame of a flow of this plane; known is false when there is none.
-func (p *Plane) admitKnown(r *received, frame []byte) (known bool, why dropReason) {
+// admitKnown looks at a frame of a flow of this plane; known is false when there is none. If a connection has come of the flow, and
+// no SYN since that may have begun another, it is c.
+func (p *Plane) admitKnown(r *received, frame []byte) (known bool, c *conn, why dropReason) {
 	l := p.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.flows.find(&r.key)
 	switch {
 	case f == nil:
-		return false, keep
+		return false, nil, keep
 	case f.isPoisoned:
-		return true, poisoned
+		return true, nil, poisoned
 	case r.isICMP:
 		if !f.plausible(r) || r.mtu < mtuMinIPv4 || r.isV6 && r.mtu < mtuMinIPv6 || r.mtu > l.device.MTU() {
-			return true, icmpRefused
+			return true, nil, icmpRefused
 		}
+		return true, nil, keep
 	default:
 		if f.link != r.link {
 			p.relearn(f, r, frame)
 		}
 		f.isReborn = f.isReborn || f.isLive && r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
 		f.hear(r)
+		if r.payload > 0 {
+			f.unacked = min(f.unacked+1, heldMessages)
+			f.judge(l.clock.elapsed())
+		}
+		if f.isReborn {
+			return true, nil, keep
+		}
+		return true, f.conn, keep
 	}
-	return true, keep
 }
 
 // relearn changes the link address of a flow, if the segment is beyond doubt the remote's. The link's mutex is held.
@@ -181,20 +195,72 @@ func (p *Plane) addFlow(key *flowKey, isV6 bool, to linkAddr) *flow {
 	if hasEvicted {
 		p.group.owners.remove(&evicted, p)
 	}
+	f.handshake = p.link.clock.elapsed()
 	p.group.owners.add(key, p)
 	return f
 }
 
-// inject copies the packet out of the frame, the one time that received bytes are copied before the broker's buffer,
-// and gives it to the stack.
+// segmentQueuer is the part of the stack's TCP that takes a segment whose endpoint is known already.
+type segmentQueuer interface {
+	QueuePacket(to stack.TransportEndpoint, id stack.TransportEndpointID, segment *stack.PacketBuffer)
+}
+
+// isPlain tells whether a segment needs nothing of the stack's IP: no options, no extension headers, a header that is intact, and
+// nothing that begins or resets a connection.
+func (r *received) isPlain(frame []byte) bool {
+	if r.flags&(tcpSyn|tcpRst|tcpAck) != tcpAck {
+		return false
+	}
+	if r.isV6 {
+		return r.transport-r.network == ipv6HeaderBytes
+	}
+	return r.transport-r.network == ipv4HeaderBytes && checksum.Checksum(frame[r.network:r.transport], 0) == 0xffff
+}
+
+// injectInto copies the packet out of the frame, the one time that received bytes are copied before the broker's buffer, and
+// gives it to its connection. What the stack would do before that is done: the addresses, ports and lengths were looked at, and
+// the flow's table has said whose it is. Passing the stack's own look at all of it by took a tenth off the processor time per
+// message of 1000 pairs.
+func (p *Plane) injectInto(c *conn, r *received, frame []byte) {
+	packet := r.packet(frame)
+	defer packet.DecRef()
+	packet.NICID, packet.InputNICID = nicID, nicID
+	packet.NetworkProtocolNumber, packet.TransportProtocolNumber = r.protocol(), header.TCPProtocolNumber
+	_, hasIP := packet.NetworkHeader().Consume(r.transport - r.network)
+	_, hasTCP := packet.TransportHeader().Consume(r.end - r.transport - r.payload)
+	if hasIP && hasTCP {
+		p.tcp.QueuePacket(c.endpoint, r.key.endpointID(r.isV6), packet)
+	}
+}
+
+// inject is injectInto for what the stack has to find out about.
 func (p *Plane) inject(r *received, frame []byte) {
-	packet := stack.NewPacketBuffer(stack.PacketBufferOptions{
+	packet := r.packet(frame)
+	defer packet.DecRef()
+	p.link.dispatcher.DeliverNetworkPacket(r.protocol(), packet)
+}
+
+// packet copies an IP packet out of a frame.
+func (r *received) packet(frame []byte) *stack.PacketBuffer {
+	return stack.NewPacketBuffer(stack.PacketBufferOptions{
 		Payload: buffer.MakeWithView(buffer.NewViewWithData(frame[r.network:r.end])),
 	})
-	defer packet.DecRef()
+}
+
+func (r *received) protocol() tcpip.NetworkProtocolNumber {
 	if r.isV6 {
-		p.link.dispatcher.DeliverNetworkPacket(header.IPv6ProtocolNumber, packet)
-		return
+		return header.IPv6ProtocolNumber
 	}
-	p.link.dispatcher.DeliverNetworkPacket(header.IPv4ProtocolNumber, packet)
+	return header.IPv4ProtocolNumber
+}
+
+// endpointID is how the stack names a connection.
+func (k *flowKey) endpointID(isV6 bool) stack.TransportEndpointID {
+	id := stack.TransportEndpointID{LocalPort: k.localPort, RemotePort: k.remotePort}
+	if isV6 {
+		id.LocalAddress, id.RemoteAddress = tcpip.AddrFrom16(k.local), tcpip.AddrFrom16(k.remote)
+		return id
+	}
+	id.LocalAddress, id.RemoteAddress = tcpip.AddrFrom4([4]byte(k.local[12:])), tcpip.AddrFrom4([4]byte(k.remote[12:]))
+	return id
 }

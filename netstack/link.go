@@ -10,16 +10,9 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
-const (
-	// heldMax bounds the transmit frames that hold ACKs back, per plane: a quarter of what a queue has.
-	heldMax = 1024
-
-	// heldFramesMax bounds how long an ACK is held within one turn, in frames sent meanwhile: a millisecond or so.
-	heldFramesMax = 1024
-
-	// heldSegments is from how many full segments on an ACK is not held (RFC 5681, section 4.2).
-	heldSegments = 2
-)
+// kickFrames is how many frames are committed before the kernel is told, without waiting for the end of the turn: as many as one call
+// sends in copy mode. So a wide fan-out goes through a few dozen frames, over and over, and not through all there are.
+const kickFrames = 32
 
 // link is the sending half of a plane: the stack's link endpoint and its queueing discipline in one. It writes packets
 // straight into transmit frames, under one mutex, because the stack's timers and its processor send, too.
@@ -29,20 +22,25 @@ type link struct {
 	address    tcpip.LinkAddress
 	dispatcher stack.NetworkDispatcher // set by Attach, before any frame
 	counters   *counterSet
+	clock      *turnClock
 
 	mu       sync.Mutex // guards everything below, and the device's transmit methods
 	flows    flowTable
 	remotes  remoteTable
 	overflow overflow
-	holding  []*flow   // flows that held an ACK since the last release
-	heldAge  int       // frames committed since the first of them
-	heldAt   time.Time // end of the turn in which the first of them was held; zero: that turn is not over
+	holder   holder
 	ackDelay time.Duration
+
+	// isBusy says that the plane worked for most of the last busyWindow, which ended at watchedFrom. Since then it has rested for
+	// restTime.
+	isBusy      bool
+	watchedFrom time.Duration
+	restTime    time.Duration
 
 	// isTurn says that the plane's owner is between Wait and Flush: it will flush soon. Outside, everything is sent at
 	// once.
 	isTurn   bool
-	isDirty  bool // frames were committed since the last kick
+	unkicked int // frames committed since the last kick
 	isClosed bool
 }
 
@@ -163,37 +161,51 @@ func (o *outgoing) parse(packet *stack.PacketBuffer) bool {
 
 // send writes one packet, or holds it, or queues it, or drops it and says so.
 func (l *link) send(o *outgoing) tcpip.Error {
-	f := l.flows.find(&o.key)
+	f := l.flowOf(o)
 	to, ok := l.linkOf(f, o)
 	if !ok {
 		l.counters.noLinkAddress.Add(1)
 		return &tcpip.ErrHostUnreachable{}
 	}
-	frame := l.frameFor(f, o)
-	if frame == nil {
-		frame = l.overflow.reserve(o.bytes + linkHeaderMax)
-		if frame == nil {
-			l.counters.overflowDropped.Add(1)
-			return &tcpip.ErrNoBufferSpace{}
-		}
-		l.overflow.commit(o.write(frame, to, l.device.HardwareAddr()))
-		l.counters.overflowQueued.Add(1)
-		l.note(f, o)
+	if l.mayHold(f, o) {
+		l.hold(f, to, o)
 		return nil
 	}
-	if len(frame) < o.bytes+linkHeaderMax {
+	if f != nil && f.held != nil {
+		l.supersede(f, o)
+	}
+	frame, isDevice := l.frameFor(o.bytes + linkHeaderMax)
+	switch {
+	case frame == nil:
+		l.counters.overflowDropped.Add(1)
+		return &tcpip.ErrNoBufferSpace{}
+	case len(frame) < o.bytes+linkHeaderMax:
 		l.device.Discard(frame)
 		l.counters.tooLong.Add(1)
 		return &tcpip.ErrMessageTooLong{}
 	}
 	n := o.write(frame, to, l.device.HardwareAddr())
-	if l.mayHold(f, o) {
-		l.hold(f, frame, n, o.tcp.AckNumber())
-		return nil
-	}
 	l.note(f, o)
-	l.commit(frame, n)
+	l.commit(frame, n, isDevice)
 	return nil
+}
+
+// put sends a frame that is written already.
+func (l *link) put(bytes []byte) {
+	frame, isDevice := l.frameFor(len(bytes))
+	if frame == nil {
+		l.counters.overflowDropped.Add(1)
+		return
+	}
+	l.commit(frame, copy(frame, bytes), isDevice)
+}
+
+// flowOf is the flow of a packet: the one that its endpoint was given, if it is still that, or the one that the table has.
+func (l *link) flowOf(o *outgoing) *flow {
+	if f, ok := o.packet.Owner.(*flow); ok && f.isListed && f.key == o.key {
+		return f
+	}
+	return l.flows.find(&o.key)
 }
 
 // linkOf finds the way to a packet's remote.
@@ -211,32 +223,19 @@ func (l *link) linkOf(f *flow, o *outgoing) (linkAddr, bool) {
 	return linkAddr{mac: mac}, ok
 }
 
-// frameFor finds room for a packet: the frame of the ACK that it supersedes, or a new one. Nil means none, or that
-// other frames wait already.
-func (l *link) frameFor(f *flow, o *outgoing) []byte {
-	if f != nil && f.held != nil {
-		frame := f.held
-		if int32(o.tcp.AckNumber()-f.heldAck) < 0 && o.tcp.Flags()&header.TCPFlagRst == 0 {
-			l.releaseFlow(f) // The newer packet knows less: an old segment is sent again.
-		} else {
-			f.held = nil
-			l.counters.superseded.Add(1)
-			if l.overflow.isEmpty() {
-				return frame
-			}
-			l.device.Discard(frame)
+// frameFor finds room for a frame of n bytes: of the device, or, if that has none or others wait already, in the overflow
+// queue. Nil means none.
+func (l *link) frameFor(n int) (frame []byte, isDevice bool) {
+	if l.overflow.isEmpty() {
+		if frame := l.device.Reserve(); frame != nil {
+			return frame, true
+		}
+		l.kick() // What it sends, it may have back.
+		if frame := l.device.Reserve(); frame != nil {
+			return frame, true
 		}
 	}
-	if !l.overflow.isEmpty() {
-		return nil
-	}
-	if frame := l.device.Reserve(); frame != nil {
-		return frame
-	}
-	l.releaseAll() // The frames are needed, and it is time to say something.
-	l.device.Kick()
-	l.isDirty = false
-	return l.device.Reserve()
+	return l.overflow.reserve(n), false
 }
 
 // write makes a frame of the packet and returns its length.
@@ -253,33 +252,6 @@ func (o *outgoing) write(frame []byte, to linkAddr, from [6]byte) int {
 		skip = 0
 	}
 	return n
-}
-
-// mayHold tells whether a packet is a pure ACK of an established flow that says no more than that bytes have come in
-// order, and that may wait for data to carry it, or for another that says more. Duplicate ACKs, SACK blocks and window
-// updates never wait.
-func (l *link) mayHold(f *flow, o *outgoing) bool {
-	if f == nil || !f.isLive || !f.answered || !l.isTurn || len(l.holding) >= heldMax {
-		return false
-	}
-	t := o.tcp
-	if o.payload != 0 || uint8(t.Flags()) != tcpAck || len(t) > tcpHeaderBytes+timestampOptionBytes {
-		return false
-	}
-	news := t.AckNumber() - f.acked
-	return int32(news) > 0 && int(news) < heldSegments*(l.device.MTU()-ipv6HeaderBytes-tcpHeaderBytes) && f.window != 0
-}
-
-func (l *link) hold(f *flow, frame []byte, n int, ack uint32) {
-	f.held, f.heldBytes, f.heldAck = frame, n, ack
-	if !f.isListed {
-		if len(l.holding) == 0 {
-			l.heldAge = 0
-		}
-		f.isListed = true
-		l.holding = append(l.holding, f)
-	}
-	l.counters.held.Add(1)
 }
 
 // note remembers what was last sent.
@@ -301,50 +273,38 @@ func (l *link) note(f *flow, o *outgoing) {
 	if !f.answered || int32(end-f.sent) > 0 {
 		f.sent = end
 	}
-	f.acked, f.window, f.answered = o.tcp.AckNumber(), o.tcp.WindowSize(), true
+	f.acked, f.window, f.answered, f.unacked = o.tcp.AckNumber(), o.tcp.WindowSize(), true, 0
 }
 
-func (l *link) commit(frame []byte, n int) {
-	l.device.Commit(frame, n)
-	l.isDirty = true
-	l.counters.framesOut.Add(1)
-	l.counters.bytesOut.Add(uint64(n))
-	if l.heldAge++; l.heldAge >= heldFramesMax && len(l.holding) > 0 {
-		l.releaseAll()
-	}
-}
-
-// releaseAll sends the ACKs that nothing has superseded.
-func (l *link) releaseAll() {
-	list := l.holding
-	l.holding, l.heldAge, l.heldAt = l.holding[:0], 0, time.Time{}
-	for i, f := range list {
-		f.isListed = false
-		l.releaseFlow(f)
-		list[i] = nil
-	}
-}
-
-func (l *link) releaseFlow(f *flow) {
-	if f.held == nil {
+// commit sends a frame that frameFor gave.
+func (l *link) commit(frame []byte, n int, isDevice bool) {
+	if !isDevice {
+		l.overflow.commit(n)
+		l.counters.overflowQueued.Add(1)
 		return
 	}
-	frame := f.held
-	f.held, f.acked = nil, f.heldAck
-	l.commit(frame, f.heldBytes)
+	l.device.Commit(frame, n)
+	if l.unkicked++; l.unkicked >= kickFrames {
+		l.kick()
+	}
+	l.counters.framesOut.Add(1)
+	l.counters.bytesOut.Add(uint64(n))
+}
+
+func (l *link) kick() {
+	l.device.Kick()
+	l.unkicked = 0
 }
 
 // transmit sends everything that has gathered but held ACKs, as far as the device takes it.
 func (l *link) transmit() {
 	l.drainOverflow()
-	if l.isDirty {
-		l.device.Kick()
-		l.isDirty = false
+	if l.unkicked > 0 {
+		l.kick()
 	}
 	if !l.overflow.isEmpty() {
 		l.drainOverflow()
-		l.device.Kick()
-		l.isDirty = false
+		l.kick()
 	}
 }
 
@@ -357,19 +317,24 @@ func (l *link) drainOverflow() {
 		}
 		n := copy(frame, l.overflow.first())
 		l.overflow.drop()
-		l.commit(frame, n)
+		l.commit(frame, n, true)
 	}
 }
 
 // beginTurn says that a flush will follow soon.
 func (l *link) beginTurn() {
+	l.clock.freeze()
 	l.mu.Lock()
 	l.isTurn = true
+	if now := l.clock.elapsed(); now-l.watchedFrom >= busyWindow {
+		l.isBusy = l.restTime < (now-l.watchedFrom)/busyShare
+		l.watchedFrom, l.restTime = now, 0
+	}
 	l.mu.Unlock()
 }
 
-// endTurn sends what the turn has gathered, and the held ACKs when the first of them has waited long enough. It returns how
-// long the plane may rest at most before the next endTurn, on behalf of frames and ACKs that wait; negative: for ever.
+// endTurn sends what the turn has gathered, and the held ACKs that are due. It returns how long the plane may rest at most
+// before the next endTurn, on behalf of frames and ACKs that wait; negative: for ever.
 func (l *link) endTurn() (rest time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -377,30 +342,20 @@ func (l *link) endTurn() (rest time.Duration) {
 	if l.isClosed {
 		return -1
 	}
-	rest = l.tendHeld()
+	rest = l.releaseDue(l.clock.elapsed())
 	l.transmit()
+	l.clock.thaw()
 	if !l.overflow.isEmpty() {
 		return sooner(rest, blockedPause)
 	}
 	return rest
 }
 
-// tendHeld releases ACKs that have waited for ackDelay since the end of their turn, and says how long the others may.
-func (l *link) tendHeld() (rest time.Duration) {
-	if len(l.holding) == 0 {
-		return -1
-	}
-	if l.ackDelay > 0 {
-		now := time.Now()
-		if l.heldAt.IsZero() {
-			l.heldAt = now
-		}
-		if left := l.ackDelay - now.Sub(l.heldAt); left > 0 {
-			return left
-		}
-	}
-	l.releaseAll()
-	return -1
+// rested says that the plane has slept.
+func (l *link) rested(d time.Duration) {
+	l.mu.Lock()
+	l.restTime += d
+	l.mu.Unlock()
 }
 
 // forget removes a flow and the ACK that it holds.
@@ -409,18 +364,15 @@ func (l *link) forget(f *flow) {
 	l.flows.remove(f)
 }
 
-func (l *link) discardHeld(f *flow) {
-	if f.held != nil {
-		l.device.Discard(f.held)
-		f.held = nil
-	}
-}
-
 // close sends what is left and gives every frame back.
 func (l *link) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.releaseAll()
+	l.flows.each(func(f *flow) {
+		if f.held != nil {
+			l.release(f)
+		}
+	})
 	l.transmit()
 	l.isClosed = true
 }

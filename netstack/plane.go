@@ -40,6 +40,7 @@ type Plane struct {
 	config  *Config
 	device  Device
 	stack   *stack.Stack
+	tcp     segmentQueuer // of the stack
 	link    *link
 	deliver func(frame []byte) // onFrame, made once
 
@@ -152,9 +153,12 @@ func (p *Plane) rest(timeout time.Duration, deadline time.Time) (isOver bool, er
 	if p.linkRest >= 0 {
 		nap = sooner(nap, p.linkRest)
 	}
+	began := time.Now()
 	err = p.device.Wait(nap)
 	p.sleep.Store(awake)
-	return timeout > 0 && !time.Now().Before(deadline), err
+	now := time.Now()
+	p.link.rested(now.Sub(began))
+	return timeout > 0 && !now.Before(deadline), err
 }
 
 // Wake implements broker.Plane. It costs something only if the plane sleeps, and only the first of several.

@@ -25,14 +25,19 @@ func newPlane(g *Group, device Device) (*Plane, error) {
 	p.deliver = p.onFrame
 	p.events = make([]broker.Event, 0, eventsMax+acceptBatch)
 	mac := device.HardwareAddr()
-	p.link = &link{device: device, neighbour: g.config.Neighbour, address: tcpip.LinkAddress(mac[:]), counters: &p.counters, ackDelay: g.config.TCP.AckDelay,
-		flows: newFlowTable(g.config.Backlog), remotes: remoteTable{seed: maphash.MakeSeed()},
+	p.link = &link{device: device, neighbour: g.config.Neighbour, address: tcpip.LinkAddress(mac[:]), counters: &p.counters,
+		clock: newTurnClock(), ackDelay: g.config.TCP.AckDelay, flows: newFlowTable(g.config.Backlog), remotes: remoteTable{seed: maphash.MakeSeed()},
 		overflow: overflow{max: g.config.OverflowBytes, highTide: &p.counters.overflowHighTide}}
 	p.stack = stack.New(stack.Options{
 		// No address detection, no router solicitation, no multicast reports: the kernel does all that.
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{})},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
+		Clock:              p.link.clock,
 	})
+	var ok bool
+	if p.tcp, ok = p.stack.TransportProtocolInstance(tcp.ProtocolNumber).(segmentQueuer); !ok {
+		panic("netstack: this version of the stack takes no segments for an endpoint that is known")
+	}
 	if err := p.build(); err != nil {
 		p.StopAccepting()
 		p.stack.Destroy()

@@ -16,6 +16,11 @@ const (
 	bufferMinBytes     = 64 << 10
 	framesMin          = 64      // Two copy-mode kicks; fewer frames only exhaust.
 	framesMax          = 1 << 20 // 2 GiB of 2048-byte frames in one queue: a slip of the pen.
+
+	// The default of receive frames takes a segment of each of 10,000 connections at once, and its acknowledgement in half of the
+	// cases: with 4096, 5000 clients that answered together lost a tenth of their segments, and waited seconds for retransmissions.
+	receiveFramesDefault  = 16384
+	transmitFramesDefault = 4096
 )
 
 // Config says what to open. Zero values mean what each field says.
@@ -26,7 +31,7 @@ type Config struct {
 	// Queues are the NIC queues to open, each once; none means all RX queues.
 	Queues []int
 
-	// ReceiveFrames and TransmitFrames are the frames of a queue's two regions, from 64 to 1,048,576; zero means 4096. Each
+	// ReceiveFrames and TransmitFrames are the frames of a queue's two regions, from 64 to 1,048,576; zero means 16384 and 4096. Each
 	// ring is the next power of two of its region, so that no ring can be full.
 	ReceiveFrames  int
 	TransmitFrames int
@@ -63,8 +68,8 @@ type Config struct {
 
 // complete gives the configuration with its defaults, or says which field is wrong.
 func (c Config) complete() (Config, error) {
-	setDefault(&c.ReceiveFrames, 4096)
-	setDefault(&c.TransmitFrames, 4096)
+	setDefault(&c.ReceiveFrames, receiveFramesDefault)
+	setDefault(&c.TransmitFrames, transmitFramesDefault)
 	setDefault(&c.BufferBytes, 256<<10)
 	setDefault(&c.FrameSize, 2048)
 	setDefault(&c.BusyPollBudget, 64)

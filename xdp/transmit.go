@@ -138,6 +138,7 @@ func (t *transmitter) kick() {
 	// one of us two sees the other.
 	if t.tx.untaken() != 0 && t.tx.needWakeup() {
 		t.push()
+		t.reap() // In copy mode, frames are back as soon as they are sent: used again at once, they are still in the cache.
 	}
 	if pending := t.tx.untaken() != 0; pending != t.pending.Load() {
 		t.pending.Store(pending)

@@ -1,0 +1,47 @@
+package netstack
+
+import (
+	"sync/atomic"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+)
+
+// turnClock is a stack's clock. Within a turn it stands still: the stack asks for the time several times per segment, and a turn
+// is shorter than anything that TCP measures. Between turns, when only timers run, it is the system's.
+type turnClock struct {
+	base time.Time
+
+	// frozen is the time of the turn under way, in nanoseconds since base; zero: there is none. The plane's owner writes it,
+	// the stack's goroutines read it.
+	frozen atomic.Int64
+}
+
+var _ tcpip.Clock = (*turnClock)(nil)
+
+func newTurnClock() *turnClock { return &turnClock{base: time.Now()} }
+
+// freeze begins a turn, or the next part of it.
+func (c *turnClock) freeze() { c.frozen.Store(max(1, int64(time.Since(c.base)))) }
+
+// thaw ends it.
+func (c *turnClock) thaw() { c.frozen.Store(0) }
+
+// elapsed is the time since base.
+func (c *turnClock) elapsed() time.Duration {
+	if frozen := c.frozen.Load(); frozen != 0 {
+		return time.Duration(frozen)
+	}
+	return time.Since(c.base)
+}
+
+// Now implements tcpip.Clock.
+func (c *turnClock) Now() time.Time { return time.Now() }
+
+// NowMonotonic implements tcpip.Clock.
+func (c *turnClock) NowMonotonic() tcpip.MonotonicTime { return tcpip.MonotonicTime{}.Add(c.elapsed()) }
+
+// AfterFunc implements tcpip.Clock.
+func (c *turnClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
+	return tcpip.NewStdTimer(time.AfterFunc(d, f))
+}
