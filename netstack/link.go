@@ -47,6 +47,7 @@ type link struct {
 var (
 	_ stack.LinkEndpoint       = (*link)(nil)
 	_ stack.QueueingDiscipline = (*link)(nil)
+	_ stack.GSOEndpoint        = (*link)(nil)
 )
 
 // MTU is part of stack.LinkEndpoint, as are the methods up to WritePackets. The stack has no link addresses, resolves
@@ -64,6 +65,13 @@ func (l *link) LinkAddress() tcpip.LinkAddress { return l.address }
 
 // SetLinkAddress does nothing.
 func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// GSOMaxSize and SupportedGSO implement stack.GSOEndpoint: the stack's TCP handles what one Write leaves as one segment, and cuts
+// it into packets last.
+func (l *link) GSOMaxSize() uint32 { return stack.GVisorGSOMaxSize }
+
+// SupportedGSO is the stack's own.
+func (l *link) SupportedGSO() stack.SupportedGSO { return stack.GVisorGSOSupported }
 
 // Capabilities leaves all checksums to the stack.
 func (l *link) Capabilities() stack.LinkEndpointCapabilities { return stack.CapabilityNone }
