@@ -35,9 +35,10 @@ type Limits struct {
 	MaxKeepAlive     time.Duration // longer or no Keep Alive is replaced by it (5.0); 0: clients choose
 	MaxSessionExpiry time.Duration // longer Session Expiry Intervals are cut to it; 0: clients choose
 	AuthBytes        int64         // what verifying passwords may take at a time
-	// PlaneConnectionBytes and PlaneBytes are what planes take that end TCP themselves: per connection, and in all beside
-	// that. Default 0: the kernel holds both.
+	// PlaneConnectionBytes, PlaneSendBytes and PlaneBytes are what planes take that end TCP themselves: per connection, for
+	// all that clients have not acknowledged, and outside the heap. Default 0: the kernel holds it.
 	PlaneConnectionBytes int64
+	PlaneSendBytes       int64
 	PlaneBytes           int64
 	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s
 	PacketTimeout        time.Duration // a large packet must make progress within it; default 20 s
@@ -234,6 +235,7 @@ func (l Limits) Plan() (Plan, error) {
 	if l.PlaneConnectionBytes+l.PlaneBytes > 0 {
 		p.Lines = append(p.Lines,
 			PlanLine{"TCP of the process, connections", int64(l.MaxConnections), l.PlaneConnectionBytes, true},
+			PlanLine{"TCP of the process, slow clients", 1, l.PlaneSendBytes, true},
 			PlanLine{"umem and rings", 1, l.PlaneBytes, false})
 	}
 	for _, line := range p.Lines {

@@ -35,7 +35,7 @@ func (p *Plane) accept(l *listener) {
 			return
 		default:
 			l.restsUntil = time.Now().Add(acceptPause)
-			p.events = append(p.events, broker.Event{Kind: broker.AcceptFailed, Err: fmt.Errorf("accept: %w", goError(err))})
+			p.events = append(p.events, broker.Event{Kind: broker.AcceptFailed, Listener: l.number, Err: fmt.Errorf("accept: %w", goError(err))})
 			return
 		}
 	}

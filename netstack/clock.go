@@ -19,7 +19,8 @@ type turnClock struct {
 
 var _ tcpip.Clock = (*turnClock)(nil)
 
-func newTurnClock() *turnClock { return &turnClock{base: time.Now()} }
+// newTurnClock counts from a time that is the same for all planes of a group; see secrets.
+func newTurnClock(base time.Time) *turnClock { return &turnClock{base: base} }
 
 // freeze begins a turn, or the next part of it.
 func (c *turnClock) freeze() { c.frozen.Store(max(1, int64(time.Since(c.base)))) }

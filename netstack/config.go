@@ -33,6 +33,10 @@ type Config struct {
 	// OverflowBytes bounds the frames that wait, per plane, while the device has no transmit frame. Zero means 512 KiB.
 	OverflowBytes int
 
+	// SendMemoryBytes bounds the heap that the peers of one plane pin all together by not acknowledging what was written to
+	// them, beside 1.5 KiB for each. Zero means 64 MiB: room for hundreds of the slowest.
+	SendMemoryBytes int64
+
 	// TCP is how the stacks' TCP behaves.
 	TCP TCPConfig
 }
@@ -85,6 +89,7 @@ const (
 const (
 	maxConnectionsDefault = 128 << 10 // beyond the 100,000 that one process is to hold
 	backlogDefault        = 4096      // a fleet that reconnects at once must not be refused
+	sendMemoryDefault     = 64 << 20
 	overflowBytesDefault  = 512 << 10 // 340 full frames: what one turn of a large fan-out may have too many
 	bufferBytesDefault    = 64 << 10  // what a window without scaling can use, and a slow consumer may cost
 	minRTODefault         = 200 * time.Millisecond
@@ -102,6 +107,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxConnections, maxConnectionsDefault)
 	setDefault(&c.Backlog, backlogDefault)
 	setDefault(&c.OverflowBytes, overflowBytesDefault)
+	setDefault(&c.SendMemoryBytes, sendMemoryDefault)
 	setDefault(&c.TCP.ReceiveBufferBytes, bufferBytesDefault)
 	setDefault(&c.TCP.SendBufferBytes, bufferBytesDefault)
 	setDefault(&c.TCP.CongestionControl, Reno)
@@ -157,6 +163,8 @@ func (c Config) checkBounds() error {
 		return fmt.Errorf("at most %d connections: at least 1", c.MaxConnections)
 	case c.Backlog < 1:
 		return fmt.Errorf("backlog of %d: at least 1", c.Backlog)
+	case c.SendMemoryBytes < SendMemoryMinBytes:
+		return fmt.Errorf("%d bytes for what clients do not acknowledge: at least %d", c.SendMemoryBytes, SendMemoryMinBytes)
 	case c.OverflowBytes < 0:
 		return fmt.Errorf("overflow of %d bytes: not negative", c.OverflowBytes)
 	}

@@ -44,7 +44,7 @@ const (
 	closing                    // closed towards the stack, which is still sending, or in TIME-WAIT
 )
 
-type connFlags uint8
+type connFlags uint16
 
 const (
 	reviewed    connFlags = 1 << iota // in the plane's list of connections to look at
@@ -52,6 +52,7 @@ const (
 	drained                           // a Read has found the end of what was there
 	short                             // a Write took less than all, and Writable has not been reported since
 	crowded                           // that was because of writesMax
+	pinched                           // or because of the plane's budget
 	wrote                             // bytes were sent that an RST could destroy
 	ended                             // the peer's end was read, or the connection is broken: an RST can do no harm
 	untouchable                       // the stack has panicked over it: its locks may be taken for ever
@@ -133,6 +134,11 @@ func (c *conn) Write(v [][]byte) (int, error) {
 		c.flags |= short | crowded
 		return 0, nil
 	}
+	if out.limit(c.plane.budget.room(c.flow, total)) == 0 {
+		out.slices = nil
+		c.pinch()
+		return 0, nil
+	}
 	// Atomic: the endpoint stays locked while it copies, so that "less than all" means that its buffer is full now.
 	taken, err := c.endpoint.Write(out, tcpip.WriteOptions{Atomic: true})
 	out.slices = nil
@@ -147,11 +153,16 @@ func (c *conn) Write(v [][]byte) (int, error) {
 	if taken > 0 {
 		c.flags |= wrote
 		c.written += uint32(taken)
+		c.plane.budget.pin(c.flow, int(taken))
 		if c.writes++; c.writes == writesMax/2 {
 			c.marked = c.written
 		}
 	}
-	if int(taken) < total {
+	switch {
+	case int(taken) == total:
+	case out.left == 0: // All that it was given.
+		c.pinch()
+	default:
 		c.flags |= short
 	}
 	return int(taken), nil
@@ -175,6 +186,28 @@ func (c *conn) mayWrite() bool {
 	}
 	c.writes, c.marked = writesMax/2, c.written
 	return true
+}
+
+// pinch makes a connection that the plane's budget has stopped Writable when all that it has written is acknowledged.
+func (c *conn) pinch() {
+	c.flags |= short | pinched
+	l := c.plane.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f := c.flow; f.answered && f.unacknowledged > 0 {
+		f.waiter, f.wanted = c, f.start+c.written
+		return
+	}
+	c.plane.review(c) // What it has to wait for came meanwhile.
+}
+
+// mayPinMore tells whether the budget lets a connection go on that it has stopped.
+func (c *conn) mayPinMore() bool {
+	if c.plane.budget.room(c.flow, writeMin) > 0 {
+		return true
+	}
+	c.pinch()
+	return false
 }
 
 func (c *conn) Pause() {
@@ -224,6 +257,12 @@ func (r *sliceReader) reset(v [][]byte) int {
 	for _, b := range v {
 		r.left += len(b)
 	}
+	return r.left
+}
+
+// limit leaves out what is more than n bytes and returns how many are left.
+func (r *sliceReader) limit(n int) int {
+	r.left = min(r.left, n)
 	return r.left
 }
 

@@ -41,6 +41,14 @@ type Counters struct {
 	ResetsSent     uint64
 	ResetsReceived uint64
 
+	CookiesSent     uint64 // SYN cookies, because too many handshakes were under way
+	CookiesReturned uint64 // of these, how many made a connection
+	CookiesRefused  uint64 // acknowledgements of no connection, whose number is no SYN cookie of ours either
+
+	SendLimited uint64 // Writes that were cut short because what clients do not acknowledge has used up its memory
+	StuckReset  uint64 // connections reset then because their clients acknowledged nothing for seconds
+	PinnedBytes uint64 // now: the heap that what was not acknowledged takes, as it is counted
+
 	Established uint64 // now
 	HalfOpen    uint64 // now: handshakes that are tracked
 	Connections uint64 // now: slots taken, with those that are being closed
@@ -60,6 +68,7 @@ type counterSet struct {
 	held, superseded, handedOver, takenOver         counter
 	linkLearned, linkChanged, linkRefused           counter
 	accepted, acceptRefused, panics, connections    counter
+	sendLimited, stuckReset, pinnedBytes            counter
 }
 
 // snapshot is what the plane itself has counted.
@@ -76,6 +85,7 @@ func (c *counterSet) snapshot() Counters {
 		LinkLearned: c.linkLearned.Load(), LinkChanged: c.linkChanged.Load(), LinkRefused: c.linkRefused.Load(),
 		Accepted: c.accepted.Load(), AcceptRefused: c.acceptRefused.Load(), Panics: c.panics.Load(),
 		Connections: c.connections.Load(),
+		SendLimited: c.sendLimited.Load(), StuckReset: c.stuckReset.Load(), PinnedBytes: c.pinnedBytes.Load(),
 	}
 }
 
@@ -89,12 +99,14 @@ func (c *Counters) Add(o Counters) {
 	c.OverflowHighTide = high
 }
 
-func (c *Counters) fields() [35]*uint64 {
+func (c *Counters) fields() [41]*uint64 {
 	return [...]*uint64{
 		&c.FramesIn, &c.BytesIn, &c.FramesOut, &c.BytesOut, &c.Malformed, &c.NotOurs, &c.AddressGone, &c.ICMPRefused,
 		&c.HandoverDropped, &c.Poisoned, &c.ChecksumErrors, &c.NoLinkAddress, &c.OverflowDropped, &c.NotTCP, &c.TooLong,
 		&c.OverflowQueued, &c.OverflowHighTide, &c.HeldACKs, &c.SupersededACKs, &c.HandedOver, &c.TakenOver,
 		&c.LinkLearned, &c.LinkChanged, &c.LinkRefused, &c.Accepted, &c.AcceptRefused, &c.Panics, &c.Retransmits,
 		&c.ResetsSent, &c.ResetsReceived, &c.Established, &c.HalfOpen, &c.Connections, &c.Flows, &c.Remotes,
+		&c.CookiesSent, &c.CookiesReturned, &c.CookiesRefused,
+		&c.SendLimited, &c.StuckReset, &c.PinnedBytes,
 	}
 }

@@ -30,6 +30,12 @@ type flow struct {
 	wanted  uint32 // the one that waiter waits for
 	waiter  *conn  // nil: nobody waits
 
+	// What the peer has not acknowledged, in bytes and in bytes of heap; see budget, and sweep for the others.
+	unacknowledged uint32
+	sweptAck       uint32
+	pinnedBytes    int64
+	stuckSweeps    uint8
+
 	acked  uint32 // the acknowledgement number last sent
 	sent   uint32 // the sequence number behind the last byte sent
 	window uint16 // last sent, unscaled
@@ -51,10 +57,11 @@ func (f *flow) acceptable(r *received, windowBytes int) bool {
 }
 
 // hear notes what a segment acknowledges. Who forges it makes a connection take more memory for a while, no more.
-func (f *flow) hear(r *received) {
+func (f *flow) hear(r *received, b *budget) {
 	if r.flags&tcpAck == 0 || !f.answered || f.sent-r.ack > sentWindowMax || int32(r.ack-f.peerAck) <= 0 {
 		return
 	}
+	b.unpin(f, r.ack-f.peerAck)
 	f.peerAck = r.ack
 	if c := f.waiter; c != nil && int32(f.wanted-r.ack) <= 0 {
 		f.waiter = nil

@@ -15,9 +15,10 @@ import (
 
 // Group is a set of planes that listen on the same addresses, each with a device and a stack of its own.
 type Group struct {
-	config Config
-	planes []*Plane // fixed after Open
-	owners *ownerTable
+	config  Config
+	planes  []*Plane // fixed after Open
+	owners  *ownerTable
+	secrets secrets
 
 	// hosts are the host addresses, as flowKey has them. SetAddresses replaces the map, planes read it.
 	hosts atomic.Pointer[map[[16]byte]bool]
@@ -49,7 +50,7 @@ func Open(config Config, devices []Device) (*Group, error) {
 	if len(devices) == 0 {
 		return nil, errors.New("no device")
 	}
-	g := &Group{config: config, owners: newOwnerTable(len(devices))}
+	g := &Group{config: config, owners: newOwnerTable(len(devices)), secrets: newSecrets()}
 	g.indexListeners()
 	g.setHosts(config.HostAddresses)
 	log.SetTarget(silence{})
@@ -83,15 +84,21 @@ func (g *Group) indexListeners() {
 	}
 }
 
+// numberedPort is a port with the place in Config.Addresses of the first address that has it.
+type numberedPort struct {
+	listenPort
+	number int
+}
+
 // ports are the ports and families that a stack listens on. It takes every address on them: what is not listened on
 // never reaches it.
-func (g *Group) ports() []listenPort {
+func (g *Group) ports() []numberedPort {
 	seen := map[listenPort]bool{}
-	var ports []listenPort
-	for _, a := range g.config.Addresses {
+	var ports []numberedPort
+	for i, a := range g.config.Addresses {
 		if k := (listenPort{a.Port(), a.Addr().Is6()}); !seen[k] {
 			seen[k] = true
-			ports = append(ports, k)
+			ports = append(ports, numberedPort{k, i})
 		}
 	}
 	return ports

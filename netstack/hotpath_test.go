@@ -56,8 +56,12 @@ func TestExchangeIsOneFrame(t *testing.T) {
 
 // fan is a publisher's wire and those of its subscribers.
 func fan(t testing.TB, subscribers int) (*wire, []broker.Conn) {
+	return fanWith(t, testConfig(), subscribers)
+}
+
+func fanWith(t testing.TB, config Config, subscribers int) (*wire, []broker.Conn) {
 	c := cable.New(cable.Config{Frames: 4096})
-	p := mustOpen(t, testConfig(), c).Planes()[0]
+	p := mustOpen(t, config, c).Planes()[0]
 	var conns []broker.Conn
 	w := newWire(t, c, p, netip.AddrPort{}, dialled(0))
 	for i := range subscribers {

@@ -119,7 +119,7 @@ func (p *Plane) admitKnown(r *received, frame []byte) (known bool, c *conn, why 
 			p.relearn(f, r, frame)
 		}
 		f.isReborn = f.isReborn || f.isLive && r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
-		f.hear(r)
+		f.hear(r, &p.budget)
 		if r.payload > 0 {
 			f.unacked = min(f.unacked+1, heldMessages)
 			f.judge(l.clock.elapsed())

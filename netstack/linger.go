@@ -154,6 +154,7 @@ func (p *Plane) makeRoom() bool {
 func (p *Plane) release(c *conn) {
 	if c.flags&untouchable == 0 {
 		c.queue.EventUnregister(&c.entry)
+		p.budget.forget(c.flow)
 		p.dropFlow(c.flow)
 	}
 	inList := c.flags & reviewed
@@ -199,6 +200,9 @@ func (p *Plane) untilHousekeeping(timeout time.Duration) time.Duration {
 	if d, ok := p.closers.next(closing); ok {
 		timeout = sooner(timeout, time.Until(d.at))
 	}
+	if p.budget.isScarce {
+		timeout = sooner(timeout, time.Until(p.budget.sweepAt))
+	}
 	for _, l := range p.listeners {
 		if !l.restsUntil.IsZero() {
 			timeout = sooner(timeout, time.Until(l.restsUntil))
@@ -209,10 +213,11 @@ func (p *Plane) untilHousekeeping(timeout time.Duration) time.Duration {
 
 // keepHouse does what is due of the plane's own business.
 func (p *Plane) keepHouse() {
-	if p.lingerers.count == 0 && p.closers.count == 0 && !p.hasFailed() {
+	if p.lingerers.count == 0 && p.closers.count == 0 && !p.hasFailed() && !p.budget.isScarce {
 		return
 	}
 	now := time.Now()
+	p.sweep(now)
 	for d, ok := p.lingerers.next(lingering); ok && !d.at.After(now); d, ok = p.lingerers.next(lingering) {
 		p.finishOldest()
 	}

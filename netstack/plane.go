@@ -23,6 +23,10 @@ const (
 	// when another thread has taken the processor.
 	yieldsMax = 2
 
+	// lagMax is what a queue of 4096 frames takes at its slowest, and a time slice of the kernel's scheduler. Clients feel it
+	// in CONNACK only, and only when they come back before their old connection has ended.
+	lagMax = 20 * time.Millisecond
+
 	// blockedPause is how long a plane sleeps at most while frames wait for the device to have room.
 	blockedPause = time.Millisecond
 )
@@ -52,12 +56,14 @@ type Plane struct {
 	events    []broker.Event
 	lingerers deadlines
 	closers   deadlines
+	budget    budget
 	reader    roomWriter
 	writer    sliceReader
 	scratch   [scratchBytes]byte
 	linkRest  time.Duration // how long the link lets the plane rest; negative: for ever
 	hasMore   bool          // something is left to do that nobody will wake the plane for
 	isTurn    bool          // between Wait and Flush
+	caughtUp  bool          // the last turn has taken all frames that there were
 	isClosed  bool
 
 	inbox inbox
@@ -114,7 +120,9 @@ func (p *Plane) Wait(timeout time.Duration) ([]broker.Event, error) {
 func (p *Plane) turn() int {
 	p.isTurn = true
 	p.link.beginTurn()
-	took := p.takeInbox() + p.device.Receive(receiveBatch, p.deliver)
+	received := p.device.Receive(receiveBatch, p.deliver)
+	took := p.takeInbox() + received
+	p.caughtUp = received < receiveBatch
 	for range yieldsMax {
 		if took > 0 && !p.ready.filled.Load() {
 			runtime.Gosched()
@@ -181,12 +189,20 @@ func (p *Plane) Still(f func()) {
 	f()
 }
 
+// Lag implements broker.Laggard: a frame may wait in the RX ring behind thousands of others, and before that for the
+// kernel to look at this queue.
+func (p *Plane) Lag() time.Duration { return lagMax }
+
+// CaughtUp implements broker.Laggard.
+func (p *Plane) CaughtUp() bool { return p.caughtUp }
+
 // Buffer implements broker.Plane: it is the device's broker region.
 func (p *Plane) Buffer() []byte { return p.device.Buffer() }
 
 // Flush starts the sending of everything written in the turn, and of ACKs that have waited long enough.
 func (p *Plane) Flush() {
 	p.isTurn = false
+	p.counters.pinnedBytes.Store(uint64(p.budget.pinnedBytes))
 	p.linkRest = p.link.endTurn()
 }
 
@@ -234,6 +250,8 @@ func (p *Plane) Counters() Counters {
 	c.ChecksumErrors += s.TCP.ChecksumErrors.Value() + s.IP.MalformedPacketsReceived.Value()
 	c.Retransmits, c.Established = s.TCP.Retransmits.Value(), s.TCP.CurrentEstablished.Value()
 	c.ResetsSent, c.ResetsReceived = s.TCP.ResetsSent.Value(), s.TCP.ResetsReceived.Value()
+	c.CookiesSent, c.CookiesReturned = s.TCP.ListenOverflowSynCookieSent.Value(), s.TCP.ListenOverflowSynCookieRcvd.Value()
+	c.CookiesRefused = s.TCP.ListenOverflowInvalidSynCookieRcvd.Value()
 	p.link.mu.Lock()
 	defer p.link.mu.Unlock()
 	c.Flows, c.HalfOpen = uint64(len(p.link.flows.flows)), uint64(p.link.flows.halfOpen)

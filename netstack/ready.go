@@ -110,9 +110,9 @@ func (c *conn) lookWhole() (kind broker.EventKind) {
 	if c.flags&(paused|drained) == 0 {
 		mask = waiter.ReadableEvents
 	}
-	if c.flags&short != 0 && (c.flags&crowded == 0 || c.mayWrite()) {
+	if c.flags&short != 0 && (c.flags&crowded == 0 || c.mayWrite()) && (c.flags&pinched == 0 || c.mayPinMore()) {
 		mask |= waiter.WritableEvents
-		c.flags &^= crowded
+		c.flags &^= crowded | pinched
 	}
 	is := c.endpoint.Readiness(mask)
 	if is&mask&waiter.ReadableEvents != 0 {
@@ -160,6 +160,7 @@ func (p *Plane) lookClosing(c *conn) {
 // listener is a port that the plane's stack listens on, for one family.
 type listener struct {
 	plane    *Plane
+	number   int // of Config.Addresses, the first that has its port and family
 	endpoint tcpip.Endpoint
 	queue    waiter.Queue
 	entry    waiter.Entry

@@ -23,16 +23,19 @@ const nicID tcpip.NICID = 1
 func newPlane(g *Group, device Device) (*Plane, error) {
 	p := &Plane{group: g, config: &g.config, device: device}
 	p.deliver = p.onFrame
+	p.budget = newBudget(p.config, &p.counters)
 	p.events = make([]broker.Event, 0, eventsMax+acceptBatch)
 	mac := device.HardwareAddr()
 	p.link = &link{device: device, neighbour: g.config.Neighbour, address: tcpip.LinkAddress(mac[:]), counters: &p.counters,
-		clock: newTurnClock(), ackDelay: g.config.TCP.AckDelay, flows: newFlowTable(g.config.Backlog), remotes: remoteTable{seed: maphash.MakeSeed()},
+		clock: newTurnClock(g.secrets.base), ackDelay: g.config.TCP.AckDelay, flows: newFlowTable(g.config.Backlog), remotes: remoteTable{seed: maphash.MakeSeed()},
 		overflow: overflow{max: g.config.OverflowBytes, highTide: &p.counters.overflowHighTide}}
+	random := g.secrets.random()
 	p.stack = stack.New(stack.Options{
 		// No address detection, no router solicitation, no multicast reports: the kernel does all that.
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocolWithOptions(ipv6.Options{})},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol},
 		Clock:              p.link.clock,
+		SecureRNG:          random,
 	})
 	var ok bool
 	if p.tcp, ok = p.stack.TransportProtocolInstance(tcp.ProtocolNumber).(segmentQueuer); !ok {
@@ -43,6 +46,7 @@ func newPlane(g *Group, device Device) (*Plane, error) {
 		p.stack.Destroy()
 		return nil, err
 	}
+	random.isBuilt.Store(true)
 	return p, nil
 }
 
@@ -99,8 +103,8 @@ func (p *Plane) setOptions() error {
 }
 
 // listen opens the stack's endpoint for a port, on all addresses of its family.
-func (p *Plane) listen(port listenPort) error {
-	l := &listener{plane: p}
+func (p *Plane) listen(port numberedPort) error {
+	l := &listener{plane: p, number: port.number}
 	protocol := ipv4.ProtocolNumber
 	if port.isV6 {
 		protocol = ipv6.ProtocolNumber

@@ -36,18 +36,21 @@ var _ netstack.Device = (*xdp.Queue)(nil)
 const closingShare = 4
 
 // openBypass attaches the steering program to each interface, with nothing steered yet, and builds the stacks, each of which
-// may have all of the broker's sockets.
-func openBypass(s *settings, listeners []netip.AddrPort, sockets int, log *slog.Logger) (*bypass, error) {
+// may have all of the broker's sockets, and its part of the memory for slow clients.
+func openBypass(s *settings, listeners []netip.AddrPort, limits *broker.Limits, queues int, log *slog.Logger) (*bypass, error) {
 	b := &bypass{log: log}
+	sockets := limits.Sockets()
+	config := netstack.Config{Addresses: listeners, MaxConnections: sockets + sockets/closingShare,
+		SendMemoryBytes: limits.PlaneSendBytes / int64(queues), TCP: s.XDP.tcp()}
 	for _, name := range s.XDP.Interfaces {
-		if err := b.openLane(s, name, listeners, sockets+sockets/closingShare); err != nil {
+		if err := b.openLane(s, name, config); err != nil {
 			return nil, errors.Join(err, b.close())
 		}
 	}
 	return b, nil
 }
 
-func (b *bypass) openLane(s *settings, name string, listeners []netip.AddrPort, maxConnections int) error {
+func (b *bypass) openLane(s *settings, name string, stacks netstack.Config) error {
 	l := &lane{}
 	config := s.xdpConfig(name)
 	config.Events = func(e xdp.Event) { b.onEvent(l, e) }
@@ -63,9 +66,8 @@ func (b *bypass) openLane(s *settings, name string, listeners []netip.AddrPort, 
 	for _, q := range l.Queues() {
 		devices = append(devices, b.tap.Wrap(q, name))
 	}
-	l.stacks, err = netstack.Open(netstack.Config{Addresses: listeners, HostAddresses: l.Addresses(), Neighbour: neighbours(name),
-		MaxConnections: maxConnections, TCP: s.XDP.tcp()}, devices)
-	if err != nil {
+	stacks.HostAddresses, stacks.Neighbour = l.Addresses(), neighbours(name)
+	if l.stacks, err = netstack.Open(stacks, devices); err != nil {
 		return fmt.Errorf("TCP on interface %q: %w", name, err)
 	}
 	if cpus, _ := s.XDP.cpus(); len(cpus) > 0 {

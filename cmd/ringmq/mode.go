@@ -7,13 +7,20 @@ import (
 	"net/netip"
 
 	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/netstack"
 	"github.com/ringmq/ringmq/xdp"
 	"github.com/ringmq/ringmq/xdp/probe"
 )
 
-// connectionBytes is what a connection that netstack carries takes of the Go heap: its endpoint, its queues' bookkeeping and
-// our own slot. TestMemoryPerConnection of package netstack measures it.
-const connectionBytes = 6 << 10
+const (
+	// connectionBytes is what a connection that netstack carries takes of the Go heap: its endpoint, its queues' bookkeeping
+	// and our own slot, about 5.2 KiB by TestIdleConnections of package netstack; and what it may always write.
+	connectionBytes = 6<<10 + 512
+
+	// sendShare is the part of the memory that may wait for clients to acknowledge it, if send_memory does not say
+	// otherwise: a thousand of the slowest in a gigabyte, before the memory is shared out.
+	sendShare = 8
+)
 
 // dataPlane is what carries the clients, decided before anything is opened.
 type dataPlane struct {
@@ -172,5 +179,12 @@ func (s *settings) applyDataPlane(l *broker.Limits, d dataPlane) error {
 	}
 	l.Shards, l.Descriptors = d.queues+max(1, l.Shards), 0
 	l.PlaneConnectionBytes, l.PlaneBytes = connectionBytes, int64(umem)*int64(d.queues)
+	l.PlaneSendBytes = int64(s.XDP.SendMemory)
+	if l.PlaneSendBytes == 0 {
+		l.PlaneSendBytes = max(l.Memory/sendShare, netstack.SendMemoryMinBytes*int64(d.queues))
+	}
+	if l.PlaneSendBytes < netstack.SendMemoryMinBytes*int64(d.queues) {
+		return fmt.Errorf("xdp: send_memory: %d bytes are less than 1 MiB for each of %d queues", l.PlaneSendBytes, d.queues)
+	}
 	return nil
 }

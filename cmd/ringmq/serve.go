@@ -215,7 +215,7 @@ func (p *process) mode() string { return p.plane.mode.String() }
 func (p *process) openBypass(addresses []netip.AddrPort) (err error) {
 	p.bypass = &bypass{log: p.log} // of no interface
 	if p.plane.isXDP() {
-		p.bypass, err = openBypass(&p.settings, addresses, p.limits.Sockets(), p.log)
+		p.bypass, err = openBypass(&p.settings, addresses, &p.limits, p.plane.queues, p.log)
 		return err
 	}
 	if p.plane.reason != "" {

@@ -46,6 +46,7 @@ type xdpSettings struct {
 	TimeWait          span   `toml:"time_wait"`
 	ReceiveBuffer     size   `toml:"receive_buffer"`
 	SendBuffer        size   `toml:"send_buffer"`
+	SendMemory        size   `toml:"send_memory"` // of all queues, for what clients do not acknowledge
 }
 
 // busyPollMicroseconds is how long --busy-poll lets a system call poll the NIC: the kernel's documented recommendation
