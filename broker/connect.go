@@ -204,20 +204,30 @@ func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 			delete(s.claimants, sess)
 			s.supersede(w)
 		}
-		sess.user = user
-		s.takeOverLocal(sess, id)
-		s.attach(id, sess)
-		return s.liveVerdict(c)
+		if sess.conn == 0 || !s.isLate {
+			sess.user = user
+			s.takeOverLocal(sess, id)
+			s.attach(id, sess)
+			return s.liveVerdict(c)
+		}
+		s.await(id, clientID, user, sess, claim)
+		s.awaitLocal(id, sess, claim)
+		return consumed
 	}
+	s.await(id, clientID, user, sess, claim)
+	s.awaitSession(id, sess, claim, from)
+	return consumed
+}
+
+// await makes a connection one that waits for its Session.
+func (s *Shard) await(id uint32, clientID, user string, sess *Session, claim uint32) {
 	w := s.refs[id].connect
 	if w == nil {
 		w = &connecting{clientID: clientID}
 		s.refs[id].connect = w
 	}
 	w.user, w.claim, w.waits = user, claim, sess
-	c.state = connClaim
-	s.awaitSession(id, sess, claim, from)
-	return consumed
+	s.conns[id].state = connClaim
 }
 
 func (s *Shard) liveVerdict(c *conn) verdict {
@@ -284,7 +294,7 @@ func (s *Shard) attach(id uint32, sess *Session) {
 	if c.sessionExpiry == 0 && c.version != packet.V50 {
 		present = false // [MQTT-3.2.2-1] of 3.1.1: Clean Session 1 always says 0.
 	}
-	sess.conn, sess.expiry = id, c.sessionExpiry
+	sess.conn, sess.expiry, sess.succeeded = id, c.sessionExpiry, false
 	sess.window = uint16(min(int(c.receiveMax), s.limits.MaxInflight))
 	// The send quota starts anew with each Network Connection (section 4.9).
 	sess.inflight, sess.resend = 0, sess.sent.head

@@ -27,6 +27,12 @@ type stage struct {
 
 func newStage(tb testing.TB, shards int, config broker.Config) *stage {
 	tb.Helper()
+	return newStageOn(tb, shards, config, func(p broker.Plane) broker.Plane { return p })
+}
+
+// newStageOn wraps the planes.
+func newStageOn(tb testing.TB, shards int, config broker.Config, wrap func(broker.Plane) broker.Plane) *stage {
+	tb.Helper()
 	s := &stage{tb: tb, network: memnet.New(memnet.Config{Planes: shards}), host: &slow{}, now: time.Unix(1_700_000_000, 0)}
 	l, err := broker.Limits{Memory: 64 << 20, Shards: shards, MaxConnections: 256, MaxSubscriptions: 4096, MaxRetained: 4096}.Resolve()
 	if err != nil {
@@ -34,7 +40,7 @@ func newStage(tb testing.TB, shards int, config broker.Config) *stage {
 	}
 	var planes []broker.Plane
 	for _, p := range s.network.Planes() {
-		planes = append(planes, p)
+		planes = append(planes, wrap(p))
 	}
 	config.Listeners = []broker.ListenerConfig{{AllowAnonymous: !config.Passwords}}
 	s.broker, err = broker.New(broker.Options{Limits: l, Config: config, Host: s.host, Clock: func() time.Time { return s.now }}, planes)

@@ -48,10 +48,14 @@ type takeRequest struct {
 	clean bool
 }
 
-// parting is a Session that leaves in the next turn.
+// parting is a Session that leaves in the next turn, or some time later: see Part. With an heir it leaves its connection only,
+// for another one of this shard.
 type parting struct {
 	session *Session
 	request takeRequest
+	heir    uint64 // the token of that connection; 0: the Session is another shard's
+	until   int64  // milliseconds, when it leaves at the soonest if its connection lives; 0: Part has not seen it yet
+	calm    int    // turns since then in which the plane had nothing more
 }
 
 // present says whether the Session is this shard's to touch.
@@ -107,17 +111,90 @@ func (s *Shard) Parting(ids []uint32) []uint32 {
 	return ids
 }
 
-// IsParting says whether Parting would name any: the next turn must not wait.
-func (s *Shard) IsParting() bool { return len(s.partings) > 0 }
+// IsParting says whether Part has yet to see a Session that leaves: the next turn must not wait.
+func (s *Shard) IsParting() bool {
+	n := len(s.partings)
+	return n > 0 && s.partings[n-1].until == 0
+}
 
-// Part gives away the Sessions of Parting.
-func (s *Shard) Part() {
-	for i, p := range s.partings {
-		s.partings[i] = parting{}
+const (
+	// calmTurns: what a plane has taken in one turn may show in the next only.
+	calmTurns = 2
+
+	// partLags bounds the wait for a plane that never has nothing more, in lags.
+	partLags = 10
+)
+
+// Part gives away the Sessions of Parting. Bytes that came before the request may be on their way through a plane for lag
+// milliseconds; is it late, the plane had more than it could take in this turn, and they may be among that. A Session
+// whose connection has ended need not wait.
+func (s *Shard) Part(lag int64, isLate bool) {
+	kept := s.partings[:0]
+	for _, p := range s.partings {
+		if p.until == 0 {
+			p.until = max(s.now, 1) + lag
+		}
+		if s.now >= p.until && !isLate {
+			p.calm++
+		}
+		if lag > 0 && p.session.conn != 0 && p.calm < calmTurns && s.now < p.until+partLags*lag {
+			kept = append(kept, p)
+			continue
+		}
+		if p.heir != 0 {
+			s.succeed(p)
+			continue
+		}
 		s.give(p.session, p.request)
 	}
-	s.partings = s.partings[:0]
+	clear(s.partings[len(kept):])
+	s.partings = kept
 	s.settle()
+}
+
+// awaitLocal makes connection id wait until the Session's connection on this very shard has been read to what came before it:
+// on a plane that is late, a CONNECT can show before a DISCONNECT that was sent before it.
+func (s *Shard) awaitLocal(id uint32, sess *Session, claim uint32) {
+	heir := token(id, s.conns[id].generation)
+	s.claimants[sess] = claimant{token: heir, claim: claim}
+	sess.succeeded = true // It does not end with its connection.
+	s.partings = append(s.partings, parting{session: sess, heir: heir})
+}
+
+// succeed lets the heir have the Session, unless a later connection waits for it.
+func (s *Shard) succeed(p parting) {
+	sess := p.session
+	w, ok := s.claimants[sess]
+	if !sess.succeeded || ok && w.token != p.heir {
+		return
+	}
+	delete(s.claimants, sess)
+	if id := s.connOf(w.token); ok && id != 0 && s.conns[id].state == connClaim {
+		sess.user = s.refs[id].connect.user
+		s.takeOverLocal(sess, id)
+		s.attach(id, sess)
+		s.resumeInput(id)
+		return
+	}
+	// The heir is gone, but it was there [MQTT-3.1.4-3].
+	sess.succeeded = false
+	if sess.conn != 0 {
+		s.counters[CounterTakeovers]++
+		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over")
+	} else if sess.expiry == 0 {
+		s.expire(sess)
+	}
+}
+
+// partDeadline is when Part has something to do again.
+func (s *Shard) partDeadline(at int64) int64 {
+	for _, p := range s.partings {
+		if p.session.conn == 0 {
+			return s.now
+		}
+		at = min(at, p.until)
+	}
+	return at
 }
 
 // give is step 2.

@@ -24,7 +24,9 @@ type Loop struct {
 	clock func() int64 // milliseconds since the broker started
 	peers []*Loop
 
-	lock bool // stay on one OS thread
+	lock bool    // stay on one OS thread
+	late Laggard // nil: the plane is none
+	lag  int64   // milliseconds
 	vec  [][]byte
 	busy bool // the next turn must not sleep
 
@@ -99,14 +101,13 @@ func (l *Loop) Turn(most time.Duration) error {
 }
 
 // part reads what is there of connections whose Sessions leave, and lets them. They are those that the last turn's exchange
-// named: Wait has taken since then what their clients had sent before, which a plane without the kernel's TCP still had in
-// its rings at that time.
+// named: Wait has taken since then what their clients had sent before, or takes it within the plane's lag.
 func (l *Loop) part() {
 	l.parting = l.shard.Parting(l.parting[:0])
 	for _, id := range l.parting {
 		l.read(id)
 	}
-	l.shard.Part()
+	l.shard.Part(l.lag, l.late != nil && !l.late.CaughtUp())
 }
 
 // timeout is how long the next Wait may last. Having said that it sleeps, the Loop looks once more whether anything was

@@ -38,6 +38,16 @@ type Plane interface {
 	Close() error
 }
 
+// Laggard is a Plane whose connections may show bytes later than another plane's that were sent after them, because it takes
+// them out of rings of its own. Where the order between two connections matters, the broker waits.
+type Laggard interface {
+	// Lag is how much later bytes may come to where the plane can take them.
+	Lag() time.Duration
+
+	// CaughtUp tells whether the last Wait has taken all that there was.
+	CaughtUp() bool
+}
+
 // EventKind is a set of bits: what has become true of a connection.
 type EventKind uint8
 

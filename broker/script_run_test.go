@@ -153,7 +153,7 @@ func (w *world) tellShares(names []string) {
 func (w *world) stop() {
 	for i, l := range w.broker.Loops() {
 		w.network.Planes()[i].StopAccepting()
-		l.Do(func(s *broker.Shard) { s.Drain() })
+		l.Do(func(s *broker.Shard) { s.Drain(1 << 20) })
 	}
 	w.stopped = true
 }

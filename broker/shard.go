@@ -103,6 +103,7 @@ type Shard struct {
 	departures   []*departure
 	claimants    map[*Session]claimant
 	takes        map[*Session][]takeRequest
+	isLate       bool      // the plane is a Laggard
 	partings     []parting // Sessions to give away when their connections have been read once more
 	viaGroup     uint32
 
@@ -231,7 +232,7 @@ func (s *Shard) Deadline() int64 {
 	if len(s.stalledConns) > 0 {
 		at = min(at, s.retryAt)
 	}
-	return at
+	return s.partDeadline(at)
 }
 
 // Dirty takes the list of connections to flush, valid until the next call of Dirty.

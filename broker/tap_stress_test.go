@@ -133,7 +133,7 @@ func (t *bench) turn(shard int, now int64) {
 	s := l.shard
 	s.BeginTurn(now)
 	s.Exchange()
-	s.Part()
+	s.Part(0, false)
 	buf := make([]byte, 64<<10)
 	for _, id := range s.Stalled() {
 		n := s.Carry(id, buf)
