@@ -20,9 +20,9 @@ import (
 const usage = `usage: go run ./scripts/interop [flags]
 
 Runs real MQTT clients through scenes against a broker, and prints which of them passed in which protocol version.
-Without --address it builds this checkout's ringmq and starts it on loopback. The first run fetches MQTT.js with npm into
-the user's cache directory; later ones need no network, so that they also run in a network namespace (with lo up, which
-paho for Python needs).
+Without --address it builds this checkout's ringmq and starts it on loopback. The first run, or --install, fetches MQTT.js
+with npm into the user's cache directory; later ones need no network, so that they also run in a network namespace (with lo
+up, which paho for Python needs).
 
 `
 
@@ -33,6 +33,7 @@ type choices struct {
 	scenes   []string
 	require  []string
 	limit    time.Duration
+	install  bool
 	markdown bool
 	json     bool
 	verbose  bool
@@ -64,6 +65,7 @@ func parse(arguments []string, stderr io.Writer) (choices, error) {
 	f.Func("scene", "run these scenes only: `NAME,…`", names(&o.scenes))
 	f.Func("require", "fail if one of these clients is missing: `NAME,…` or all (the default where CI is true)", names(&o.require))
 	f.DurationVar(&o.limit, "limit", 40*time.Second, "how long one scene may take")
+	f.BoolVar(&o.install, "install", false, "fetch what the clients need, say which are there, and exit")
 	f.BoolVar(&o.markdown, "markdown", false, "print the table as the README has it")
 	f.BoolVar(&o.json, "json", false, "print everything as JSON")
 	f.BoolVar(&o.verbose, "v", false, "say on standard error what passes as it does")
@@ -100,6 +102,9 @@ func command(ctx context.Context, arguments []string, stdout, stderr io.Writer) 
 	s, err := o.suite(folder, stderr)
 	if err != nil {
 		return err
+	}
+	if o.install {
+		return o.judge(s.muster(ctx, stdout))
 	}
 	if o.address == "" {
 		program, err := build(ctx, folder)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -46,6 +47,18 @@ type suite struct {
 
 // run plays all scenes of all clients that are there.
 func (s *suite) run(ctx context.Context) report {
+	r := s.gather(ctx)
+	defer s.dismiss()
+	s.playAll(ctx)
+	if slices.ContainsFunc(s.scenes, func(s scene) bool { return s.name == cross }) {
+		s.playCross(ctx)
+	}
+	r.Cells = s.cells
+	return r
+}
+
+// gather finds out which clients are there.
+func (s *suite) gather(ctx context.Context) report {
 	r := report{Scenes: s.scenes, Broker: "RingMQ"}
 	for _, c := range s.clients {
 		t := &troupe{client: c}
@@ -54,15 +67,28 @@ func (s *suite) run(ctx context.Context) report {
 			s.progress("%s is missing (install %s): %v", c.name, c.needs, err)
 			continue
 		}
-		defer t.dismiss()
 		s.troupes = append(s.troupes, t)
 		r.Clients = append(r.Clients, presence{Client: c.name, Title: c.title, Version: t.version, Protocols: c.versions})
 	}
-	s.playAll(ctx)
-	if slices.ContainsFunc(s.scenes, func(s scene) bool { return s.name == cross }) {
-		s.playCross(ctx)
+	return r
+}
+
+func (s *suite) dismiss() {
+	for _, t := range s.troupes {
+		t.dismiss()
 	}
-	r.Cells = s.cells
+}
+
+// muster says which clients are there, and plays nothing.
+func (s *suite) muster(ctx context.Context, stdout io.Writer) report {
+	r := s.gather(ctx)
+	defer s.dismiss()
+	for _, c := range r.Clients {
+		fmt.Fprintf(stdout, "%s: %s %s\n", c.Client, c.Title, c.Version)
+	}
+	for _, m := range r.Missing {
+		fmt.Fprintf(stdout, "%s is missing: install %s (%s)\n", m.Client, m.Needs, m.Why)
+	}
 	return r
 }
 
