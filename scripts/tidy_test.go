@@ -53,7 +53,7 @@ var (
 		"broker/planetest":   {code: "broker", tests: "broker/memnet"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},
-		"perf":               {code: "broker/packet perf/load perf/relay scripts/lab"},
+		"perf":               {code: "broker/packet perf/load perf/relay scripts/lab xdp"},
 		"perf/load":          {code: "broker/packet perf/epoll", tests: "broker/packet perf/load perf/epoll perf/relay"},
 		"perf/epoll":         {},
 		"perf/relay":         {code: "broker/packet perf/epoll"},
