@@ -105,8 +105,8 @@ test $code = 3`)
 			missing[name] = f.Remedy
 		}
 	}
-	for _, name := range []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF"} {
-		if missing[name] != "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep /mnt/ringmq" {
+	for _, name := range []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON"} {
+		if missing[name] != "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep /mnt/ringmq" {
 			t.Errorf("%s: %q", name, missing[name])
 		}
 	}

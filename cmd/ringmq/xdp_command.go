@@ -182,6 +182,8 @@ func printQueue(to io.Writer, q queueStatus) {
 		s.Frames, s.Free, s.Reserved, s.TXRing, s.Held, s.CompletionRing, s.Lost)
 	line("TCP", "%s established, %d half open, %s accepted, %d refused, %s retransmits, %d resets sent",
 		thousands(int64(t.Established)), t.HalfOpen, thousands(int64(t.Accepted)), t.AcceptRefused, thousands(int64(t.Retransmits)), t.ResetsSent)
+	line("TCP, SYN cookies", "%s sent, %s returned, %s refused", thousands(int64(t.CookiesSent)), thousands(int64(t.CookiesReturned)), thousands(int64(t.CookiesRefused)))
+	line("TCP, slow clients", "%s bytes not acknowledged, %s writes limited, %d connections reset", thousands(int64(t.PinnedBytes)), thousands(int64(t.SendLimited)), t.StuckReset)
 	line("TCP, dropped", "%d malformed, %d not ours, %d checksum, %d no link address, %d overflow, %d between queues",
 		t.Malformed, t.NotOurs, t.ChecksumErrors, t.NoLinkAddress, t.OverflowDropped, t.HandoverDropped)
 	line("TCP, acknowledgements", "%s held back, %s of them never needed", thousands(int64(t.HeldACKs)), thousands(int64(t.SupersededACKs)))
@@ -192,6 +194,10 @@ func drainXDP(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
+	where := "the kernel's TCP"
+	if c.Bool("off") {
+		where = "XDP again"
+	}
 	lanes, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
 		return a.Post(ctx, "/v1/xdp/drain", drainRequest{Interface: c.String("interface"), Queue: c.Int("queue"), On: !c.Bool("off")}, lanes)
 	})
@@ -201,7 +207,7 @@ func drainXDP(c *cli.Context) error {
 			established += q.TCP.Established
 		}
 		if err == nil && (c.String("interface") == "" || c.String("interface") == l.Interface) {
-			fmt.Fprintf(c.App.Writer, "interface %s: %d connections are still there\n", l.Interface, established)
+			fmt.Fprintf(c.App.Writer, "interface %s: new connections go to %s; %d that XDP carries are still there\n", l.Interface, where, established)
 		}
 	}
 	return err
@@ -211,9 +217,14 @@ func detachXDP(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	_, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
+	lanes, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
 		return a.Post(ctx, "/v1/xdp/detach", detachRequest{Interface: c.String("interface"), Force: c.Bool("force")}, lanes)
 	})
+	for _, l := range lanes {
+		if err == nil && (c.String("interface") == "" || c.String("interface") == l.Interface) {
+			fmt.Fprintf(c.App.Writer, "interface %s: detached for good, all connections are the kernel's from now on\n", l.Interface)
+		}
+	}
 	return err
 }
 

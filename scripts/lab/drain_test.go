@@ -22,7 +22,7 @@ func TestDrain(t *testing.T) {
 	b := s.serve()
 	for _, host := range []string{s.Broker4, s.Broker6} {
 		old := s.connect(host, "old")
-		if out := b.must("xdp", "drain"); !strings.Contains(out, "connections are still there") {
+		if out := b.must("xdp", "drain"); !strings.Contains(out, "1 that XDP carries are still there") {
 			t.Errorf("ringmq xdp drain says %q", out)
 		}
 		during := s.connect(host, "during")

@@ -3,11 +3,14 @@
 package lab
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // serveLine is what starts a broker in XDP mode; later flags win.
@@ -53,17 +56,52 @@ func TestRefusals(t *testing.T) {
 // TestPrivileges: each capability that is missing is named, in one line, and what to do.
 func TestPrivileges(t *testing.T) {
 	s := newScene(t, 1)
-	for _, capability := range []string{"cap_net_raw", "cap_bpf", "cap_net_admin"} {
+	for _, capability := range []string{"cap_net_raw", "cap_bpf", "cap_perfmon", "cap_net_admin"} {
 		t.Run(capability, func(t *testing.T) {
 			here := &scene{Lab: s.Lab, Pair: s.Pair, t: t}
 			drop := capability
-			if capability == "cap_bpf" {
+			if capability == "cap_bpf" || capability == "cap_perfmon" {
 				drop += ",cap_sys_admin" // which includes it
 			}
 			argv := append([]string{"capsh", "--drop=" + drop, "--", "-c", `exec "$0" "$@"`}, here.serveLine()...)
 			here.refused(here.InBroker(argv...), strings.ToUpper(capability))
 			checkBare(t, here)
 		})
+	}
+}
+
+// TestRemedyForPrivileges: the capabilities that the remedy names are enough, for a user who is not root.
+func TestRemedyForPrivileges(t *testing.T) {
+	s := newScene(t, 1)
+	if err := os.Chmod(filepath.Dir(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := s.InBroker("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", program, "doctor", "--interface", s.BrokerIf).CombinedOutput()
+	found := regexp.MustCompile(`setcap (\S+)\+ep`).FindSubmatch(out)
+	if found == nil {
+		t.Fatalf("the doctor names no setcap:\n%s", out)
+	}
+	set := "-all,+" + strings.NewReplacer("cap_", "", ",", ",+").Replace(string(found[1]))
+	argv := append([]string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", set, "--ambient-caps", set}, s.serveLine()...)
+	cmd := s.InBroker(argv...)
+	dieWithTest(cmd)
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	said, lines := "", bufio.NewScanner(log)
+	for !strings.Contains(said, "msg=steering") && lines.Scan() {
+		said += lines.Text() + "\n"
+	}
+	_ = cmd.Process.Kill() // It may have ended.
+	_ = cmd.Wait()
+	if !strings.Contains(said, "msg=steering") {
+		t.Errorf("with %s the broker says\n%s", set, said)
 	}
 }
 

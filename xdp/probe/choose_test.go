@@ -36,7 +36,7 @@ func TestChoose(t *testing.T) {
 			"ringmq serve --mode xdp --interface eth0 --interface veth0 --listen :1883"},
 		{"auto, MTU", goodHost(), []InterfaceFacts{good, large}, Plan{}, Standard, false, "eth1: the MTU is 9000", "sudo ip link set dev eth1 mtu 1500"},
 		{"auto, no privilege", poor, []InterfaceFacts{good}, Plan{}, Standard, false, "CAP_NET_RAW is missing",
-			"sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep /usr/bin/ringmq"},
+			"sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep /usr/bin/ringmq"},
 		{"auto, driver before MTU", goodHost(), []InterfaceFacts{large, veth}, Plan{}, Standard, false, "veth0 (veth) has no zero-copy",
 			"ringmq serve --mode xdp --interface eth1 --interface veth0 --listen :1883"},
 		{"auto takes no less, whatever is required", goodHost(), []InterfaceFacts{veth}, Plan{Require: Generic}, Standard, false, "no zero-copy",

@@ -14,7 +14,7 @@ func goodHost() HostFacts {
 		},
 		Memory: MemoryFacts{THP: known("madvise")},
 	}
-	for _, name := range []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_IPC_LOCK"} {
+	for _, name := range []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", "CAP_PERFMON", "CAP_IPC_LOCK"} {
 		h.Capabilities = append(h.Capabilities, Capability{name, true})
 	}
 	for _, name := range []string{"CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"} {

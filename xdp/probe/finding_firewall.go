@@ -31,9 +31,15 @@ func (j *judge) judgeFirewall() {
 	}
 }
 
+// noFirewallTool is why rules are unknown where no program tells them.
+const noFirewallTool = "neither nft nor iptables-save is installed"
+
 // doctor is the command that reads the rules as root; whoever is root already needs another.
 func (j *judge) doctor() string {
-	if j.host.UserID == 0 {
+	switch {
+	case j.host.Firewall.Chains.Unknown == noFirewallTool:
+		return j.as("apt-get install nftables")
+	case j.host.UserID == 0:
 		return ""
 	}
 	command := fmt.Sprintf("sudo ringmq doctor --mode %s --port %d", j.plan.Wish, j.plan.Port)

@@ -71,8 +71,10 @@ func (j *judge) privileges() {
 		{"CAP_NET_ADMIN", "no XDP program can be attached"},
 		{"CAP_NET_RAW", "no AF_XDP socket can be made"},
 		{"CAP_BPF", "no XDP program can be loaded"},
+		{"CAP_PERFMON", "the kernel's verifier lets no XDP program read headers of any length"},
 	} {
-		if j.held(c.name) || c.name == "CAP_BPF" && j.held("CAP_SYS_ADMIN") {
+		// CAP_SYS_ADMIN includes those that were once part of it.
+		if j.held(c.name) || (c.name == "CAP_BPF" || c.name == "CAP_PERFMON") && j.held("CAP_SYS_ADMIN") {
 			continue
 		}
 		missing++
@@ -88,7 +90,7 @@ func (j *judge) privileges() {
 
 // grant is the command that gives the program all it needs; setcap replaces what the file had.
 func (j *judge) grant() string {
-	names := "cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock"
+	names := "cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock"
 	if j.privilegedPort() {
 		names += ",cap_net_bind_service"
 	}

@@ -158,7 +158,7 @@ func (j *judge) queues(i InterfaceFacts) {
 	}
 	for _, bound := range j.plan.Queues {
 		if bound >= queues.Value {
-			j.add(Problem, "queues", "", "queue %d does not exist: there are %s, counted from 0", bound, count(queues.Value, "queue"))
+			j.add(Problem, "queues", "", "queue %d does not exist: there are %s, counted from 0; leave --queues out to bind all", bound, count(queues.Value, "queue"))
 			return
 		}
 	}

@@ -38,19 +38,22 @@ func hostRows() []findingRow {
 			h.Program = Trial{Denied: true, Error: "operation not permitted"}
 		}, Problem, "privileges", "XDP program|in spite of CAP_BPF|container", ""},
 		{"CAP_NET_ADMIN", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) { lose(h, "CAP_NET_ADMIN") },
-			Problem, "privileges", "CAP_NET_ADMIN is missing|attached", "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep /usr/bin/ringmq"},
+			Problem, "privileges", "CAP_NET_ADMIN is missing|attached", "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep /usr/bin/ringmq"},
 		{"CAP_NET_RAW", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			lose(h, "CAP_NET_RAW")
 			h.Socket = Trial{Denied: true, Error: "operation not permitted"}
 			h.Executable = "/opt/my broker/ringmq"
-		}, Problem, "privileges", "CAP_NET_RAW is missing|socket", "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep '/opt/my broker/ringmq'"},
+		}, Problem, "privileges", "CAP_NET_RAW is missing|socket", "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep '/opt/my broker/ringmq'"},
 		{"CAP_BPF", func(h *HostFacts, _ *InterfaceFacts, p *Plan) {
 			lose(h, "CAP_BPF")
 			h.Program, h.Map = Trial{Denied: true, Error: "operation not permitted"}, Trial{Denied: true, Error: "operation not permitted"}
 			h.Executable = ""
-		}, Problem, "privileges", "CAP_BPF is missing|loaded", `sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep "$(command -v ringmq)"`},
-		{"CAP_SYS_ADMIN stands in for CAP_BPF", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
+		}, Problem, "privileges", "CAP_BPF is missing|loaded", `sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep "$(command -v ringmq)"`},
+		{"CAP_PERFMON", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) { lose(h, "CAP_PERFMON") },
+			Problem, "privileges", "CAP_PERFMON is missing|verifier", "sudo setcap cap_net_admin,cap_net_raw,cap_bpf,cap_perfmon,cap_ipc_lock+ep /usr/bin/ringmq"},
+		{"CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			lose(h, "CAP_BPF")
+			lose(h, "CAP_PERFMON")
 			gain(h, "CAP_SYS_ADMIN")
 		}, OK, "privileges", "has the capabilities", ""},
 		{"user namespace", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) { h.UserNamespace = true },
@@ -244,7 +247,10 @@ func firewallRows() []findingRow {
 			Note, "firewall", "port 1883 is unknown: nft shows", "sudo ringmq doctor --mode xdp --port 1883 --interface eth0"},
 		{"unreadable to root", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			h.Firewall.Chains, h.UserID = unknown[[]Chain]("neither nft nor iptables-save is installed"), 0
-		}, Note, "firewall", "neither nft", ""},
+		}, Note, "firewall", "neither nft", "apt-get install nftables"},
+		{"unreadable to root for another reason", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
+			h.Firewall.Chains, h.UserID = unknown[[]Chain]("nft: exit status 1"), 0
+		}, Note, "firewall", "nft: exit", ""},
 		{"IPsec", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) { h.Firewall.IPsecPolicies = known(1) },
 			Warning, "ipsec", "1 IPsec policy for incoming", standard},
 	}

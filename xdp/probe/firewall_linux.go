@@ -66,7 +66,7 @@ func readChains(root files) Fact[[]Chain] {
 	fromIptables, inNft, err := readIptables()
 	switch {
 	case errors.Is(err, exec.ErrNotFound) && missing:
-		return unknown[[]Chain]("neither nft nor iptables-save is installed")
+		return unknown[[]Chain](noFirewallTool)
 	case errors.Is(err, exec.ErrNotFound) && (opaque > 0 || len(legacy) > 0):
 		return unknown[[]Chain]("there are rules made by iptables, and iptables-save is not installed")
 	case err != nil && !errors.Is(err, exec.ErrNotFound):

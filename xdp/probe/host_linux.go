@@ -69,6 +69,7 @@ var capabilities = [...]struct {
 	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
 	{"CAP_NET_RAW", unix.CAP_NET_RAW},
 	{"CAP_BPF", unix.CAP_BPF},
+	{"CAP_PERFMON", unix.CAP_PERFMON},
 	{"CAP_IPC_LOCK", unix.CAP_IPC_LOCK},
 	{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN},
 	{"CAP_NET_BIND_SERVICE", unix.CAP_NET_BIND_SERVICE},
