@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Runs every check of RingMQ. On Debian, root gets what is missing installed; anybody else is told its name, and what
-# needs it is left out. With --long the fuzz targets run for half a minute each instead of seconds.
+# needs it is left out. With --long the fuzz targets run for half a minute each instead of seconds, and XDP mode's lab
+# once more with all clients in all modes, 100,000 connections, and floods whose times are judged.
 #
 # Not here: govulncheck, because it needs its database from the network.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 usage="usage: scripts/test.sh [--long]"
-fuzz_seconds=3
+fuzz_seconds=3 long=
 case "${1:-}" in
 "") ;;
---long) fuzz_seconds=30 ;;
+--long) fuzz_seconds=30 long=yes ;;
 -h | --help) echo "$usage" && exit 0 ;;
 *) echo "$usage" >&2 && exit 2 ;;
 esac
@@ -176,6 +177,9 @@ else
 fi
 # One package at a time, because others' work would be measured, too.
 shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -timeout 10m $(packages_with 'AllocsPerRun|testing\.Short')
+if [ -n "$long" ]; then
+	shown "XDP mode in its lab, the long run" env RINGMQ_LONG=1 go test -count=1 -timeout 60m ./scripts/lab
+fi
 shown "fuzzing, $fuzz_seconds s a target" fuzz
 
 echo "-------- summary"

@@ -143,6 +143,7 @@ func (b *process) stop() {
 	select {
 	case <-b.ended:
 	case <-time.After(patience):
+		b.kill()
 		b.t.Fatalf("the broker does not end:\n%s", b.log())
 	}
 	if b.err != nil {

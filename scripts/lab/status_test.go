@@ -46,6 +46,8 @@ type queueReport struct {
 	} `json:"frames"`
 	TCP struct {
 		Established, HalfOpen, Connections, Accepted, AcceptRefused, Retransmits, ResetsSent, ResetsReceived uint64
+		CookiesSent, CookiesReturned, CookiesRefused                                                         uint64
+		SendLimited, StuckReset, PinnedBytes                                                                 uint64
 		HandedOver, TakenOver, Malformed, NotOurs, ChecksumErrors, Panics, Poisoned, OverflowDropped         uint64
 	} `json:"tcp"`
 }
