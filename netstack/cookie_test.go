@@ -49,3 +49,29 @@ func crowd(w *wire, port uint16, n int) {
 		w.untilHeard(func(h heard) bool { return h.flags == tcpSyn|tcpAck })
 	}
 }
+
+// TestHandshakeSurvivesFlood: a handshake that one queue's stack keeps is found from another queue, however many SYNs have
+// come since it began.
+func TestHandshakeSurvivesFlood(t *testing.T) {
+	var queue atomic.Uint32
+	c := cable.New(cable.Config{Queues: 2, Steer: func([]byte) int { return int(queue.Load()) }})
+	config := testConfig()
+	config.Backlog = 4
+	g := mustOpen(t, config, c)
+	w := newWire(t, c, g.Planes()[0], clientAddrPort(), dialled(0))
+	w.sendSyn()
+	w.untilHeard(func(h heard) bool { return h.flags == tcpSyn|tcpAck })
+	seq, ack := w.seq, w.ack
+	crowd(w, 2000, 2*config.Backlog)
+	w.local, w.seq, w.ack = clientAddrPort(), seq, ack
+	queue.Store(1)
+	w.send(tcpAck, ask())
+	if _, err := g.Planes()[1].Wait(0); err != nil {
+		t.Fatal(err)
+	}
+	e := w.until(func(e broker.Event) bool { return e.Kind == broker.Accepted })
+	w.readAll(e.Conn, len(ask()))
+	if sum := g.Counters(); sum.ResetsSent != 0 || sum.HandedOver != 1 || sum.CookiesSent == 0 {
+		t.Errorf("%d resets sent, %d frames handed over, %d cookies sent; want 0, 1 and some", sum.ResetsSent, sum.HandedOver, sum.CookiesSent)
+	}
+}

@@ -93,6 +93,28 @@ func newFlowTable(handshakesMax int) flowTable {
 
 func (t *flowTable) find(key *flowKey) *flow { return t.flows[*key] }
 
+// mayTrack tells whether one more handshake is to be tracked now, and finds a place for it. One that has begun lately keeps
+// its place: in a flood of SYNs the later ones are answered with SYN cookies, which every plane knows, while those that the
+// stack keeps must be found when their next segment arrives on another queue.
+func (t *flowTable) mayTrack(now time.Duration) bool {
+	for range placesMax {
+		old := t.flows[t.handshakes[t.next]]
+		if old == nil || old.isLive || now-old.handshake > trackedMin {
+			return true
+		}
+		t.next = (t.next + 1) % len(t.handshakes)
+	}
+	return false
+}
+
+const (
+	// trackedMin is how long a handshake keeps its place: a SYN and an acknowledgement may each be sent again once.
+	trackedMin = 3 * time.Second
+
+	// placesMax bounds the search for a place among those of handshakes that have begun lately.
+	placesMax = 8
+)
+
 // add makes a flow of a handshake; evicted is the key of the one it displaced.
 func (t *flowTable) add(key *flowKey, isV6 bool, to linkAddr) (f *flow, evicted flowKey, hasEvicted bool) {
 	if old := t.flows[t.handshakes[t.next]]; old != nil && !old.isLive && old.held == nil {

