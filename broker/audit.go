@@ -17,18 +17,6 @@ func (s numberSet) len() (n int) {
 	return n
 }
 
-// free is freeSet as a map.
-func (s *slots) free(caches ...*slotCache) (map[uint32]bool, error) {
-	set, wrong := s.freeSet(caches...)
-	numbers := make(map[uint32]bool)
-	for i, in := range set {
-		if in {
-			numbers[uint32(i)] = true
-		}
-	}
-	return numbers, wrong
-}
-
 // freeSet lists the numbers that are neither in use nor in a cache other than those given, and says what is wrong with
 // the lists: a number twice, a batch of the wrong length, a count that does not agree. Nothing may run meanwhile.
 func (s *slots) freeSet(caches ...*slotCache) (numbers numberSet, wrong error) {
@@ -112,9 +100,10 @@ func (a *arena) unused(pools []*pool) (int, error) {
 	return numbers.len(), nil
 }
 
-// leftovers says what a broker still holds although every client is gone, every Session has ended and no message is
-// retained; nil when nothing is. No loop may run meanwhile.
-func (b *Broker) leftovers() (errs []error) {
+// Leftovers says what a broker still holds when every client is gone, every Session has ended and no message is
+// retained: a slot or a page that does not come back is a leak. Nil when nothing is. It looks at everything, which takes
+// milliseconds, and no loop may run meanwhile: it is for simulations and soak tests, not for a broker at work.
+func (b *Broker) Leftovers() (errs []error) {
 	w := b.world
 	note := func(format string, v ...any) { errs = append(errs, fmt.Errorf(format, v...)) }
 	var pools []*pool
