@@ -199,6 +199,7 @@ func (s *Shard) partDeadline(at int64) int64 {
 
 // give is step 2.
 func (s *Shard) give(sess *Session, r takeRequest) {
+	s.catchUp(sess)
 	if sess.conn != 0 {
 		s.counters[CounterTakeovers]++
 		s.endSessionAs(sess.conn, false, sessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
@@ -285,6 +286,8 @@ func (s *Shard) onForward(m *shardMessage) {
 			sess.arriving = arriving
 		}
 		s.viaGroup = 0
+	} else if m.sub.group != nil {
+		s.redirect(p, m.sub.group)
 	}
 	s.finish(p)
 }

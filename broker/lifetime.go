@@ -131,6 +131,23 @@ func (s *Shard) goOffline(sess *Session) {
 	}
 }
 
+// catchUp does what a Session without a connection is due, before another connection gets it. A turn takes input before it looks
+// at the timers, so that a process that stood still does not take its clients for silent: the Session that a
+// CONNECT finds may have expired meanwhile [MQTT-4.1.0-2], and its Will may be due.
+func (s *Shard) catchUp(sess *Session) {
+	tick := uint64(s.now / tickMS)
+	if sess.conn != 0 {
+		return
+	}
+	if s.wheel.isDue(s.willTimer(sess), tick) {
+		s.releaseWill(sess, true)
+	}
+	if s.wheel.isDue(s.expiryTimer(sess), tick) {
+		s.counters[CounterSessionsExpired]++
+		s.cleanSession(sess)
+	}
+}
+
 // expire ends a Session for good, unless another shard has claimed it: then that shard gets it empty.
 func (s *Shard) expire(sess *Session) {
 	s.cleanSession(sess)

@@ -221,10 +221,8 @@ func (s *Shard) onDirect(m *shardMessage) {
 		return
 	}
 	s.load(&s.pub, m.msg)
-	if m.sub.session.ended.Load() {
-		if s.pub.qos != 1 || !s.deliverShared(&s.pub, m.sub.group) {
-			s.counters[CounterDroppedOffline]++
-		}
+	if m.sub.left {
+		s.redirect(&s.pub, m.sub.group)
 	} else {
 		s.deliverMember(&s.pub, m.sub)
 	}

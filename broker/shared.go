@@ -181,6 +181,15 @@ func (s *Shard) deliverShared(p *publication, g *group) bool {
 	return true
 }
 
+// redirect gives a publication to another member than the one it was chosen for, which has unsubscribed or whose Session
+// ended before it got there: nothing more is added for that one [MQTT-3.10.4-2], and no delivery has begun that [MQTT-4.8.2-5]
+// would bind to it.
+func (s *Shard) redirect(p *publication, g *group) {
+	if !s.deliverShared(p, g) {
+		s.counters[CounterDroppedOffline]++
+	}
+}
+
 // deliverMember gives a publication to a member whose home is this shard.
 func (s *Shard) deliverMember(p *publication, sub *subscription) {
 	r := receiver{session: sub.session, id: sub.id, qos: sub.qos, asIs: sub.asIs}
@@ -224,7 +233,10 @@ func (s *Shard) settle() {
 			s.publishOwn(&s.own)
 			continue
 		}
-		if !s.deliverShared(&s.own, o.group) {
+		switch {
+		case s.own.expires != 0 && s.own.expires <= s.now:
+			s.counters[CounterDroppedExpired]++ // [MQTT-3.3.2-5]
+		case !s.deliverShared(&s.own, o.group):
 			s.counters[CounterDroppedOffline]++
 		}
 		s.finish(&s.own)

@@ -16,6 +16,7 @@ type subscription struct {
 	next    *subscription // list of the Session's; only its home touches it
 	prev    *subscription
 	cursor  *cursor // delivering its retained messages; only its home touches it
+	left    bool    // it has ended; only its home touches it
 	id      uint32  // Subscription Identifier; 0 none
 	qos     uint8
 	noLocal bool
@@ -190,6 +191,7 @@ func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
 }
 
 func (s *Shard) unindex(sub *subscription) {
+	sub.left = true
 	if sub.group != nil {
 		s.counters[CounterSharedSubscriptionsEnded]++
 		s.groups.leave(s.index, sub)

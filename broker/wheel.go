@@ -117,6 +117,12 @@ func (w *wheel) stop(id uint32) {
 	t.slot, t.next, t.prev = 0, 0, 0
 }
 
+// isDue says whether timer id runs and its tick has come, although the wheel has not been moved that far.
+func (w *wheel) isDue(id uint32, tick uint64) bool {
+	t := &w.timers[id]
+	return t.slot != 0 && t.when <= tick
+}
+
 // advance moves the wheel to tick now and appends the timers that have become due to due.
 func (w *wheel) advance(now uint64, due []uint32) []uint32 {
 	budget := movesPerAdvance
