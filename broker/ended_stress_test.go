@@ -23,6 +23,7 @@ type stage struct {
 	broker  *broker.Broker
 	host    *slow
 	now     time.Time
+	scratch []byte
 }
 
 func newStage(tb testing.TB, shards int, config broker.Config) *stage {
@@ -83,10 +84,19 @@ func (s *stage) say(p *memnet.Peer, b []byte) {
 	}
 }
 
+// hear reads what has come; it is valid until the next call.
 func (s *stage) hear(p *memnet.Peer) []byte {
-	b := make([]byte, 1<<20)
-	n, _ := p.Read(b)
-	return b[:n]
+	if s.scratch == nil {
+		s.scratch = make([]byte, 64<<10)
+	}
+	n := 0
+	for {
+		more, err := p.Read(s.scratch[n:])
+		if n += more; n < len(s.scratch) || err != nil {
+			return s.scratch[:n]
+		}
+		s.scratch = append(s.scratch, make([]byte, len(s.scratch))...)
+	}
 }
 
 // TestCloseInsideAPacket has clients end their connection in the middle of a packet, as those do whose process is

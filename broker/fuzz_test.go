@@ -3,6 +3,8 @@ package broker_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -49,6 +51,17 @@ func TestRandomTapes(t *testing.T) {
 		}
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newRig(t).run(&tape{b}) })
 	}
+}
+
+// seeds are what the tests play: RINGMQ_SEEDS plays more, RINGMQ_SEED plays one.
+func seeds(normal int) (first, n uint64) {
+	if v, err := strconv.ParseUint(os.Getenv("RINGMQ_SEED"), 10, 64); err == nil {
+		return v, 1
+	}
+	if v, err := strconv.ParseUint(os.Getenv("RINGMQ_SEEDS"), 10, 64); err == nil {
+		return 1000, v
+	}
+	return 0, uint64(normal)
 }
 
 // rig is a broker under a fuzzer.

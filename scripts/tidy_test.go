@@ -51,6 +51,7 @@ var (
 		"broker/kernel":      {code: "broker", tests: "broker/planetest broker/packet"},
 		"broker/memnet":      {code: "broker", tests: "broker/planetest broker/packet"},
 		"broker/planetest":   {code: "broker", tests: "broker/memnet"},
+		"broker/sim":         {code: "broker broker/memnet broker/packet", tests: "broker/sim"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},
 		"perf":               {code: "broker/packet perf/load perf/relay scripts/lab xdp"},
@@ -61,6 +62,7 @@ var (
 		"scripts/clients":    {code: "broker/packet", tests: "broker/packet scripts/clients scripts/lab"},
 		"scripts/lab":        {tests: "scripts/lab"},
 		"scripts/interop":    {},
+		"scripts/sim":        {code: "broker broker/sim", tests: "scripts/sim"},
 	}
 
 	vagueNames = strings.Fields("util utils common helper helpers manager managers base misc")

@@ -1,0 +1,237 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// onPublish checks a delivery by everything that is known when it comes, and acknowledges it.
+func (l *link) onPublish(flags uint8, body []byte) packet.Reason {
+	var in packet.Publish
+	if r := in.DecodeFromServer(flags, body, l.version); r != packet.Success {
+		return r
+	}
+	name := l.topicOf(&in)
+	m := l.w.identify(l, name, in.Payload)
+	if l.w.violation != nil {
+		return packet.Success
+	}
+	l.checkIdentifier(&in, m)
+	again := in.QoS == 2 && (l.known(in.PacketID) || in.Dup && m != nil && l.c.session.denied[in.PacketID] == m)
+	if in.QoS == 2 {
+		l.c.session.taken[in.PacketID] = m
+	}
+	if m != nil {
+		l.w.stats.Delivered++
+		l.checkMatch(&in, m)
+		if !again {
+			l.count(&in, m)
+		}
+	}
+	l.answer(&in)
+	return packet.Success
+}
+
+func (l *link) known(pid uint16) bool {
+	_, ok := l.c.session.taken[pid]
+	return ok
+}
+
+// topicOf is the Topic Name, with the broker's Topic Aliases resolved.
+func (l *link) topicOf(in *packet.Publish) string {
+	name := string(in.Topic)
+	if in.Alias == 0 {
+		return name
+	}
+	if int(in.Alias) > l.aliasMax {
+		l.w.violate("topic alias", "c%d got Topic Alias %d; it takes %d", l.c.index, in.Alias, l.aliasMax) // [MQTT-3.1.2-26]
+	}
+	if name == "" {
+		name = l.aliases[in.Alias]
+	}
+	l.aliases[in.Alias] = name
+	return name
+}
+
+// identify finds the message that a payload names, and compares every byte; nil for an empty payload, which names none.
+func (w *world) identify(l *link, name string, payload []byte) *message {
+	if len(payload) == 0 {
+		return nil
+	}
+	head, rest, _ := bytes.Cut(payload, []byte("\n"))
+	var serial, size int
+	var topic string
+	if _, err := fmt.Sscanf(string(head), "m%d %s %d", &serial, &topic, &size); err != nil || serial < 1 || serial > len(w.messages) {
+		w.violate("content", "c%d got on %s what nobody sent: %q", l.c.index, name, head)
+		return nil
+	}
+	m := w.messages[serial-1]
+	if m.topic != name || !bytes.Equal(m.payload(), payload) {
+		w.violate("content", "c%d got on %s other than what was sent on %s: %q and %d bytes", l.c.index, name, m.topic, head, len(rest))
+	}
+	return m
+}
+
+// checkIdentifier checks the Packet Identifier, DUP and the client's Receive Maximum.
+func (l *link) checkIdentifier(in *packet.Publish, m *message) {
+	c, s := l.c, l.c.session
+	if in.Dup && (in.QoS == 0 || s.links == 1) {
+		l.w.violate("DUP", "c%d got a message of QoS %d with DUP on the first connection of its Session", c.index, in.QoS) // [MQTT-3.3.1-2]
+	}
+	if in.QoS == 0 {
+		return
+	}
+	if l.unacked[in.PacketID] {
+		l.w.violate("packet identifier", "c%d got Packet Identifier %d twice before it was acknowledged", c.index, in.PacketID) // [MQTT-2.2.1-4]
+	}
+	if first, ok := s.taken[in.PacketID]; ok && (in.QoS != 2 || first != m || !in.Dup) {
+		l.w.violate("packet identifier", "c%d got Packet Identifier %d for another message before PUBREL", c.index, in.PacketID)
+	}
+	if l.unacked[in.PacketID] = true; len(l.unacked) > l.recv {
+		l.w.violate("receive maximum", "c%d has %d messages under way; it takes %d", c.index, len(l.unacked), l.recv) // [MQTT-3.3.4-9]
+	}
+}
+
+// checkMatch checks that a subscription accounts for the delivery and for everything in it.
+func (l *link) checkMatch(in *packet.Publish, m *message) {
+	c, s := l.c, l.c.session
+	n, qosFits, asIsFits, anyBare := 0, false, false, false
+	ids := map[uint32]bool{}
+	s.possible(m, l.w.step, func(i *interest) {
+		n++
+		qosFits = qosFits || in.QoS == min(m.qos, i.qos)
+		asIsFits = asIsFits || i.asIs == in.Retain
+		anyBare = anyBare || i.id == 0
+		ids[uint32(i.id)] = true
+	})
+	switch {
+	case n == 0:
+		l.w.violate("not matched", "c%d got m%d on %s of c%d, for which it has no subscription", c.index, m.serial, m.topic, m.from.index)
+	case m.refused && m.tries == 1:
+		l.w.violate("not allowed", "c%d got m%d, which was refused", c.index, m.serial)
+	case !qosFits:
+		l.w.violate("qos", "c%d got m%d of QoS %d with QoS %d, which no subscription asks for", c.index, m.serial, m.qos, in.QoS) // Section 3.8.4.
+	case in.Retain && !m.retain, !in.Retain && m.retain && !asIsFits:
+		l.w.violate("retain", "c%d got m%d, published with RETAIN %v, with %v", c.index, m.serial, m.retain, in.Retain) // [MQTT-3.3.1-12]
+	case in.HasExpiry && (m.expiry == 0 || int(in.Expiry) > m.expiry), !in.HasExpiry && m.expiry > 0 && !m.bare && l.version == packet.V50:
+		l.w.violate("expiry", "c%d got m%d, which expires after %d s, with %v, %d s", c.index, m.serial, m.expiry, in.HasExpiry, in.Expiry) // [MQTT-3.3.2-6]
+	case m.expiry > 0 && !m.bare && m.acked.step != 0 && !in.Dup && l.dialled.ms > m.acked.ms+int64(m.expiry)*1000+slackMS:
+		l.w.violate("expiry", "c%d connected when m%d had expired, and got it", c.index, m.serial) // [MQTT-3.3.2-5]
+	}
+	l.checkIDs(in, m, ids, anyBare)
+}
+
+// checkIDs checks the Subscription Identifiers [MQTT-3.3.4-3].
+func (l *link) checkIDs(in *packet.Publish, m *message, ids map[uint32]bool, anyBare bool) {
+	if l.version != packet.V50 {
+		return
+	}
+	list := in.SubscriptionIDs()
+	n := 0
+	for id, ok := list.Next(); ok; id, ok = list.Next() {
+		if n++; !ids[id] {
+			l.w.violate("subscription identifier", "c%d got m%d with Subscription Identifier %d, which it did not give for it", l.c.index, m.serial, id)
+		}
+	}
+	if n == 0 && !anyBare {
+		l.w.violate("subscription identifier", "c%d got m%d without a Subscription Identifier", l.c.index, m.serial)
+	}
+}
+
+// count adds a delivery up: whether it is one too many, and whether it is in order.
+func (l *link) count(in *packet.Publish, m *message) {
+	s := l.c.session
+	t := s.tally(m)
+	key := stream{m.from, m.topic, in.QoS}
+	first := t.live+t.again+t.kept == 0
+	// A Retained Message may come again, but not when a younger one has come [MQTT-4.6.0-6]. What is sent again is as old as it is.
+	if at := s.newest[key]; m.seq < at && (first || in.Retain && !in.Dup) && s.ordered(m, l.w.step) {
+		l.w.violate("order", "c%d got message %d of c%d on %s, QoS %d, after %d (m%d, RETAIN %v, DUP %v)", l.c.index, m.seq, m.from.index, m.topic, in.QoS, at, m.serial, in.Retain, in.Dup)
+	}
+	s.newest[key] = max(s.newest[key], m.seq)
+	switch {
+	case in.Retain:
+		t.kept++
+		if l.c.kept != nil {
+			l.c.kept[m.topic] = m
+		}
+	case in.Dup && in.QoS == 1:
+		t.again++
+	default:
+		t.live++
+	}
+	if most := s.copies(m, l.w.step); t.live > most {
+		l.w.violate("twice", "c%d got m%d of QoS %d with QoS %d %d times; %d would do", l.c.index, m.serial, m.qos, in.QoS, t.live, most)
+	}
+	if m.will != nil {
+		m.will.hear(l)
+	}
+}
+
+// ordered says whether the message must come before younger ones: not a Will, which comes when it is due, not through a Shared
+// Subscription, and not when the publisher sent it again and only the second PUBLISH may have matched, found room, or not expired.
+func (s *session) ordered(m *message, now int) bool {
+	shared := false
+	s.possible(m, now, func(i *interest) { shared = shared || i.share != "" })
+	if m.will != nil || shared {
+		return false
+	}
+	if m.qos != 1 || m.tries == 1 {
+		return true
+	}
+	i := s.promised(m, now)
+	return i != nil && i.low > 0 && m.expiry == 0 && !s.owner.w.tight
+}
+
+// copies is how often a message may come for the first time: once by each Topic Filter (section 3.3.4), and at QoS 1 for each time it
+// was sent.
+func (s *session) copies(m *message, now int) int {
+	filters := map[string]bool{}
+	s.possible(m, now, func(i *interest) { filters[i.share+"\x00"+i.filter] = true })
+	if m.qos == 1 {
+		return len(filters) * max(1, m.tries)
+	}
+	return len(filters)
+}
+
+// answer acknowledges a delivery; a client that is told to denies one.
+func (l *link) answer(in *packet.Publish) {
+	c := l.c
+	reason := packet.Success
+	if in.QoS > 0 && c.deny && l.version == packet.V50 && !in.Dup {
+		c.deny, reason = false, packet.ImplementationSpecificError
+	}
+	switch in.QoS {
+	case 1:
+		c.reply(packet.AppendAck(nil, packet.PUBACK, in.PacketID, reason, l.version), in.PacketID, true)
+	case 2:
+		if delete(c.session.denied, in.PacketID); reason.Failed() { // [MQTT-4.3.3-4]: that ends it, for both
+			c.session.denied[in.PacketID] = c.session.taken[in.PacketID]
+			delete(c.session.taken, in.PacketID)
+		} else if l.open() && !c.hold {
+			l.pubrels = append(l.pubrels, in.PacketID)
+		}
+		c.reply(packet.AppendAck(nil, packet.PUBREC, in.PacketID, reason, l.version), in.PacketID, reason.Failed())
+	}
+}
+
+// checkAccepted checks what an acknowledgement of Success says of the subscriptions.
+func (l *link) checkAccepted(m *message, r packet.Reason) {
+	if m.topic[0] == '$' && l.version == packet.V50 && m.tries == 1 {
+		l.w.violate("not allowed", "c%d published to %s, which is the broker's, and was told %v", l.c.index, m.topic, r)
+	}
+	if r != packet.NoMatchingSubscribers || m.tries > 1 {
+		return
+	}
+	for _, c := range l.w.clients {
+		s := c.session
+		if c.link == nil || !c.link.accepted || s.doubt || s.expiryMin < 50_000_000 {
+			continue
+		}
+		if i := s.promised(m, l.w.step); i != nil {
+			l.w.violate("no matching subscribers", "c%d was told so of m%d; c%d is subscribed to %s", l.c.index, m.serial, c.index, i.filter)
+		}
+	}
+}

@@ -1,0 +1,26 @@
+// Package sim plays whole brokers from a seed: several shards over the in-memory plane, dozens of clients that do what a
+// Script says, time and chance out of numbers, one goroutine. A model of MQTT that knows nothing of the engine checks every
+// packet that a client gets, and at the end what each Session was promised.
+//
+// # Words
+//
+// A Script is a list of Ops, each a line of text. Generate makes one from a seed; Play plays one and returns a Result: the
+// first Violation, if any, and the hash of everything that every client heard. The same Script gives the same hash,
+// whatever it is. Shrink makes a Script that violates a rule shorter, as long as the rule stays violated: an Op that has
+// no sense any more (a PUBLISH of a client that is not connected) does nothing, so any part of a Script is a Script.
+//
+// # How to read it
+//
+// script.go is the text, generate.go the chances, world.go the broker with its clock and its turns, ops.go what the
+// Ops do, client.go and link.go the client's half of the protocol, hear.go what a client makes of the packets it gets,
+// settle.go the calm end of a run. The model is model.go (what is known of messages, subscriptions and Sessions), check.go
+// (what a delivery must keep to), will.go (when a Will is due) and judge.go (what must have come by the end).
+//
+// # What the model promises itself
+//
+// It never knows when the broker handled a packet, only between which steps: a subscription may match from its
+// SUBSCRIBE on and must match from its SUBACK on. A rule speaks where both bounds agree. So it never accuses wrongly, and what
+// it cannot tell is left to other seeds.
+//
+// Played with Options.Threaded, loops run on goroutines of their own, for the race detector; then nothing is reproducible.
+package sim

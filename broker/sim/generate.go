@@ -1,0 +1,280 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+)
+
+// dice makes a Script from chance. It knows nothing of what the broker will do: up is what it guesses.
+type dice struct {
+	*rand.Rand
+	script Script
+	roles  []role
+	up     []bool
+	tight  bool
+	large  bool // messages that use memory up
+	bursts bool // of more messages than fit between two shards
+}
+
+// role is what a client is for.
+type role struct {
+	keeper bool     // its Session lasts
+	stays  []string // filters it subscribes to at once and keeps
+	churn  []string // filters that come and go
+	topics []string // it publishes to
+}
+
+// Generate makes the Script of a seed. The same seed makes the same Script.
+func Generate(seed uint64) Script {
+	d := &dice{Rand: rand.New(rand.NewPCG(seed, 0x51))}
+	d.tight = seed%4 == 3
+	d.world()
+	d.cast()
+	for c, r := range d.roles {
+		if r.keeper {
+			d.connect(c)
+		}
+	}
+	d.calm(6)
+	for c, r := range d.roles {
+		for _, f := range r.stays {
+			d.op("sub", c, f, "qos", d.stayQoS(f), "id", d.some(3, 5))
+		}
+	}
+	d.calm(6)
+	for range 300 + d.IntN(500) {
+		d.step()
+	}
+	return d.script
+}
+
+// op appends an Op; pairs are names and numbers, of which zeros are left out.
+func (d *dice) op(verb string, client int, name string, pairs ...any) {
+	o := Op{Verb: verb, Client: client, Name: name}
+	for i := 0; i < len(pairs); i += 2 {
+		if v := pairs[i+1].(int); v != 0 {
+			o.Args = append(o.Args, Arg{pairs[i].(string), v})
+		}
+	}
+	d.script = append(d.script, o)
+}
+
+// some is 0, or once in n times a number from 1 to most.
+func (d *dice) some(n, most int) int {
+	if d.IntN(n) > 0 {
+		return 0
+	}
+	return 1 + d.IntN(most)
+}
+
+func (d *dice) one(names []string) string { return names[d.IntN(len(names))] }
+
+func (d *dice) calm(turns int) {
+	for range turns {
+		d.op("turn", -1, "")
+	}
+}
+
+// world chooses the limits. Three seeds of four get limits that are never met: there nothing may be lost. The others
+// meet at least one.
+func (d *dice) world() {
+	window, into := 1<<(8+d.IntN(9)), 1<<(8+d.IntN(9))
+	d.bursts, d.large = d.IntN(8) == 0, d.tight && d.IntN(3) == 0
+	if d.bursts || d.large {
+		into = 1 << 16
+	}
+	args := []any{"shards", 1 + d.IntN(4), "inflight", 1 + d.IntN(20), "window", window, "rwindow", into,
+		"strategy", d.IntN(6), "alias", 1 + d.IntN(16), "expirymax", d.some(3, 2000), "keepmax", d.some(8, 60)}
+	switch n := d.IntN(3); {
+	case !d.tight:
+		d.op("world", -1, "", append(args, "queue", 1<<20)...)
+		return
+	case d.large:
+		args = append(args, "memory", 1, "queue", 1<<20)
+	case n == 0:
+		args = append(args, "queue", 1+d.IntN(40))
+	case n == 1:
+		args = append(args, "outbound", 1<<14, "queue", 1<<20)
+	default:
+		args = append(args, "subs", 20+d.IntN(20), "retained", 1+d.IntN(3), "conns", 40, "queue", 1<<20)
+	}
+	d.op("world", -1, "", append(args, "recv", 1+d.IntN(30))...)
+}
+
+// cast deals the roles out: watchers, members of a Shared Subscription, publishers, and a crowd whose Sessions come and go.
+func (d *dice) cast() {
+	for _, f := range [][]string{{"t/0", "t/1"}, {"t/#", "r/#", "w/#"}, {"+/2"}, {"#"}} {
+		d.roles = append(d.roles, role{keeper: true, stays: f, churn: []string{"c/0", "c/1"}})
+	}
+	for range 3 {
+		d.roles = append(d.roles, role{keeper: true, stays: []string{"$share/g/t/+"}, churn: []string{"c/+", "r/0"}})
+	}
+	for i := range 4 + d.IntN(4) {
+		d.roles = append(d.roles, role{keeper: i%3 < 2, churn: []string{"t/0", "c/#"},
+			topics: []string{"t/0", "t/1", "t/2", "c/0", "c/1", fmt.Sprint("r/", i), "$x/y"}})
+	}
+	for i := range 5 + d.IntN(15) {
+		d.roles = append(d.roles, role{churn: []string{"#", "t/0", "+/1", "$share/h/t/#", "$share/h/#", "$share/k/t/1", "c/+", "w/#", "r/+", "w/q"},
+			topics: []string{"t/0", "c/0", fmt.Sprint("x/", i)}})
+	}
+	d.up = make([]bool, len(d.roles))
+}
+
+func (d *dice) stayQoS(filter string) int {
+	if filter[0] == 'r' || filter == "t/1" {
+		return 1
+	}
+	return 2
+}
+
+// step appends the next Op. The weights make about four turns of ten Ops, so that packets meet in every order.
+func (d *dice) step() {
+	c := d.IntN(len(d.roles))
+	switch n := d.IntN(200); {
+	case n < 80:
+		d.op("turn", -1, "", "n", 1+d.IntN(1<<30))
+	case n < 140:
+		d.publish()
+	case n < 152:
+		d.subscribe(c)
+	case n < 176:
+		if !d.up[c] || d.IntN(8) == 0 {
+			d.connect(c)
+		}
+	case n < 184:
+		d.end(c)
+	case n < 194:
+		d.mood(c)
+	case n < 196:
+		d.op("bad", c, "", "n", d.IntN(64))
+		d.up[c] = false
+	default:
+		d.pass()
+	}
+}
+
+func (d *dice) publish() {
+	c := d.IntN(len(d.roles))
+	for range 8 {
+		if d.up[c] && len(d.roles[c].topics) > 0 {
+			break
+		}
+		c = d.IntN(len(d.roles))
+	}
+	r := &d.roles[c]
+	if len(r.topics) == 0 {
+		return
+	}
+	name := d.one(r.topics)
+	if name[0] == '$' && d.IntN(4) > 0 {
+		name = "t/2"
+	}
+	size := 0
+	if d.IntN(3) == 0 {
+		size = d.IntN(1 << (1 + d.IntN(14)))
+	}
+	if d.large && d.IntN(2) == 0 {
+		size = 20_000 + d.IntN(100_000)
+	}
+	if d.bursts && d.IntN(25) == 0 {
+		d.op("pub", c, "t/0", "count", 200+d.IntN(1200))
+		return
+	}
+	retain, qos := 0, d.IntN(3)
+	if name[0] == 'r' {
+		retain, qos = 1, 1+int(name[2])&1 // one for each topic: what is sent again must not replace what is younger
+		if d.IntN(12) == 0 {
+			retain = 2 // an empty payload: forget the Retained Message
+		}
+	}
+	d.op("pub", c, name, "qos", qos, "size", size, "retain", retain, "expiry", d.some(8, 30), "alias", d.some(3, 5))
+}
+
+func (d *dice) subscribe(c int) {
+	r := &d.roles[c]
+	f := d.one(r.churn)
+	if d.IntN(2) == 0 {
+		d.op("unsub", c, f)
+		return
+	}
+	local := d.some(4, 1)
+	if f[0] == '$' {
+		local = 0 // [MQTT-3.8.3-4]
+	}
+	d.op("sub", c, f, "qos", d.IntN(3), "nl", local, "rap", d.some(3, 1), "rh", d.some(3, 2), "id", d.some(3, 9))
+}
+
+func (d *dice) connect(c int) {
+	d.up[c] = true
+	if d.roles[c].keeper {
+		d.op("connect", c, "", "v", 4+d.IntN(2), "expiry", 100_000, "recv", d.some(2, 30), "alias", d.some(2, 8), "keep", d.some(12, 60))
+		return
+	}
+	expiry := 0
+	if d.IntN(2) == 0 {
+		expiry = []int{2, 20, 100, 100_000}[d.IntN(4)]
+	}
+	will, delay, retain := d.some(2, 3), 0, 0
+	if will > 0 {
+		delay, retain = d.some(3, 30), d.some(6, 1)
+	}
+	packet := 0
+	if d.IntN(20) == 0 {
+		packet = 300 + d.IntN(2000)
+	}
+	d.op("connect", c, "", "v", 4+d.IntN(2), "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
+		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain)
+}
+
+// end ends a connection in one of many ways.
+func (d *dice) end(c int) {
+	d.up[c] = false
+	switch d.IntN(8) {
+	case 0, 1:
+		d.op("close", c, "")
+	case 2, 3:
+		d.op("reset", c, "")
+	case 4:
+		d.op("half", c, "")
+	case 5, 6:
+		d.op("doom", c, "", "bytes", d.IntN(2000))
+	case 7:
+		expiry := -1
+		if !d.roles[c].keeper && d.IntN(3) == 0 {
+			expiry = d.IntN(50)
+		}
+		d.op("bye", c, "", "will", d.some(3, 1), "expiry", 1+expiry)
+	}
+}
+
+// mood changes how a client reads and answers.
+func (d *dice) mood(c int) {
+	switch d.IntN(8) {
+	case 0, 1:
+		d.op("slow", c, "", "turns", 1+d.IntN(60))
+	case 2:
+		d.op("window", c, "", "bytes", d.IntN(300))
+	case 3:
+		d.op("window", c, "", "bytes", 1<<16)
+	case 4:
+		d.op("hold", c, "")
+	case 5:
+		d.op("release", c, "")
+	case 6:
+		d.op("deny", c, "")
+	case 7:
+		d.op("ping", c, "")
+	}
+}
+
+// pass lets time jump: mostly by less than a second, now and then by hours.
+func (d *dice) pass() {
+	ms := d.IntN(1000)
+	switch d.IntN(8) {
+	case 0, 1:
+		ms = d.IntN(60_000)
+	case 2:
+		ms = d.IntN(7_200_000)
+	}
+	d.op("pass", -1, "", "ms", 1+ms)
+}

@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/memnet"
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// link is one Network Connection as its client knows it.
+type link struct {
+	w       *world
+	c       *client
+	serial  int
+	peer    *memnet.Peer
+	session *session // once CONNACK has come
+	version packet.Version
+	in, out []byte
+
+	clean     bool
+	expiry    int64 // ms that its CONNECT asked for
+	priorMin  int64 // Session Expiry Intervals that may have held before
+	priorMax  int64
+	keep      int64 // seconds, 0: none
+	recv      int
+	aliasMax  int
+	packetMax int
+
+	accepted bool // CONNACK with Success came
+	dialled  moment
+	pushed   moment // last byte written
+	drained  moment // last time there was nothing to read, and no end
+	heard    moment // when that byte had surely been read
+	large    int    // step of the last packet that takes several reads, 0: none
+	doomed   int    // bytes until it is reset; negative: never
+	halved   bool   // its client has closed its side
+	leaving  bool   // DISCONNECT is in out, or sent
+	keepWill bool   // with Reason Code 0x04
+	silent   bool   // was so for longer than its Keep Alive allows
+	late     bool   // wrote nothing for longer than a large packet may wait
+	sound    bool   // the broker had no reason to end it when it was given one
+	bad      bool   // something malformed is in out, or sent
+	rivalled bool   // an earlier CONNECT may be handled later
+	ghost    bool   // another connection took its Session over
+	reason   packet.Reason
+
+	knownAfter int // turns
+	gone       moment
+
+	aliases    map[uint16]string // the broker's
+	ours       map[uint16]string
+	unacked    map[uint16]bool // Packet Identifiers of PUBLISH that we have not acknowledged
+	held       []heldAck
+	subs       map[uint16][]*interest
+	unsubs     map[uint16][]*interest
+	pings      int
+	pubacks    []uint16 // what must be acknowledged, in this order
+	pubrecs    []uint16
+	pubrels    []uint16 // what we sent PUBREC for
+	serverRecv int
+	aliasOut   int
+	will       *will
+}
+
+// heldAck is an acknowledgement that a client holds back.
+type heldAck struct {
+	b    []byte
+	pid  uint16
+	ends bool // the Packet Identifier is free again
+}
+
+// open says whether the client may still say something.
+func (l *link) open() bool { return l != nil && l.accepted && !l.leaving && !l.bad && !l.halved }
+
+// push writes up to most bytes of what there is to write, and up to where the connection is doomed.
+func (l *link) push(most int) {
+	b := l.out[:min(len(l.out), most)]
+	if l.doomed >= 0 {
+		b = b[:min(len(b), l.doomed)]
+	}
+	if len(b) > 0 && !l.halved {
+		n, err := l.peer.Write(b)
+		l.out = l.out[n:]
+		if n > 0 {
+			l.silent = l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500
+			l.late = l.late || l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
+			l.pushed = l.w.moment()
+		}
+		if l.doomed >= 0 {
+			l.doomed -= n
+		}
+		if err != nil && !waits(err) {
+			l.hear(1 << 30) // what was said before the end
+			return
+		}
+	}
+	if l.doomed == 0 {
+		l.c.cut(true)
+	}
+}
+
+func waits(err error) bool {
+	return errors.Is(err, broker.ErrWouldBlock) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// hear reads up to most bytes and handles the packets in them.
+func (l *link) hear(most int) {
+	for most > 0 && l.c.link == l && l.w.violation == nil {
+		n, err := l.peer.Read(l.w.scratch[:min(most, len(l.w.scratch))])
+		l.in = append(l.in, l.w.scratch[:n]...)
+		l.w.record(l, n)
+		most -= n
+		l.packets()
+		switch {
+		case l.c.link != l:
+			return
+		case waits(err):
+			l.quiet()
+			return
+		case err != nil:
+			l.over()
+			return
+		}
+	}
+}
+
+// record adds what was read to the trace.
+func (w *world) record(l *link, n int) {
+	if n > 0 {
+		w.stats.Bytes += n
+		w.trace.Write([]byte{byte(w.step), byte(w.step >> 8), byte(l.c.index), byte(l.serial)})
+		w.trace.Write(w.scratch[:n])
+	}
+}
+
+// quiet notes that the connection is there, and that everything that was said has been read.
+func (l *link) quiet() {
+	l.checkKeepAlive()
+	if why := l.excuse(); why != "" && why != "limits" {
+		return // It may be ending, and its last bytes on their way.
+	}
+	l.drained = l.w.moment()
+	if l.session != nil {
+		l.session.alive = l.drained
+	}
+	if l.will != nil && l.will.heard.step != 0 && l.accepted && !l.w.tight {
+		l.w.violate("will of the living", "c%d is connected, and its Will was published", l.c.index)
+	}
+}
+
+// checkKeepAlive finds a connection that lives on although its client says nothing [MQTT-3.1.2-22].
+func (l *link) checkKeepAlive() {
+	if l.heard.step <= l.pushed.step && l.w.step > l.pushed.step+rivalTurns {
+		l.heard = l.w.moment()
+	}
+	if l.keep > 0 && l.accepted && !l.halved && l.heard.step > l.pushed.step && l.w.now.Load()-l.heard.ms > l.keep*1500+1000 && l.w.step > l.w.jumped+20 && l.w.calm && !l.w.tight {
+		l.w.violate("keep alive", "c%d was silent for more than 1.5 times its Keep Alive of %d s, and is connected", l.c.index, l.keep)
+	}
+}
+
+func (l *link) silentFor(seconds int64) bool { return l.w.now.Load()-l.pushed.ms >= seconds*1000 }
+
+// excuse is why the broker may have ended the connection; empty when it may not.
+func (l *link) excuse() string {
+	switch large := l.large != 0 && l.w.jumped >= l.large; {
+	case l.ghost:
+		return "taken over"
+	case l.rivalled:
+		return "taken over by an earlier CONNECT"
+	case l.bad:
+		return "malformed"
+	case l.leaving:
+		return "DISCONNECT"
+	case l.halved:
+		return "closed its side"
+	case l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500:
+		return "silent"
+	case !l.accepted && l.w.now.Load()-l.dialled.ms >= l.w.limits.ConnectTimeout.Milliseconds():
+		return "no CONNECT in time"
+	case large || l.late && l.large != 0 || len(l.out) > 0 && l.silentFor(int64(l.w.limits.PacketTimeout/time.Second)):
+		return "large packet without progress"
+	case l.w.tight:
+		return "limits"
+	}
+	return ""
+}
+
+// over is the end that the broker made.
+func (l *link) over() {
+	excuse := l.excuse()
+	if excuse == "" {
+		l.w.violate("closed", "c%d was disconnected for nothing: %v", l.c.index, l.reason)
+	}
+	// After two seconds the broker need not wait until its reason has been taken.
+	if l.bad && l.sound && !l.silent && !l.late && l.version == packet.V50 && l.reason < packet.UnspecifiedError && len(l.out) == 0 &&
+		l.w.now.Load()-l.pushed.ms < 2000 {
+		l.w.violate("reason", "c%d sent something malformed, and was disconnected without a Reason Code", l.c.index)
+	}
+	l.w.stats.ExpectedCloses++
+	_ = l.peer.Close()
+	l.c.endLink(l, false)
+}

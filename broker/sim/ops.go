@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// verbs are what Ops do; do has a case for each.
+var verbs = [...]string{"world", "turn", "pass", "connect", "close", "reset", "half", "doom", "bye", "sub", "unsub", "pub", "ping",
+	"slow", "window", "hold", "release", "deny", "bad"}
+
+// do does what an Op says, as far as it makes sense.
+func (w *world) do(o *Op) {
+	switch o.Verb {
+	case "turn":
+		w.turn(o.get("n", 0))
+		return
+	case "pass":
+		w.pass(int64(o.get("ms", 0)))
+		return
+	}
+	if o.Client < 0 {
+		return
+	}
+	c := w.client(o.Client)
+	if o.Verb == "connect" {
+		c.connect(o)
+		return
+	}
+	if c.link == nil {
+		return
+	}
+	c.do(o)
+}
+
+// do is world.do for what a connected client does.
+func (c *client) do(o *Op) {
+	l := c.link
+	switch o.Verb {
+	case "close":
+		c.cut(false)
+	case "reset":
+		c.cut(true)
+	case "half":
+		l.halved = true
+		_ = l.peer.CloseWrite()
+	case "doom":
+		l.doomed = o.get("bytes", 0)
+	case "bye":
+		c.bye(o)
+	case "sub":
+		c.subscribe(o)
+	case "unsub":
+		c.unsubscribe(o.Name)
+	case "pub":
+		for range max(1, min(o.get("count", 1), 2000)) {
+			c.publish(o)
+		}
+	case "ping":
+		if l.open() {
+			l.pings++
+			l.out = packet.AppendPingreq(l.out)
+		}
+	case "slow":
+		c.slow = o.get("turns", 0)
+	case "window":
+		l.peer.SetSendWindow(o.get("bytes", 0))
+	case "hold":
+		c.hold = true
+	case "release":
+		c.release()
+	case "deny":
+		c.deny = true
+	case "bad":
+		c.misbehave(o.get("n", 0))
+	}
+}
+
+// pass moves the clock.
+func (w *world) pass(ms int64) {
+	w.now.Add(ms)
+	if ms >= 1000 {
+		w.jumped = w.step
+	}
+}
+
+func (c *client) connect(o *Op) {
+	in := packet.Connect{Version: packet.V311, CleanStart: o.is("clean"), KeepAlive: uint16(o.get("keep", 0)), RequestProblemInfo: true}
+	if o.get("v", 4) == 5 {
+		in.Version = packet.V50
+		in.SessionExpiry, in.ReceiveMaximum = uint32(o.get("expiry", 0)), uint16(o.get("recv", 0))
+		in.TopicAliasMaximum, in.MaximumPacketSize = uint16(o.get("alias", 0)), uint32(o.get("packet", 0))
+	}
+	c.dial(&in, c.newWill(o, &in))
+}
+
+// bye says DISCONNECT.
+func (c *client) bye(o *Op) {
+	l := c.link
+	if !l.open() {
+		return
+	}
+	out := packet.Disconnect{}
+	if l.version == packet.V50 {
+		if o.is("will") {
+			out.Reason, l.keepWill = packet.DisconnectWithWillMessage, true
+		}
+		if e := o.get("expiry", 0) - 1; e >= 0 && l.expiry > 0 {
+			out.HasSessionExpiry, out.SessionExpiry = true, uint32(e)
+			ms := int64(e) * 1000
+			if most := c.w.limits.MaxSessionExpiry.Milliseconds(); most > 0 {
+				ms = min(ms, most)
+			}
+			c.session.expiryMin, c.session.expiryMax = min(c.session.expiryMin, ms), max(c.session.expiryMax, ms)
+		}
+	}
+	l.out = packet.AppendDisconnect(l.out, &out, l.version)
+	l.leaving = true
+}
+
+// subscribe asks for one Topic Filter.
+func (c *client) subscribe(o *Op) {
+	l := c.link
+	if !l.open() || o.Name == "" {
+		return
+	}
+	i := &interest{qos: uint8(o.get("qos", 0) % 3), asked: c.w.step}
+	i.low, i.share, i.filter = i.qos, "", ""
+	i.share, i.filter = splitShare(o.Name)
+	options := packet.Options{QoS: i.qos}
+	if l.version == packet.V50 {
+		i.noLocal, i.asIs, i.id = o.is("nl") && i.share == "", o.is("rap"), o.get("id", 0)
+		options.NoLocal, options.RetainAsPublished, options.RetainHandling = i.noLocal, i.asIs, uint8(o.get("rh", 0)%3)
+	}
+	for _, old := range c.session.interests {
+		if old.filter != i.filter || old.share != i.share || old.ended != 0 {
+			continue
+		}
+		if old.granted != 0 && old.leaving == 0 && !old.noLocal && !i.noLocal {
+			i.since, i.low = old.granted, min(i.qos, old.low) // [MQTT-3.8.4-4]: nothing is lost when it is replaced.
+			if old.since != 0 {
+				i.since = old.since
+			}
+		}
+		if old.leaving == 0 {
+			old.leaving = c.w.step
+		}
+	}
+	c.session.interests = append(c.session.interests, i)
+	if i.share != "" {
+		key := i.share + "/" + i.filter
+		c.w.groups[key] = append(c.w.groups[key], &member{i, c.session})
+	}
+	pid := c.freePID()
+	l.subs[pid] = []*interest{i}
+	in := &packet.Subscribe{PacketID: pid, SubscriptionID: uint32(i.id)}
+	l.out = packet.AppendSubscribe(l.out, in, []packet.Subscription{{Filter: []byte(o.Name), Options: options}}, l.version)
+}
+
+// unsubscribe ends one.
+func (c *client) unsubscribe(filter string) {
+	l := c.link
+	if !l.open() || filter == "" {
+		return
+	}
+	share, rest := splitShare(filter)
+	pid := c.freePID()
+	l.unsubs[pid] = []*interest{}
+	for _, i := range c.session.interests {
+		if i.filter == rest && i.share == share && i.ended == 0 {
+			if i.leaving == 0 {
+				i.leaving = c.w.step
+				l.unsubs[pid] = append(l.unsubs[pid], i)
+			}
+		}
+	}
+	l.out = packet.AppendUnsubscribe(l.out, &packet.Unsubscribe{PacketID: pid}, [][]byte{[]byte(filter)}, l.version)
+}
+
+// misbehave sends something for which the broker must end the connection.
+func (c *client) misbehave(n int) {
+	l := c.link
+	if !l.open() {
+		return
+	}
+	bad := [...]string{
+		"\x30\xff\xff\xff\xff\x01",                     // Remaining Length of five bytes [MQTT-1.5.5-1]
+		"\x00\x00",                                     // reserved packet type
+		"\x36\x05\x00\x01t\x00\x01",                    // QoS 3 [MQTT-3.3.1-4]
+		"\x80\x06\x00\x01\x00\x01t\x00",                // SUBSCRIBE with wrong flags [MQTT-3.8.1-1]
+		"\x32\x05\x00\x01t\x00\x00",                    // Packet Identifier 0 [MQTT-2.2.1-3]
+		"\x30\x04\x00\x02t+",                           // wildcard in a Topic Name [MQTT-3.3.2-2]
+		"\x20\x02\x00\x00",                             // CONNACK from a client
+		"\x40\x01\x00",                                 // PUBACK cut short
+		"\xc0\x01\x00",                                 // PINGREQ that is not empty
+		"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00", // second CONNECT [MQTT-3.1.0-2]
+		"\x30\x04\x00\x02\xc0\x80",                     // ill-formed UTF-8 [MQTT-1.5.4-1]
+		"\x90\x03\x00\x01\x00",                         // SUBACK from a client
+	}
+	l.out = append(l.out, bad[n%len(bad)]...)
+	l.sound = l.excuse() == ""
+	l.bad = true
+}

@@ -1,0 +1,178 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+const (
+	settleTurnsMax = 6000    // calm turns until everything must have come to rest
+	restWindow     = 1 << 16 // bytes of a client's window then, so that a calm turn moves much
+	quietTurns     = 40      // turns without a byte after which nothing more is taken to come
+)
+
+// rest is the calm end of a run: every client connects once more, takes what there is, and acknowledges it; then the model is asked what
+// is missing, and everything is taken down.
+func (w *world) rest() {
+	if w.violation != nil {
+		return
+	}
+	w.resting = true
+	for _, c := range w.clients {
+		c.slow, c.deny = 0, false
+		if c.link != nil {
+			c.link.doomed = -1
+			c.link.peer.SetSendWindow(restWindow)
+		}
+		c.release()
+	}
+	if !w.until("everything acknowledged", w.settled) || !w.quiet() {
+		return
+	}
+	w.judge()
+	if w.violation == nil && w.judgeRetained() {
+		w.farewell()
+	}
+}
+
+// until has calm turns until done says so.
+func (w *world) until(what string, done func() bool) bool {
+	for i := 0; !done(); i++ {
+		if w.violation != nil {
+			return false
+		}
+		if i > settleTurnsMax {
+			w.violate("stuck", "%s: not after %d calm turns\n%s", what, i, w.state())
+			return false
+		}
+		w.step++
+		w.turn(0)
+	}
+	return w.violation == nil
+}
+
+// quiet has calm turns until nothing has been heard for a while.
+func (w *world) quiet() bool {
+	for still, before := 0, w.stats.Bytes; still < quietTurns; still++ {
+		w.step++
+		w.turn(0)
+		if w.stats.Bytes != before {
+			still, before = 0, w.stats.Bytes
+		}
+	}
+	return w.violation == nil
+}
+
+// settled connects every client and says whether all have what they wait for.
+func (w *world) settled() bool {
+	all := len(w.ghosts) == 0
+	for _, c := range w.clients {
+		if c.link == nil {
+			c.dial(&packet.Connect{Version: packet.V50, SessionExpiry: 100_000, RequestProblemInfo: true}, nil)
+			all = false
+		} else if !c.settled() {
+			all = false
+		}
+	}
+	return all
+}
+
+func (c *client) settled() bool {
+	l := c.link
+	return l.accepted && !l.leaving && !l.bad && !l.halved && len(l.out)+len(l.in)+len(c.flight)+len(c.session.taken)+len(l.subs)+len(l.unsubs)+l.pings == 0
+}
+
+// state is what everybody waits for, for the report.
+func (w *world) state() string {
+	var b strings.Builder
+	for _, c := range w.clients {
+		if l := c.link; l == nil {
+			fmt.Fprintf(&b, "c%d: not connected\n", c.index)
+		} else if !c.settled() {
+			fmt.Fprintf(&b, "c%d: accepted %v, leaving %v, bad %v, %d bytes to send, %d messages under way, %d to be released, %d+%d requests, %d pings, %d bytes unread\n",
+				c.index, l.accepted, l.leaving, l.bad, len(l.out), len(c.flight), len(c.session.taken), len(l.subs), len(l.unsubs), l.pings, len(l.in))
+		}
+	}
+	fmt.Fprintf(&b, "%d ghosts\n", len(w.ghosts))
+	return b.String()
+}
+
+// farewell ends every Session, and clears every Retained Message behind the last Will.
+func (w *world) farewell() {
+	for _, c := range w.clients {
+		c.dialClean()
+	}
+	if !w.until("a clean connection for all", w.accepted) || !w.quiet() {
+		return
+	}
+	reader := w.clients[len(w.clients)-1]
+	for _, name := range w.retainedTopics() {
+		h := &packet.PublishHead{Flags: packet.PublishFlags(false, 0, true), Topic: []byte(name)}
+		reader.link.out = packet.AppendPublish(reader.link.out, h, nil, reader.link.version)
+	}
+	if !w.quiet() {
+		return
+	}
+	for _, c := range w.clients {
+		c.bye(&Op{})
+	}
+	w.until("the end of all connections", func() bool { return w.connected() == 0 && w.network.Open() == 0 })
+	w.pass(10_000)
+	w.quiet()
+}
+
+// retainedTopics are the Topic Names that may have a Retained Message.
+func (w *world) retainedTopics() (names []string) {
+	for _, m := range w.messages {
+		if m.retain && !slices.Contains(names, m.topic) {
+			names = append(names, m.topic)
+		}
+	}
+	return names
+}
+
+func (c *client) dialClean() {
+	c.dial(&packet.Connect{Version: packet.V50, CleanStart: true, RequestProblemInfo: true}, nil)
+}
+
+// accepted says whether every client is connected; who was refused, because connections that were taken over still count, tries again.
+func (w *world) accepted() bool {
+	for _, c := range w.clients {
+		if c.link == nil {
+			c.dialClean()
+		}
+		if !c.link.accepted || len(c.link.out) > 0 {
+			return false
+		}
+	}
+	return len(w.ghosts) == 0
+}
+
+func (w *world) connected() (n int) {
+	for _, c := range w.clients {
+		if c.link != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// leftovers looks for slots, pages and bytes that did not come back.
+func (w *world) leftovers() {
+	if w.violation != nil {
+		return
+	}
+	w.now.Add(5000)
+	for range 20 {
+		for _, l := range w.broker.Loops() {
+			_ = l.Turn(0)
+		}
+		w.now.Add(1000)
+	}
+	for _, err := range w.broker.Leftovers() {
+		w.violate("leak", "%v", err)
+	}
+}
