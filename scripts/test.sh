@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Runs every check of RingMQ. On Debian, root gets what is missing installed; anybody else is told its name, and what
-# needs it is left out. With --long the fuzz targets run for half a minute each instead of seconds, and XDP mode's lab
-# once more with all clients in all modes, 100,000 connections, and floods whose times are judged.
+# needs it is left out. With --long the fuzz targets run for ten minutes each instead of ten seconds, or for as many seconds
+# as are given, every planted bug is hunted instead of two, and XDP mode's lab runs once more with all clients in all modes,
+# 100,000 connections, and floods whose times are judged.
 #
 # Not here: govulncheck, because it needs its database from the network.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-usage="usage: scripts/test.sh [--long]"
-fuzz_seconds=3 long=
+usage="usage: scripts/test.sh [--long [SECONDS]]"
+fuzz_seconds=10 long=
 case "${1:-}" in
 "") ;;
---long) fuzz_seconds=30 long=yes ;;
+--long)
+	fuzz_seconds=${2:-600} long=yes
+	case $fuzz_seconds in *[!0-9]*) echo "$usage" >&2 && exit 2 ;; esac
+	;;
 -h | --help) echo "$usage" && exit 0 ;;
 *) echo "$usage" >&2 && exit 2 ;;
 esac
@@ -126,20 +130,36 @@ cross() (
 # packages_with PATTERN prints the packages whose tests contain it.
 packages_with() { find . -name '*_test.go' -not -path './.*' -exec grep -lE "$1" {} + | xargs -r -n 1 dirname | sort -u; }
 
-# fuzz runs every fuzz target for a while; what it finds it also writes below testdata.
+# fuzz_one FOLDER TARGET PROGRAM OUTPUT runs one fuzz target for a while, on one core; what it finds it also writes below testdata.
+fuzz_one() (
+	cd "$1" || exit 1
+	# What is interesting is kept beside the build cache, as "go test -fuzz" does, so that the next run goes on.
+	"$3" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "${fuzz_seconds}s" -test.parallel 1 \
+		-test.fuzzcachedir "$fuzz_cache/$1" >"$4" 2>&1 && exit 0
+	# At the end of its time the fuzzer sometimes reports its own deadline, with no input that fails.
+	grep -q 'context deadline exceeded' "$4" && ! grep -q 'Failing input' "$4"
+)
+
+# fuzz runs every fuzz target, two at a time; each package is built once, with the fuzzer's coverage in it.
 fuzz() {
-	local status=0 folder target
+	local status=0 folder target program jobs=0
+	fuzz_cache=$(go env GOCACHE)/ringmq-fuzz
 	for folder in $(packages_with '^func Fuzz'); do
+		program=$scratch/fuzz-$(echo "$folder" | tr -c 'a-z0-9\n' -)
+		target=$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$folder"/*_test.go | cut -c6- | head -n 1)
+		go test -c -fuzz "^$target\$" -o "$program" "$folder" || { status=1 && continue; }
 		for target in $(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$folder"/*_test.go | cut -c6-); do
 			echo "fuzz $folder $target"
-			go test -run '^$' -fuzz "^$target\$" -fuzztime "${fuzz_seconds}s" "$folder" >"$scratch/fuzz" 2>&1 && continue
-			# At the end of its time the fuzzer sometimes reports its own deadline, with no input that fails.
-			if grep -q 'context deadline exceeded' "$scratch/fuzz" && ! grep -q 'Failing input' "$scratch/fuzz"; then
-				continue
-			fi
-			cat "$scratch/fuzz"
-			status=1
+			{ fuzz_one "$folder" "$target" "$program" "$program-$target" || : >"$program-$target.failed"; } &
+			jobs=$((jobs + 1))
+			[ $((jobs % 2)) = 1 ] || wait
 		done
+	done
+	wait
+	for target in "$scratch"/*.failed; do
+		[ -e "$target" ] || continue
+		cat "${target%.failed}"
+		status=1
 	done
 	return $status
 }
@@ -179,6 +199,7 @@ fi
 shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -timeout 10m $(packages_with 'AllocsPerRun|testing\.Short')
 if [ -n "$long" ]; then
 	shown "XDP mode in its lab, the long run" env RINGMQ_LONG=1 go test -count=1 -timeout 60m ./scripts/lab
+	shown "every planted bug, found by simulation" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run TestPlantedBugs ./scripts/sim
 fi
 shown "fuzzing, $fuzz_seconds s a target" fuzz
 

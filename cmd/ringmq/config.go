@@ -130,6 +130,11 @@ func (s *settings) load(path string) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	return s.read(path, text)
+}
+
+// read is load for the text of the file.
+func (s *settings) read(path string, text []byte) error {
 	meta, err := toml.Decode(string(text), s)
 	var parse toml.ParseError
 	switch {
