@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/ringmq/ringmq/broker"
@@ -47,7 +48,8 @@ type link struct {
 	ghost    bool   // another connection took its Session over
 	reason   packet.Reason
 
-	knownAfter int // turns
+	readAfter  int // turns of every shard after which what was written has surely been read
+	knownAfter int // the same, after which its end is known
 	gone       moment
 
 	aliases    map[uint16]string // the broker's
@@ -87,7 +89,7 @@ func (l *link) push(most int) {
 		if n > 0 {
 			l.silent = l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500
 			l.late = l.late || l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
-			l.pushed = l.w.moment()
+			l.pushed, l.readAfter = l.w.moment(), slices.Max(l.w.turns)+rivalTurns
 		}
 		if l.doomed >= 0 {
 			l.doomed -= n
@@ -153,10 +155,11 @@ func (l *link) quiet() {
 
 // checkKeepAlive finds a connection that lives on although its client says nothing [MQTT-3.1.2-22].
 func (l *link) checkKeepAlive() {
-	if l.heard.step <= l.pushed.step && l.w.step > l.pushed.step+rivalTurns {
+	least := slices.Min(l.w.turns)
+	if l.heard.step <= l.pushed.step && least > l.readAfter {
 		l.heard = l.w.moment()
 	}
-	if l.keep > 0 && l.accepted && !l.halved && l.heard.step > l.pushed.step && l.w.now.Load()-l.heard.ms > l.keep*1500+1000 && l.w.step > l.w.jumped+20 && l.w.calm && !l.w.tight {
+	if l.keep > 0 && l.accepted && !l.halved && l.heard.step > l.pushed.step && l.w.now.Load()-l.heard.ms > l.keep*1500+1000 && least > l.w.looked+resetTurns && l.w.calm && !l.w.tight {
 		l.w.violate("keep alive", "c%d was silent for more than 1.5 times its Keep Alive of %d s, and is connected", l.c.index, l.keep)
 	}
 }

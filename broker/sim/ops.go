@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
@@ -79,7 +81,7 @@ func (c *client) do(o *Op) {
 func (w *world) pass(ms int64) {
 	w.now.Add(ms)
 	if ms >= 1000 {
-		w.jumped = w.step
+		w.jumped, w.looked = w.step, slices.Max(w.turns)
 	}
 }
 

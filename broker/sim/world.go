@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,7 @@ type world struct {
 	resting  bool  // the Script is done
 	turns    []int // of each shard
 	step     int
+	looked   int // turns of the shard that had most, at that jump
 	jumped   int // step of the last jump of the clock that timeouts notice
 	clients  []*client
 	ghosts   []*link
@@ -233,10 +235,7 @@ func (w *world) turnShards() {
 
 // noteEnds finds the connections of which every shard must know by now that they are gone.
 func (w *world) noteEnds() {
-	least := w.turns[0]
-	for _, n := range w.turns {
-		least = min(least, n)
-	}
+	least := slices.Min(w.turns)
 	for i := 0; i < len(w.watched); i++ {
 		l := w.watched[i]
 		if least < l.knownAfter || w.options.Threaded {
@@ -253,11 +252,7 @@ func (w *world) noteEnds() {
 
 // watch has noteEnds look for a connection that has ended: so many turns of every shard from now on it is surely known.
 func (w *world) watch(l *link, turns int) {
-	most := 0
-	for _, n := range w.turns {
-		most = max(most, n)
-	}
-	l.knownAfter = most + turns
+	l.knownAfter = slices.Max(w.turns) + turns
 	w.watched = append(w.watched, l)
 }
 
