@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/script"
 )
 
 // conformance holds packet sequences of other projects; its README.md says what they look like. It is no part of the
@@ -64,7 +65,7 @@ func conformFile(t *testing.T, name string, into any) {
 }
 
 func conformWorld(t *testing.T, shards int) *world {
-	c, err := parseCommand("options")
+	c, err := script.Parse("options")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func conformPlay(w *world, name string, g conformGroup, c conformCase) error {
 		p.heard = nil
 	}
 	for i, m := range c.Messages {
-		b, err := bytesOf(m.Payload)
+		b, err := script.Bytes(m.Payload)
 		if err != nil {
 			return err
 		}
@@ -181,7 +182,7 @@ func (c *client) expect(b []byte) error {
 	if r != packet.Success || h.Size == 0 || h.Size+h.Remaining > len(b) {
 		return fmt.Errorf("the case expects % x", b)
 	}
-	want, r := describe(h, b[h.Size:h.Size+h.Remaining], c.version)
+	want, r := script.Describe(h, b[h.Size:h.Size+h.Remaining], c.version, usual())
 	if h.Kind == packet.CONNACK && r != packet.Success {
 		want = "CONNACK 0x8" // in the form of another version
 	}

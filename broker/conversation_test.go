@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ringmq/ringmq/broker/script"
 )
 
 // TestConversations plays the scripts in testdata, each with one, two and four shards, and compares what the clients
@@ -131,19 +133,19 @@ func playOnce(t *testing.T, sc scene, shards int) string {
 			answers = true
 			continue
 		case strings.HasPrefix(said, "options"):
-			c, err := parseCommand(said)
+			c, err := script.Parse(said)
 			if err != nil {
 				t.Fatalf("%s:%d: %v", sc.path, number, err)
 			}
 			w = newWorld(t, shards, c)
-			if name := c.unused(); name != "" {
+			if name := c.Unused(); name != "" {
 				t.Fatalf("%s:%d: there is no option %s", sc.path, number, name)
 			}
 		case said == "" || said[0] == '#' || said[0] == '=' || strings.HasPrefix(said, "shards "):
 			answers = false
 		default:
 			if w == nil {
-				w = newWorld(t, shards, &command{verb: "options", used: map[string]bool{}})
+				w = newWorld(t, shards, script.New("options"))
 			}
 			if err := w.do(said); err != nil {
 				t.Fatalf("%s:%d: %s: %v", sc.path, number, said, err)

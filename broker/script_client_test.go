@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/script"
 )
 
 // run is a row of packets of one kind, which a brief client tells in three lines.
@@ -27,7 +28,7 @@ func (c *client) hear() {
 		}
 		body := c.in[h.Size : h.Size+h.Remaining]
 		c.in = c.in[h.Size+h.Remaining:]
-		text, r := describe(h, body, c.version)
+		text, r := script.Describe(h, body, c.version, usual())
 		c.learn(h, body)
 		switch {
 		case r != packet.Success && c.anyVersion:
@@ -142,17 +143,17 @@ func (c *client) leave(end func() error) {
 }
 
 // remember notes which Session and Retained Message a command may leave behind, for the end of the script.
-func (w *world) remember(c *command) {
-	switch c.verb {
+func (w *world) remember(c *script.Command) {
+	switch c.Verb {
 	case "connect":
-		w.known[c.text("id", c.word(0))] = true
-		if c.yes("willretain") {
-			w.topics[c.text("will", "")] = true
+		w.known[c.Text("id", c.Word(0))] = true
+		if c.Yes("willretain") {
+			w.topics[c.Text("will", "")] = true
 		}
 	case "publish":
-		if c.yes("retain") {
-			for i := range int(c.number("count", 1)) {
-				w.topics[strings.ReplaceAll(c.word(1), "%d", fmt.Sprint(i))] = true
+		if c.Yes("retain") {
+			for i := range int(c.Number("count", 1)) {
+				w.topics[strings.ReplaceAll(c.Word(1), "%d", fmt.Sprint(i))] = true
 			}
 		}
 	}

@@ -10,21 +10,22 @@ import (
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/script"
 )
 
 // do carries one command out. A leading "+" leaves the broker unturned, so that it finds this command's bytes and the
 // next one's at once.
 func (w *world) do(text string) error {
 	later := strings.HasPrefix(text, "+")
-	c, err := parseCommand(strings.TrimPrefix(text, "+"))
+	c, err := script.Parse(strings.TrimPrefix(text, "+"))
 	if err != nil {
 		return err
 	}
 	if err := w.carryOut(c); err != nil {
 		return err
 	}
-	if name := c.unused(); name != "" {
-		return fmt.Errorf("%s has no option %s", c.verb, name)
+	if name := c.Unused(); name != "" {
+		return fmt.Errorf("%s has no option %s", c.Verb, name)
 	}
 	if later {
 		return nil
@@ -37,7 +38,7 @@ func (w *world) do(text string) error {
 }
 
 // carryOut turns a mistake in a script, which comes as a panic, into an error.
-func (w *world) carryOut(c *command) (err error) {
+func (w *world) carryOut(c *script.Command) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			message, ok := r.(string)
@@ -51,36 +52,36 @@ func (w *world) carryOut(c *command) (err error) {
 		return nil
 	}
 	w.remember(c)
-	w.speak(w.find(c.word(0)), c)
+	w.speak(w.find(c.Word(0)), c)
 	return nil
 }
 
 // aboutBroker handles the commands that concern no client.
-func (w *world) aboutBroker(c *command) bool {
-	switch c.verb {
+func (w *world) aboutBroker(c *script.Command) bool {
+	switch c.Verb {
 	case "tick":
-		d, err := time.ParseDuration(c.word(0))
+		d, err := time.ParseDuration(c.Word(0))
 		if err != nil {
 			panic(err.Error())
 		}
 		w.now = w.now.Add(d)
-		w.say("-- " + c.word(0))
+		w.say("-- " + c.Word(0))
 	case "answer":
 		w.answer(c)
 	case "busy":
-		w.host.busy = c.word(0) == "on"
+		w.host.busy = c.Word(0) == "on"
 	case "log":
-		w.host.log = c.word(0) == "on"
+		w.host.log = c.Word(0) == "on"
 	case "split":
-		w.split = int(c.wordNumber(0))
+		w.split = int(c.WordNumber(0))
 	case "counters":
-		w.tellCounters(c.words)
+		w.tellCounters(c.Words)
 	case "alive":
-		w.tellAlive(c.words)
+		w.tellAlive(c.Words)
 	case "payloads":
-		w.tellPayloads(w.find(c.word(0)))
+		w.tellPayloads(w.find(c.Word(0)))
 	case "shares":
-		w.tellShares(c.words)
+		w.tellShares(c.Words)
 	case "inuse":
 		w.say(fmt.Sprintf("%+v", w.broker.InUse()))
 	case "stop":
@@ -92,12 +93,12 @@ func (w *world) aboutBroker(c *command) bool {
 }
 
 // answer brings the authenticator's answer to the last request for a Client Identifier.
-func (w *world) answer(c *command) {
-	r, ok := w.host.pending[c.word(0)]
+func (w *world) answer(c *script.Command) {
+	r, ok := w.host.pending[c.Word(0)]
 	if !ok {
-		panic("nothing was asked for " + c.word(0))
+		panic("nothing was asked for " + c.Word(0))
 	}
-	result := broker.AuthResult{Token: r.Token, Reason: packet.Reason(c.number("reason", 0)), User: c.text("user", ""), Data: c.bytes("data")}
+	result := broker.AuthResult{Token: r.Token, Reason: packet.Reason(c.Number("reason", 0)), User: c.Text("user", ""), Data: c.Bytes("data")}
 	w.broker.Loops()[r.Shard].Authenticated(result)
 }
 
@@ -159,34 +160,34 @@ func (w *world) stop() {
 }
 
 // aboutConnection handles the commands that concern a connection but send nothing.
-func (w *world) aboutConnection(c *command) bool {
-	switch c.verb {
+func (w *world) aboutConnection(c *script.Command) bool {
+	switch c.Verb {
 	case "dial", "connect":
-		p := w.dial(c.word(0), c.version())
-		if c.has("window") {
-			p.peer.SetSendWindow(int(c.number("window", 0)))
+		p := w.dial(c.Word(0), c.Version(packet.V50))
+		if c.Has("window") {
+			p.peer.SetSendWindow(int(c.Number("window", 0)))
 		}
-		return c.verb == "dial"
+		return c.Verb == "dial"
 	case "close":
-		p := w.find(c.word(0))
+		p := w.find(c.Word(0))
 		p.leave(p.peer.Close)
 	case "reset":
-		p := w.find(c.word(0))
+		p := w.find(c.Word(0))
 		p.leave(p.peer.Reset)
 	case "end":
-		_ = w.find(c.word(0)).peer.CloseWrite()
+		_ = w.find(c.Word(0)).peer.CloseWrite()
 	case "window":
-		w.find(c.word(0)).peer.SetSendWindow(int(c.wordNumber(1)))
+		w.find(c.Word(0)).peer.SetSendWindow(int(c.WordNumber(1)))
 	case "hold", "release":
-		w.find(c.word(0)).held = c.verb == "hold"
+		w.find(c.Word(0)).held = c.Verb == "hold"
 	case "take":
-		w.find(c.word(0)).read(int(c.wordNumber(1)))
+		w.find(c.Word(0)).read(int(c.WordNumber(1)))
 	case "auto":
-		w.find(c.word(0)).auto = len(c.words) < 2
+		w.find(c.Word(0)).auto = len(c.Words) < 2
 	case "mute":
-		w.find(c.word(0)).mute = true
+		w.find(c.Word(0)).mute = true
 	case "brief":
-		w.find(c.word(0)).brief = len(c.words) < 2
+		w.find(c.Word(0)).brief = len(c.Words) < 2
 	default:
 		return false
 	}
@@ -194,44 +195,13 @@ func (w *world) aboutConnection(c *command) bool {
 }
 
 // speak sends what a client says.
-func (w *world) speak(p *client, c *command) {
-	v := p.version
-	switch c.verb {
-	case "connect":
-		p.write(c.connect())
-	case "publish":
-		for i := range int(c.number("count", 1)) {
-			p.write(c.publish(i, v))
-			if pace := int(c.number("pace", 0)); pace > 0 && i%pace == 0 {
-				w.settle()
-			}
+func (w *world) speak(p *client, c *script.Command) {
+	count, pace := int(c.Number("count", 1)), int(c.Number("pace", 0))
+	for i := range count {
+		p.write(c.Packet(i, p.version))
+		if pace > 0 && i%pace == 0 {
+			w.settle()
 		}
-	case "puback":
-		p.write(c.ack(packet.PUBACK, v))
-	case "pubrec":
-		p.write(c.ack(packet.PUBREC, v))
-	case "pubrel":
-		p.write(c.ack(packet.PUBREL, v))
-	case "pubcomp":
-		p.write(c.ack(packet.PUBCOMP, v))
-	case "subscribe":
-		p.write(c.subscribe(v))
-	case "unsubscribe":
-		p.write(c.unsubscribe(v))
-	case "pingreq":
-		p.write(packet.AppendPingreq(nil))
-	case "disconnect":
-		p.write(c.disconnect(v))
-	case "auth":
-		p.write(c.auth())
-	case "raw":
-		b, err := bytesOf(strings.Join(c.words[1:], " "))
-		if err != nil {
-			panic(err.Error())
-		}
-		p.write(b)
-	default:
-		panic("unknown command " + c.verb)
 	}
 }
 
@@ -276,7 +246,7 @@ func (w *world) sweep() {
 	w.known = map[string]bool{}
 	for _, name := range append(names, "sweeper") {
 		c := w.dial("~"+name, packet.V50)
-		c.write((&command{words: []string{name}, options: map[string][]string{}, used: map[string]bool{}}).connect())
+		c.write(script.New("connect", name).Packet(0, packet.V50))
 		w.settle()
 		if r, asked := w.host.pending[name]; asked {
 			w.broker.Loops()[r.Shard].Authenticated(broker.AuthResult{Token: r.Token})

@@ -12,6 +12,7 @@ import (
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/memnet"
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/script"
 )
 
 // world is a broker over the in-memory plane with its clients, stepped by one goroutine. Its clock moves only by tick,
@@ -47,11 +48,11 @@ func (h *scriptedHost) Authenticate(r broker.AuthRequest) bool {
 		r.ClientID = h.names[r.Token]
 	}
 	step := [...]string{"password", "start", "continue", "abandon"}[r.Step]
-	l := line{"host ?", step, r.ClientID}
-	l.text("user", optional(r.User))
-	l.text("pass", r.Password)
-	l.text("method", optional(r.Method))
-	l.text("data", r.Data)
+	l := script.Line{"host ?", step, r.ClientID}
+	l.Text("user", optional(r.User))
+	l.Text("pass", r.Password)
+	l.Text("method", optional(r.Method))
+	l.Text("data", r.Data)
 	h.world.say(l.String())
 	h.pending[r.ClientID], h.names[r.Token] = r, r.ClientID
 	return !h.busy
@@ -67,18 +68,23 @@ func optional(s string) []byte {
 func (h *scriptedHost) Log(e broker.LogEvent) bool {
 	if h.log {
 		kind := [...]string{"connected", "disconnected", "refused", "dropping", "accept failed"}[e.Kind]
-		l := line{"log ", kind, e.ClientID}
-		l.reason(e.Reason)
-		l.text("text", optional(e.Text))
+		l := script.Line{"log ", kind, e.ClientID}
+		l.Reason(e.Reason)
+		l.Text("text", optional(e.Text))
 		h.world.say(l.String())
 	}
 	return true
 }
 
+// usual are the limits of a broker that is told nothing else.
+func usual() script.Usual {
+	return script.Usual{ReceiveMaximum: 1024, MaximumPacketSize: 2 << 20, TopicAliasMaximum: 16, AssignedPrefix: "ringmq-"}
+}
+
 // newWorld makes a broker; the options are those of the script command of that name.
-func newWorld(tb testing.TB, shards int, c *command) *world {
+func newWorld(tb testing.TB, shards int, c *script.Command) *world {
 	w := &world{tb: tb, shards: shards, now: time.Unix(1_700_000_000, 0), known: map[string]bool{}, topics: map[string]bool{}}
-	w.keepsSys = c.yes("sys")
+	w.keepsSys = c.Yes("sys")
 	w.host = &scriptedHost{world: w, pending: map[string]broker.AuthRequest{}, names: map[uint64]string{}}
 	limits, err := limitsOf(c, shards).Resolve()
 	if err != nil {
@@ -93,20 +99,20 @@ func newWorld(tb testing.TB, shards int, c *command) *world {
 	if w.broker, err = broker.New(o, planes); err != nil {
 		tb.Fatal(err)
 	}
-	if !c.yes("fresh") {
+	if !c.Yes("fresh") {
 		w.now = w.now.Add(10 * time.Second)
 	}
 	w.settle()
 	return w
 }
 
-func limitsOf(c *command, shards int) broker.Limits {
-	n := func(name string) int { return int(c.number(name, 0)) }
+func limitsOf(c *script.Command, shards int) broker.Limits {
+	n := func(name string) int { return int(c.Number(name, 0)) }
 	seconds := func(name string) time.Duration { return time.Duration(n(name)) * time.Second }
 	memory := max(n("memory"), 64<<20)
 	return broker.Limits{
-		Memory: int64(memory), Shards: shards, MaxConnections: int(c.number("maxconns", 256)), MaxSessions: n("sessions"),
-		MaxSubscriptions: int(c.number("subs", 4096)), MaxRetained: int(c.number("retained", 8192)), MaxPacketSize: n("packet"),
+		Memory: int64(memory), Shards: shards, MaxConnections: int(c.Number("maxconns", 256)), MaxSessions: n("sessions"),
+		MaxSubscriptions: int(c.Number("subs", 4096)), MaxRetained: int(c.Number("retained", 8192)), MaxPacketSize: n("packet"),
 		MaxQueuedMessages: n("queue"), MaxQueuedBytes: int64(n("queuebytes")), MaxInflight: n("inflight"),
 		MaxOutboundBytes: n("outbound"), ReceiveMaximum: n("recvmax"), TopicAliasMaximum: n("aliasmax"),
 		MaxTopicLevels: n("levels"), MaxFilters: n("filters"), MaxConnectRate: n("rate"), MaxKeepAlive: seconds("keepalive"),
@@ -114,17 +120,17 @@ func limitsOf(c *command, shards int) broker.Limits {
 	}
 }
 
-func configOf(c *command) broker.Config {
-	strategy, err := broker.ParseStrategy(c.text("strategy", "round_robin"))
+func configOf(c *script.Command) broker.Config {
+	strategy, err := broker.ParseStrategy(c.Text("strategy", "round_robin"))
 	if err != nil {
 		panic(err)
 	}
 	config := broker.Config{
-		Listeners: []broker.ListenerConfig{{AllowAnonymous: c.number("anonymous", 1) != 0}},
-		Passwords: c.yes("passwords"), SharedStrategy: strategy, ServerReference: c.text("reference", ""),
-		ResponseInformation: c.text("respinfo", ""), Version: "test", SysIntervalSeconds: int(c.number("sys", 0)), Seed: 1,
+		Listeners: []broker.ListenerConfig{{AllowAnonymous: c.Number("anonymous", 1) != 0}},
+		Passwords: c.Yes("passwords"), SharedStrategy: strategy, ServerReference: c.Text("reference", ""),
+		ResponseInformation: c.Text("respinfo", ""), Version: "test", SysIntervalSeconds: int(c.Number("sys", 0)), Seed: 1,
 	}
-	if m := c.text("methods", ""); m != "" {
+	if m := c.Text("methods", ""); m != "" {
 		config.Methods = strings.Split(m, ",")
 	}
 	return config
