@@ -40,7 +40,7 @@ func (s *Shard) onConnect(id uint32, c *conn, flags uint8, body []byte) verdict 
 	}
 	// 3.1 gives the flags of CONNECT no meaning, so they are judged once the version is known.
 	if r := packet.CheckFlags(packet.CONNECT, flags, c.version); r != packet.Success {
-		return s.violate(id, r)
+		return s.refuseMalformed(id, c, r)
 	}
 	if r := s.admit(c); r != packet.Success {
 		return s.refuse(id, r)
@@ -69,10 +69,16 @@ func (s *Shard) refuseUndecoded(id uint32, c *conn, body []byte, r packet.Reason
 		}
 		return s.refuse(id, r) // [MQTT-3.1.2-2]
 	}
-	if c.version == packet.V50 || r == packet.ClientIdentifierNotValid {
+	return s.refuseMalformed(id, c, r)
+}
+
+// refuseMalformed answers a CONNECT that is not as section 3.1 wants it: 5.0 has a Reason Code for that, 3.x closes without
+// CONNACK [MQTT-3.1.4-1].
+func (s *Shard) refuseMalformed(id uint32, c *conn, r packet.Reason) verdict {
+	if c.version == packet.V50 {
 		return s.refuse(id, r)
 	}
-	return s.violate(id, r) // [MQTT-3.1.4-1]
+	return s.violate(id, r)
 }
 
 // admit applies the limits that do not depend on who connects.

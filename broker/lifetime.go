@@ -242,7 +242,11 @@ func (s *Shard) onConnTimer(id uint32) {
 		s.counters[CounterAuthBusy]++
 		s.forgetClaim(id)
 		s.refuse(id, serverBusy)
-	case connOpen, connExchange:
+	case connExchange:
+		// The client has said nothing to the last AUTH; it is told as somebody who may not connect.
+		s.counters[CounterConnectTimeouts]++
+		s.refuse(id, packet.NotAuthorized)
+	case connOpen:
 		s.counters[CounterConnectTimeouts]++
 		s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Text: "no CONNECT in time"})
 		s.Closed(id, "no CONNECT in time")

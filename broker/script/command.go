@@ -128,3 +128,6 @@ func (c *Command) Unused() string {
 	}
 	return ""
 }
+
+// Options are all options with their values.
+func (c *Command) Options() map[string][]string { return c.options }
