@@ -72,7 +72,7 @@ func (c *memoryConn) Reset() error { return c.peer.Reset() }
 // strictly plays conversations as the engine must pass them: at once, and with a Reason Code for everything that a 5.0
 // client can be told.
 func strictly() conform.Options {
-	return conform.Options{Timeout: time.Millisecond, Quiet: 100 * time.Millisecond, Run: "engine", Strict: true}
+	return conform.Options{Timeout: 10 * time.Second, Quiet: 100 * time.Millisecond, Run: "engine", Strict: true}
 }
 
 // TestConform plays every conversation of broker/conform against the engine. At the end of each nothing may be in use.

@@ -24,6 +24,8 @@ func (p *play) expect(name, verb, pattern string) error {
 		return p.hearsSomewhere(c, pattern)
 	case "closed":
 		return p.closed(c, strings.Fields(pattern))
+	case "ends":
+		return p.ends(c)
 	case "quiet":
 		return p.quiet(c, p.options.Quiet)
 	}
@@ -138,6 +140,18 @@ func (p *play) closed(c *client, codes []string) error {
 		return errors.New("closed without a Reason Code")
 	}
 	return fmt.Errorf("heard %s; wanted %s", said.text, strings.Join(codes, " or "))
+}
+
+// ends waits until the broker closes the connection, whatever it says before.
+func (p *play) ends(c *client) error {
+	for {
+		if _, err := c.next(p.options.Timeout); errors.Is(err, errEnded) {
+			c.close()
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // quiet says that a connection is open and nothing comes but the answer to a PINGREQ, which is sent after a while.

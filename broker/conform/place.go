@@ -13,9 +13,9 @@ import (
 // root is the Topic Name below which all topics of a check lie.
 func (p *play) root() string { return fmt.Sprintf("conform/%s/%d", p.options.Run, p.number) }
 
-// ours moves a Topic Name or Filter of a conversation to where nobody else is. What begins with "=" stays where it is.
+// ours moves a Topic Name or Filter of a conversation to where nobody else is. What begins with "^" stays where it is.
 func (p *play) ours(topic string) string {
-	if own, found := strings.CutPrefix(topic, "="); found {
+	if own, found := strings.CutPrefix(topic, "^"); found {
 		return own
 	}
 	if rest, isShared := strings.CutPrefix(topic, "$share/"); isShared {
@@ -57,9 +57,9 @@ func (p *play) place(c *script.Command) {
 }
 
 // identifier is the Client Identifier for a name: of letters and digits, and shorter than 23 bytes [MQTT-3.1.3-5]. What begins
-// with "=" stays as it is.
+// with "^" stays as it is.
 func (p *play) identifier(name string) string {
-	if own, found := strings.CutPrefix(name, "="); found || name == "" {
+	if own, found := strings.CutPrefix(name, "^"); found || name == "" {
 		return own
 	}
 	return p.options.Run + "n" + strconv.Itoa(p.number) + name
@@ -131,7 +131,7 @@ func (p *play) clean() {
 	for i, id := range p.sessions {
 		// A CONNECT with Clean Start, and a Session that ends with its connection.
 		c := script.New("connect", fmt.Sprint("cleaner", i))
-		c.Set("id", "="+id)
+		c.Set("id", "^"+id)
 		if err := p.connect(c, true); err == nil {
 			_ = p.command(script.New("disconnect", fmt.Sprint("cleaner", i)), true)
 		}

@@ -76,7 +76,7 @@ const bystander = "bystander"
 // Play plays one check. number tells the checks of a run apart.
 func Play(ctx context.Context, target Target, check Check, number int, o Options) Result {
 	p := &play{ctx: ctx, target: target, options: o, check: check, number: number}
-	p.variables = variables{"run": o.Run + strconv.Itoa(int(check.Version)), "user": cmp.Or(o.User, "conform"), "pass": cmp.Or(o.Password, "conform")}
+	p.variables = variables{"run": o.Run + strconv.Itoa(int(check.Version)), "user": cmp.Or(o.User, "conform"), "pass": cmp.Or(o.Password, "conform"), "long60000": strings.Repeat("longest.", 7500)}
 	p.result = Result{Check: check, Outcome: Holds}
 	defer func() {
 		for _, c := range p.clients {
@@ -146,7 +146,7 @@ func (p *play) do(l line) (err error) {
 	name, rest, _ := strings.Cut(text, " ")
 	verb, pattern, _ := strings.Cut(rest, " ")
 	switch verb {
-	case "<", "~", "closed", "quiet", "gets":
+	case "<", "~", "closed", "ends", "quiet", "gets":
 		return p.expect(name, verb, pattern)
 	}
 	answered := !strings.HasPrefix(text, "!")
@@ -176,9 +176,9 @@ func (p *play) command(c *script.Command, answered bool) error {
 			panic(err.Error())
 		}
 		return p.target.Pass(p.ctx, d)
-	case "differ":
-		if c.Word(0) == c.Word(1) {
-			return fmt.Errorf("both are %s", c.Word(0))
+	case "differ", "same":
+		if (c.Word(0) == c.Word(1)) != (c.Verb == "same") {
+			return fmt.Errorf("%s and %s", c.Word(0), c.Word(1))
 		}
 		return nil
 	case "dial", "connect":
