@@ -1,4 +1,5 @@
-// Command perf measures RingMQ beside other brokers: `go run ./perf compare`.
+// Command perf measures RingMQ beside other brokers: `go run ./perf compare`; `go run ./perf conform` tries them against the
+// standards.
 package main
 
 import (
@@ -16,6 +17,7 @@ const usage = `usage: go run ./perf COMMAND [flags]
   compare  start brokers in turn, load each alike, print a table
   lab      compare over a veth pair, XDP mode included (root)
   echo     the limit of XDP mode over a veth pair: frames through two bare AF_XDP sockets (root)
+  conform  start brokers in turn, and try each against the normative statements of MQTT
   relay    the floor: pass PUBLISH bytes on and do nothing else
 
 go run ./perf COMMAND -h lists the flags. One load against one broker: ringmq bench.
@@ -47,8 +49,10 @@ func dispatch(ctx context.Context, args []string) error {
 		return runLab(ctx, args[1:])
 	case "echo":
 		return runEcho(ctx, args[1:])
+	case "conform":
+		return runConform(ctx, args[1:])
 	case "relay":
 		return runRelay(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are compare, lab, echo, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, lab, echo, conform, relay", args[0])
 }

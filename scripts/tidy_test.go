@@ -56,7 +56,7 @@ var (
 		"broker/sim":         {code: "broker broker/memnet broker/packet", tests: "broker/sim"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},
-		"perf":               {code: "broker/packet perf/load perf/relay scripts/lab xdp"},
+		"perf":               {code: "broker/packet broker/conform perf/load perf/relay scripts/lab xdp"},
 		"perf/load":          {code: "broker/packet perf/epoll", tests: "broker/packet perf/load perf/epoll perf/relay"},
 		"perf/epoll":         {},
 		"perf/relay":         {code: "broker/packet perf/epoll"},

@@ -35,7 +35,7 @@ type matcher struct {
 //
 // and says what differs, "" for nothing. A value may be a number, a range 57..59, 0x80.. for all from there on, * for any, {name}
 // to catch it, and - for absence. Which Packet Identifier a PUBLISH has, which Reason Code below 0x80 an acknowledgement, and
-// what else a CONNACK says is only compared when it is named. Caught values are added to caught.
+// what else a CONNACK says is only compared when it is named; "dup?" leaves DUP open. Caught values are added to caught.
 func match(pattern string, h *heard, v packet.Version, caught variables) (difference string, err error) {
 	c, err := script.Parse(pattern)
 	if err != nil {
@@ -80,6 +80,12 @@ func (m *matcher) compare(h *heard, v packet.Version) string {
 			return fmt.Sprintf("%q is not %q", h.words[i], w)
 		}
 	}
+	if i := slices.Index(flags, "dup?"); i >= 0 {
+		if flags = slices.Delete(flags, i, i+1); slices.Contains(h.flags, "dup") {
+			flags = append(flags, "dup")
+			slices.Sort(flags)
+		}
+	}
 	if !m.free && !slices.Equal(flags, h.flags) {
 		return fmt.Sprintf("its flags are %q", h.flags)
 	}
@@ -111,8 +117,11 @@ func (m *matcher) reason(h *heard, words []string) string {
 	return ""
 }
 
-// named are the facts that count only when an expectation names them, by kind.
-func counts(kind packet.Kind, name string) bool { return kind == packet.PUBLISH && name != "id" }
+// counts says whether a fact must not be there unless an expectation names it. That a message expires which its publisher gave no
+// Message Expiry Interval no statement with a number forbids.
+func counts(kind packet.Kind, name string) bool {
+	return kind == packet.PUBLISH && name != "id" && name != "expiry"
+}
 
 func (m *matcher) facts(h *heard) string {
 	options := m.want.Options()

@@ -69,7 +69,7 @@ func (p *play) identifier(name string) string {
 func (p *play) connect(c *script.Command, answered bool) error {
 	conn, err := p.target.Dial(p.ctx)
 	if err != nil {
-		return fmt.Errorf("cannot connect: %w", err)
+		return fmt.Errorf("%w: %w", errGone, err)
 	}
 	name := c.Word(0)
 	n := &client{name: name, conn: conn, version: c.Version(p.check.Version), foreign: p.theirs, transcribe: p.say, window: windowMax}

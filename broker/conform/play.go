@@ -35,6 +35,8 @@ const (
 	Holds   Outcome = "holds"
 	Fails   Outcome = "fails"
 	Skipped Outcome = "skipped" // the broker says that it lacks what the check needs
+	// Unplayed is a check that could not be played because the broker had gone, or nearly so, in a conversation before.
+	Unplayed Outcome = "unplayed"
 )
 
 // Result is what came out of one check.
@@ -43,6 +45,7 @@ type Result struct {
 	Outcome    Outcome
 	Problem    string   // where and what, unless it holds
 	Transcript []string // what was said and heard
+	gone       bool     // the broker cannot be reached, or has ended the connection of the client that only looks on
 	Unsaid     int      // connections that a 5.0 broker closed without the Reason Code that the standard has for it
 }
 
@@ -85,10 +88,14 @@ func Play(ctx context.Context, target Target, check Check, number int, o Options
 	}()
 	if err := p.whole(); err != nil {
 		p.result.Outcome = Fails
+		p.result.gone = p.result.gone || errors.Is(err, errGone)
 		p.result.Problem = err.Error()
 		var f *failure
 		if errors.As(err, &f) {
 			p.result.Problem = fmt.Sprintf("%s:%d: %s: %v", check.file, f.at.number, f.at.text, f.err)
+			if p.result.gone {
+				p.result.Problem += " (and the broker is gone for others too)"
+			}
 		}
 	}
 	if lacks := p.lacks(); lacks != "" {
@@ -101,24 +108,36 @@ func Play(ctx context.Context, target Target, check Check, number int, o Options
 // whole plays the conversation with a bystander around it.
 func (p *play) whole() error {
 	if err := p.do(line{0, "connect " + bystander}); err != nil {
-		return fmt.Errorf("a client that only looks on cannot connect: %w", err)
+		return fmt.Errorf("%w: a client that only looks on cannot connect: %w", errGone, err)
 	}
 	if p.lacks() != "" {
 		return nil
 	}
 	if err := p.quiet(p.clients[0], 0); err != nil {
-		return fmt.Errorf("a client that only looks on: %w", err)
+		return fmt.Errorf("%w: a client that only looks on: %w", errGone, err)
 	}
+	err := p.conversation()
+	if lookedOn := p.quiet(p.clients[0], 0); lookedOn != nil {
+		lookedOn = fmt.Errorf("%w: a client that only looks on, after the conversation: %w", errGone, lookedOn)
+		if err == nil {
+			return lookedOn
+		}
+		p.result.gone = true
+	}
+	return err
+}
+
+// errGone says that others than those who take part in a conversation suffer.
+var errGone = errors.New("the broker is gone")
+
+func (p *play) conversation() error {
 	for _, l := range p.check.lines {
-		if err := p.ctx.Err(); err != nil {
+		if p.ctx.Err() != nil {
 			return &failure{l, errors.New("time is up")}
 		}
 		if err := p.do(l); err != nil {
 			return &failure{l, err}
 		}
-	}
-	if err := p.quiet(p.clients[0], 0); err != nil {
-		return fmt.Errorf("the client that only looks on, after the conversation: %w", err)
 	}
 	return nil
 }
