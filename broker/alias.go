@@ -60,7 +60,7 @@ func (s *Shard) resolveAlias(c *conn, in *packet.Publish) packet.Reason {
 	}
 	switch {
 	case len(in.Topic) == 0 && known == nil:
-		return packet.ProtocolError
+		return packet.ProtocolError // Section 3.3.2.3.4: nobody has said what it stands for.
 	case len(in.Topic) == 0:
 		in.Topic = known
 	case !bytes.Equal(known, in.Topic):

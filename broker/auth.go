@@ -158,7 +158,7 @@ func (s *Shard) onAuth(id uint32, c *conn, body []byte) verdict {
 		return s.violate(id, packet.ProtocolError) // [MQTT-4.12.0-5] [MQTT-4.12.1-1]
 	}
 	if len(in.AuthData) > authDataMax {
-		return s.violate(id, packet.PacketTooLarge)
+		return s.violate(id, packet.PacketTooLarge) // Section 3.15.2.2.3 sets no bound: authDataMax does.
 	}
 	r := AuthRequest{ClientID: cn.clientID, Method: cn.method, Data: bytes.Clone(in.AuthData)}
 	switch {
@@ -170,7 +170,7 @@ func (s *Shard) onAuth(id uint32, c *conn, body []byte) verdict {
 		r.Step = AuthStart
 		c.set(connReauth)
 	default:
-		return s.violate(id, packet.ProtocolError)
+		return s.violate(id, packet.ProtocolError) // [MQTT-4.12.0-3]; a second re-authentication before the first is done.
 	}
 	return s.ask(id, c, r)
 }

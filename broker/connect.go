@@ -107,7 +107,7 @@ func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
 		return "", packet.BadUserNameOrPassword
 	}
 	if len(in.ClientID) > clientIDMax {
-		return "", packet.ClientIdentifierNotValid
+		return "", packet.ClientIdentifierNotValid // Section 3.1.3.1 leaves the bound to the server.
 	}
 	if len(in.ClientID) > 0 {
 		return string(in.ClientID), packet.Success
@@ -135,7 +135,7 @@ func (s *Shard) checkWill(in *packet.Connect) packet.Reason {
 	w := &in.Will
 	switch {
 	case !topic.ValidName(w.Topic) || w.Topic[0] == '$' || topic.Levels(w.Topic) > s.limits.MaxTopicLevels:
-		return packet.TopicNameInvalid
+		return packet.TopicNameInvalid // Section 3.1.3.3: it is a Topic Name like that of PUBLISH.
 	case w.PayloadFormat == 1 && !utf8.Valid(w.Payload):
 		return packet.PayloadFormatInvalid
 	}

@@ -67,7 +67,7 @@ func (s *Shard) next(id uint32, c *conn, data []byte) (int, verdict) {
 	}
 	n := h.Size + h.Remaining
 	if n > s.limits.MaxPacketSize {
-		return 0, s.violate(id, packet.PacketTooLarge)
+		return 0, s.refuseTooLarge(id)
 	}
 	s.counters[CounterMessagesReceived]++
 	if h.Kind == packet.PUBLISH && c.state == connLive {
@@ -84,9 +84,9 @@ func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdic
 	case h.Size == 0:
 		s.keep(id, data)
 	case c.state == connOpen && h.Kind != packet.CONNECT:
-		return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-1]
+		return s.refuseUnconnected(id)
 	case total > s.limits.MaxPacketSize, c.state != connLive && total > connectSizeMax, !s.pool.a.everHolds(pagesFor(total)):
-		return s.violate(id, packet.PacketTooLarge) // Section 3.1.2.11.4.
+		return s.refuseTooLarge(id)
 	case total <= pageSize:
 		s.keep(id, data)
 	case !s.pool.a.commit(pagesFor(total)):
@@ -102,6 +102,17 @@ func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdic
 		c.asmMark = c.asmGot
 	}
 	return consumed
+}
+
+// refuseTooLarge ends a connection for a packet above the Maximum Packet Size that CONNACK told, or above what is taken from
+// somebody who is not known yet: whole, or at its fixed header.
+func (s *Shard) refuseTooLarge(id uint32) verdict {
+	return s.violate(id, packet.PacketTooLarge) // [MQTT-3.2.2-15]
+}
+
+// refuseUnconnected ends a connection whose first packet is no CONNECT: whole, or at its fixed header.
+func (s *Shard) refuseUnconnected(id uint32) verdict {
+	return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-1]
 }
 
 // assemble adds input to the large packet under way, handles the packet when it is complete, and returns what is left.
@@ -192,7 +203,7 @@ func (s *Shard) endAssembly(id uint32, c *conn) {
 func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdict {
 	if c.state == connOpen {
 		if h.Kind != packet.CONNECT {
-			return s.violate(id, packet.ProtocolError) // [MQTT-3.1.0-1]
+			return s.refuseUnconnected(id)
 		}
 		return s.onConnect(id, c, h.Flags, body)
 	}
@@ -204,7 +215,7 @@ func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdi
 			s.Closed(id, "by client")
 			return gone
 		}
-		return s.violate(id, packet.ProtocolError) // Section 4.12: nothing but AUTH and DISCONNECT before CONNACK.
+		return s.violate(id, packet.ProtocolError) // [MQTT-3.1.2-30]
 	}
 	switch h.Kind {
 	case packet.PUBACK, packet.PUBREC, packet.PUBREL, packet.PUBCOMP:
@@ -214,9 +225,6 @@ func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdi
 	case packet.UNSUBSCRIBE:
 		return s.onUnsubscribe(id, c, body)
 	case packet.PINGREQ:
-		if len(body) != 0 {
-			return s.violate(id, packet.MalformedPacket)
-		}
 		s.counters[CounterMessagesSent]++
 		s.send(id, packet.AppendPingresp(s.small[:0])) // [MQTT-3.12.4-1]
 		return consumed

@@ -90,7 +90,7 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 	}
 	e := s.lookup(in.Topic)
 	if e == nil {
-		return s.violate(id, s.nameReason(in.Topic)) // [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+		return s.violate(id, s.nameReason(in.Topic))
 	}
 	if r := s.judge(in, size, chain, at); r != packet.Success {
 		return s.refusePublish(id, in, r)
@@ -188,9 +188,9 @@ func (s *Shard) noteReceived(id uint32, c *conn, pid uint16) bool {
 // nameReason says what is wrong with a Topic Name.
 func (s *Shard) nameReason(name []byte) packet.Reason {
 	if !packet.ValidUTF8(name) {
-		return packet.MalformedPacket
+		return packet.MalformedPacket // [MQTT-3.3.2-1]
 	}
-	return packet.TopicNameInvalid
+	return packet.TopicNameInvalid // [MQTT-3.3.2-2]; or more levels than the broker takes
 }
 
 // judge refuses what a client may not publish although the packet is well-formed.

@@ -52,7 +52,7 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		}
 		share, rest, r := s.checkFilter(string(filter), options)
 		if r == packet.ProtocolError {
-			return s.violate(id, r) // [MQTT-3.8.3-4] [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.8.2-1]
+			return s.violate(id, r)
 		}
 		if r == packet.Success {
 			r = s.subscribe(sess, share, rest, in.SubscriptionID, options)
@@ -72,12 +72,12 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 	case shared && !ok:
 		return "", "", packet.ProtocolError // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 	case shared && o.NoLocal:
-		return "", "", packet.ProtocolError
+		return "", "", packet.ProtocolError // [MQTT-3.8.3-4]
 	case !shared:
 		share, rest = "", filter
 	}
 	if !topic.ValidFilter(rest) {
-		return "", "", packet.ProtocolError // [MQTT-4.7.1-1]
+		return "", "", packet.ProtocolError // [MQTT-4.7.1-1] [MQTT-4.7.1-2]
 	}
 	if topic.Levels(rest) > s.limits.MaxTopicLevels {
 		return "", "", packet.TopicFilterInvalid

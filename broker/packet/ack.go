@@ -17,7 +17,7 @@ type Ack struct {
 func (p *Ack) Decode(kind Kind, body []byte, v Version) Reason {
 	*p = Ack{}
 	if len(body) < 2 || len(body) > 2 && v != V50 {
-		return MalformedPacket
+		return MalformedPacket // Section 3.4.2: cut short; only 5.0 has more than the identifier.
 	}
 	if p.PacketID = binary.BigEndian.Uint16(body); p.PacketID == 0 {
 		return ProtocolError // [MQTT-2.2.1-5]: no PUBLISH had that identifier.

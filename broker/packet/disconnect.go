@@ -21,7 +21,7 @@ func (p *Disconnect) Decode(body []byte, v Version) Reason { return p.decode(bod
 func (p *Disconnect) DecodeFromServer(body []byte, v Version) Reason {
 	if v != V50 {
 		*p = Disconnect{}
-		return ProtocolError
+		return ProtocolError // Section 3.14 of 3.1.1: only a Client sends it.
 	}
 	return p.decode(body, v, fromServer)
 }
@@ -32,7 +32,7 @@ func (p *Disconnect) decode(body []byte, v Version, from sender) Reason {
 		return Success
 	}
 	if v != V50 {
-		return MalformedPacket
+		return MalformedPacket // Section 3.14.2 of 3.1.1: it has no Variable Header.
 	}
 	if p.Reason = Reason(body[0]); !disconnectReason(p.Reason, from) {
 		return ProtocolError // [MQTT-3.14.2-1]

@@ -45,7 +45,7 @@ type fields struct {
 // take cuts n bytes off.
 func (f *fields) take(n int) []byte {
 	if n > len(f.rest) {
-		f.rest, f.reason = nil, MalformedPacket
+		f.rest, f.reason = nil, MalformedPacket // Section 1.2: cut short, it cannot be parsed.
 		return nil
 	}
 	taken := f.rest[:n:n]
@@ -76,7 +76,7 @@ func (f *fields) binary() []byte { return f.take(int(f.uint16())) }
 func (f *fields) string() []byte {
 	b := f.binary()
 	if !ValidUTF8(b) {
-		f.reason = MalformedPacket
+		f.reason = MalformedPacket // [MQTT-1.5.4-1] [MQTT-1.5.4-2]
 	}
 	return b
 }
@@ -94,7 +94,7 @@ func (f *fields) packetID() uint16 {
 func (f *fields) section() []byte {
 	n, size := varint(f.rest)
 	if size <= 0 {
-		f.rest, f.reason = nil, MalformedPacket
+		f.rest, f.reason = nil, MalformedPacket // [MQTT-2.2.2-1]
 		return nil
 	}
 	f.take(size)
@@ -104,7 +104,7 @@ func (f *fields) section() []byte {
 // end says Success when everything has been read and nothing is left.
 func (f *fields) end() Reason {
 	if f.reason == Success && len(f.rest) > 0 {
-		return MalformedPacket
+		return MalformedPacket // Section 2.1.4: the Remaining Length says that there is more.
 	}
 	return f.reason
 }

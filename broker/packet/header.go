@@ -19,7 +19,7 @@ type Header struct {
 // PINGREQ or PINGRESP that is not empty.
 func ParseHeader(b []byte) (Header, Reason) {
 	if len(b) > 0 && b[0]>>4 == 0 {
-		return Header{}, MalformedPacket
+		return Header{}, MalformedPacket // Section 2.1.2: reserved.
 	}
 	if len(b) < 2 {
 		return Header{}, Success
@@ -28,7 +28,7 @@ func ParseHeader(b []byte) (Header, Reason) {
 	if h.Remaining >= 0x80 {
 		value, size := varint(b[1:])
 		if size < 0 {
-			return Header{}, MalformedPacket
+			return Header{}, MalformedPacket // [MQTT-1.5.5-1]; section 2.1.4: four bytes at most.
 		}
 		if size == 0 {
 			return Header{}, Success
@@ -36,7 +36,7 @@ func ParseHeader(b []byte) (Header, Reason) {
 		h.Remaining, h.Size = value, size+1
 	}
 	if (h.Kind == PINGREQ || h.Kind == PINGRESP) && h.Remaining != 0 {
-		return Header{}, MalformedPacket
+		return Header{}, MalformedPacket // Section 3.12: no Variable Header and no Payload.
 	}
 	return h, Success
 }
@@ -50,7 +50,7 @@ func CheckFlags(kind Kind, flags uint8, v Version) Reason {
 	case kind == PUBLISH:
 		return Success
 	case kind == AUTH && v != V50:
-		return MalformedPacket
+		return MalformedPacket // Section 2.2.1 of 3.1.1: a reserved kind.
 	case flags == kind.flags():
 		return Success
 	case v == V31 && (kind == CONNECT || kind.flags() != 0 && flags == kind.flags()|dup):

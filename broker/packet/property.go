@@ -127,7 +127,7 @@ func (r *properties) next() bool {
 	r.id = r.rest[0]
 	bit := identifiers(1) << r.id
 	if r.seen&bit&^(repeatable|r.often) != 0 {
-		return r.fail(ProtocolError)
+		return r.fail(ProtocolError) // Section 2.2.2.2, and of each property: not more than once.
 	}
 	r.seen |= bit
 	value := r.rest[1:size:size]
@@ -153,7 +153,7 @@ func (r *properties) text(bit identifiers, value []byte) bool {
 		return r.fail(MalformedPacket) // [MQTT-1.5.4-1] [MQTT-1.5.4-2]
 	}
 	if r.id == idResponseTopic && !publishable(r.data) {
-		return r.fail(ProtocolError)
+		return r.fail(ProtocolError) // [MQTT-3.3.2-14]
 	}
 	return true
 }
@@ -165,7 +165,7 @@ func (r *properties) integer(bit identifiers, value []byte) bool {
 	case bit&byteValued != 0:
 		r.number = uint32(value[0])
 		if r.number > 1 {
-			return r.fail(ProtocolError) // Every property of one byte is a choice of 0 or 1.
+			return r.fail(ProtocolError) // Section 3.3.2.3.2 and others: each of one byte is a choice of 0 or 1.
 		}
 	case bit&uint16Valued != 0:
 		r.number = uint32(binary.BigEndian.Uint16(value))
@@ -179,7 +179,7 @@ func (r *properties) integer(bit identifiers, value []byte) bool {
 		return true
 	}
 	if bit&neverZero != 0 {
-		return r.fail(ProtocolError)
+		return r.fail(ProtocolError) // Sections 3.1.2.11.3, 3.1.2.11.4 and 3.8.2.1.2.
 	}
 	if r.id == idTopicAlias {
 		return r.fail(TopicAliasInvalid) // [MQTT-3.3.2-8]

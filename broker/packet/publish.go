@@ -60,7 +60,7 @@ func (p *Publish) decode(flags uint8, body []byte, v Version, from sender) Reaso
 	p.QoS = flags & flagQoS >> flagQoSShift
 	p.Dup, p.Retain, p.Forwardable = flags&flagDup != 0, flags&flagRetain != 0, true
 	if len(body) < 2 {
-		return MalformedPacket
+		return MalformedPacket // Section 3.3.2: cut short in its Topic Name, here and at the end.
 	}
 	end := 2 + int(binary.BigEndian.Uint16(body))
 	at := end
@@ -70,7 +70,7 @@ func (p *Publish) decode(flags uint8, body []byte, v Version, from sender) Reaso
 		}
 	} else {
 		if p.QoS == 3 || at+2 > len(body) {
-			return MalformedPacket // [MQTT-3.3.1-4]
+			return MalformedPacket // [MQTT-3.3.1-4]; section 3.3.2.2: cut short.
 		}
 		if p.PacketID = binary.BigEndian.Uint16(body[at:]); p.PacketID == 0 {
 			return ProtocolError // [MQTT-2.2.1-3]
@@ -79,7 +79,7 @@ func (p *Publish) decode(flags uint8, body []byte, v Version, from sender) Reaso
 	}
 	if v == V50 {
 		if at >= len(body) {
-			return MalformedPacket
+			return MalformedPacket // [MQTT-2.2.2-1]
 		}
 		if body[at] != 0 {
 			return p.decodeProperties(body, end, at, from)
@@ -87,7 +87,7 @@ func (p *Publish) decode(flags uint8, body []byte, v Version, from sender) Reaso
 		at++
 	}
 	if at > len(body) {
-		return MalformedPacket
+		return MalformedPacket // Section 3.3.2.
 	}
 	if end == 2 {
 		return ProtocolError // [MQTT-4.7.3-1]; section 3.3.2.1: a zero length needs a Topic Alias.

@@ -87,7 +87,7 @@ func (p *Unsuback) Decode(body []byte, v Version) Reason {
 		return reason
 	}
 	if p.Codes = f.rest; len(p.Codes) == 0 {
-		return ProtocolError // [MQTT-3.10.3-2]: no UNSUBSCRIBE is without a Topic Filter.
+		return ProtocolError // Section 3.11.3: no UNSUBSCRIBE is without a Topic Filter.
 	}
 	for _, code := range p.Codes {
 		switch Reason(code) {
