@@ -88,6 +88,9 @@ func (c *client) pull(wait time.Duration) error {
 	case err == nil, n > 0:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		if len(c.in) > 0 {
+			return fmt.Errorf("%w but the beginning of a packet: % x", errNothing, c.in[:min(len(c.in), shownBytes)])
+		}
 		return errNothing
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
 		c.ended = true

@@ -88,6 +88,9 @@ func (p *play) connect(c *script.Command, answered bool) error {
 		p.sessions = append(p.sessions, id)
 	}
 	c.Set("id", id)
+	if !c.Has("probleminfo") {
+		c.Set("probleminfo", "1") // as it is when a client says nothing
+	}
 	p.place(c)
 	p.identify(c)
 	if err := p.write(n, c.Packet(0, n.version)); err != nil || !answered {

@@ -1,6 +1,7 @@
 package conform
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -183,15 +184,16 @@ func ParseVersion(text string) (packet.Version, error) {
 	return 0, fmt.Errorf("%q: want 3.1.1 or 5.0", text)
 }
 
-// ParseStatement reads an identifier with or without its brackets and "MQTT-", and says why no conversation is about it, if none
-// is.
-func ParseStatement(text string) (string, error) {
+// ParseStatement reads an identifier with or without its brackets and "MQTT-", and says why no conversation in these versions,
+// all if there are none, is about it.
+func ParseStatement(text string, in []packet.Version) (string, error) {
 	id := "MQTT-" + strings.TrimPrefix(strings.ToUpper(strings.Trim(text, "[] ")), "MQTT-")
+	isIn := func(v packet.Version) bool { return len(in) == 0 || slices.Contains(in, v) }
 	checks, err := Checks()
 	if err != nil {
 		return "", err
 	}
-	if slices.ContainsFunc(checks, func(c Check) bool { return slices.Contains(c.Statements, id) }) {
+	if slices.ContainsFunc(checks, func(c Check) bool { return isIn(c.Version) && slices.Contains(c.Statements, id) }) {
 		return id, nil
 	}
 	statements, err := Statements()
@@ -199,11 +201,9 @@ func ParseStatement(text string) (string, error) {
 		return "", err
 	}
 	for _, s := range statements {
-		if s.ID == id && s.WhyNot != "" {
-			return "", fmt.Errorf("%s (%s) is in no conversation: %s", id, s.Says, s.WhyNot)
-		}
-		if s.ID == id {
-			return "", fmt.Errorf("%s (%s) is in no conversation: it shows only with a configuration of the broker's own", id, s.Says)
+		if s.ID == id && isIn(s.Version) {
+			why := cmp.Or(s.WhyNot, "it shows only with a configuration of the broker's own")
+			return "", fmt.Errorf("%s of %s (%s) is in no conversation: %s", id, s.Version, s.Says, why)
 		}
 	}
 	return "", fmt.Errorf("there is no statement %s: they look like MQTT-3.1.0-1", id)

@@ -110,7 +110,7 @@ func conformPlan(c *cli.Context) (target conform.TCP, plan conform.Plan, err err
 		plan.Versions = append(plan.Versions, v)
 	}
 	for _, text := range c.StringSlice("statement") {
-		id, err := conform.ParseStatement(text)
+		id, err := conform.ParseStatement(text, plan.Versions)
 		if err != nil {
 			return target, plan, fmt.Errorf("--statement: %w", err)
 		}

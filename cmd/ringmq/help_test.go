@@ -31,7 +31,7 @@ func tried(t *testing.T) map[string][]string {
 }
 
 // triedElsewhere have a test of their own that runs them.
-var triedElsewhere = [...]string{"bench", "status", "pub", "sub", "doctor", "xdp", "capture"}
+var triedElsewhere = [...]string{"bench", "conform", "status", "pub", "sub", "doctor", "xdp", "capture"}
 
 func TestEveryFlagOfTheHelpIsTried(t *testing.T) {
 	rows := tried(t)
