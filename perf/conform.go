@@ -121,7 +121,7 @@ func printConformed(w io.Writer, all []conformed) error {
 	out.line("# Conformance of brokers\n")
 	out.line("Written by `go run ./perf conform > broker/conform/peers.md`, which starts each broker on loopback as `perf compare` does, and")
 	out.line("plays the conversations of `ringmq conform` with it. It says what these versions do in these conversations, no more.\n")
-	out.line("| Broker | Version | Statements of | hold | fail | of clients, not enforced | not to be tried | its process died |")
+	out.line("| Broker | Version | Statements of | hold | fail | of clients, not enforced | not to be tried | its process died, in all |")
 	out.line("|---|---|---|---|---|---|---|---|")
 	for _, c := range all {
 		for _, v := range c.report.Versions {
