@@ -17,6 +17,7 @@ const (
 	CounterConnectRefused
 	CounterConnectTimeouts
 	CounterKeepAliveTimeouts
+	CounterPacketTimeouts
 	CounterSessionsExpired
 	CounterRefusedNoSlot
 	CounterRefusedLimit
@@ -60,8 +61,8 @@ const (
 // counterNames are the names in dumps, by Counter; metrics will use the same.
 var counterNames = [counterCount]string{
 	"sockets_accepted", "connects", "disconnects", "sessions_taken_over", "connects_refused",
-	"connect_timeouts", "keep_alive_timeouts", "sessions_expired", "refused_no_slot", "refused_max_connections",
-	"refused_connect_rate", "refused_max_sessions", "auth_refused", "auth_busy", "protocol_violations",
+	"connect_timeouts", "keep_alive_timeouts", "packet_timeouts", "sessions_expired", "refused_no_slot",
+	"refused_max_connections", "refused_connect_rate", "refused_max_sessions", "auth_refused", "auth_busy", "protocol_violations",
 	"subscribe_refused", "shared_subscriptions_made", "shared_subscriptions_ended", "bytes_received", "bytes_sent",
 	"packets_received", "packets_sent", "publish_received", "publish_sent", "publish_bytes_received",
 	"publish_bytes_sent", "publish_refused", "outbound buffer full", "queue full", "no memory",

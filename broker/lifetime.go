@@ -265,7 +265,7 @@ func (s *Shard) onKeepAlive(id uint32, c *conn) {
 		// A page each time is progress; a byte now and then is an attack on the pages that were promised.
 		timeout := s.limits.PacketTimeout.Milliseconds()
 		if c.asmGot < c.asmMark+min(pageSize, c.asmNeed-c.asmMark) {
-			s.counters[CounterKeepAliveTimeouts]++
+			s.counters[CounterPacketTimeouts]++
 			s.endSessionAs(id, false, packet.KeepAliveTimeout, "large packet without progress")
 			return
 		}

@@ -130,6 +130,7 @@ type Shard struct {
 	sys       sysState // shard 0's
 	counters  Counters
 	published [counterCount]atomic.Uint64 // counters as of the last second, for other goroutines
+	taken     taken                       // the same for what is in use
 }
 
 // newShard makes shard number id of the world.
@@ -217,6 +218,7 @@ func (s *Shard) housekeep() {
 	for i := range s.counters {
 		s.published[i].Store(s.counters[i])
 	}
+	s.publishTaken()
 	s.updateSys()
 }
 

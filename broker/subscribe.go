@@ -57,6 +57,9 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		if r == packet.Success {
 			r = s.subscribe(sess, share, rest, in.SubscriptionID, options)
 		}
+		if r.Failed() {
+			s.counters[CounterSubscribeRefused]++
+		}
 		s.codes = append(s.codes, r)
 	}
 	s.counters[CounterMessagesSent]++
@@ -89,7 +92,6 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
 	old := s.findSubscription(sess, share, filter)
 	if old == nil && !s.admitSubscription(len(share)+len(filter)) {
-		s.counters[CounterSubscribeRefused]++
 		return packet.QuotaExceeded
 	}
 	if share != "" {

@@ -26,6 +26,8 @@ type status struct {
 	MemoryBytes   int64             `json:"memory_planned_bytes"`
 	HeapBytes     uint64            `json:"heap_bytes"`
 	Collections   uint32            `json:"collections"`
+	Goroutines    int               `json:"goroutines"`
+	InUse         broker.Usage      `json:"in_use"`
 	Counters      map[string]uint64 `json:"counters"`
 }
 
@@ -61,7 +63,7 @@ func (p *process) status() status {
 	n, plan := p.broker.Counters(), p.broker.Plan()
 	s := status{Version: p.version, PID: os.Getpid(), Mode: p.mode(), UptimeSeconds: p.broker.Uptime().Seconds(),
 		Shards: p.limits.Shards, Connections: p.broker.Connected(), MemoryBytes: plan.Bytes(), HeapBytes: m.HeapAlloc, Collections: m.NumGC,
-		Counters: map[string]uint64{}}
+		Goroutines: runtime.NumGoroutine(), InUse: p.broker.Usage(), Counters: map[string]uint64{}}
 	for _, a := range p.group.Addresses() {
 		s.Listening = append(s.Listening, a.String())
 	}

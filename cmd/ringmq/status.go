@@ -95,6 +95,9 @@ func printStatus(to io.Writer, s status) error {
 	}
 	fmt.Fprintf(w, "connected\t%s\n", thousands(s.Connections))
 	fmt.Fprintf(w, "memory\t%s bytes planned, %s of them in use by the Go heap, %d collections\n", thousands(s.MemoryBytes), thousands(int64(s.HeapBytes)), s.Collections)
+	fmt.Fprintf(w, "in use\t%s sessions, %s subscriptions, %s retained messages, %s messages stored for %s deliveries, %s pages\n",
+		thousands(s.InUse.Sessions), thousands(s.InUse.Subscriptions), thousands(s.InUse.Retained), thousands(s.InUse.Messages),
+		thousands(s.InUse.Deliveries), thousands(s.InUse.Pages))
 	names := make([]string, 0, len(s.Counters))
 	for name, n := range s.Counters {
 		if n != 0 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringmq/ringmq/broker"
 )
@@ -64,6 +65,13 @@ func TestStatus(t *testing.T) {
 	if code != 0 || len(remotes) != 0 {
 		t.Errorf("exit code %d, %d connections are missing", code, len(remotes))
 	}
+	used := s.InUse
+	for deadline := time.Now().Add(10 * time.Second); used.Sessions != clients && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		used = p.usage(t, socket)
+	}
+	if used.Sessions != clients || used.Connections != clients || used.Pages == 0 || used.Deliveries != 0 {
+		t.Errorf("in use with %d clients: %+v", clients, used)
+	}
 	for arguments, lines := range map[string]int{"--limit 3": 4, "--client client-7": 2, "--client nobody": 1, "-c": 1 + clients} {
 		stdout, stderr, code := ringmq(t, append([]string{"status", "--admin", socket}, strings.Fields(arguments)...)...)
 		if code != 0 || stderr != "" || strings.Count(stdout, "\n") != lines {
@@ -102,4 +110,15 @@ func TestAdminSocket(t *testing.T) {
 		t.Error(stderr)
 	}
 	startProgram(t, program, "serve", "-p", unusedPort(t), "--admin", adminOff)
+}
+
+// usage is what the broker says that it has in use, as of its last second.
+func (p *running) usage(t *testing.T, socket string) broker.Usage {
+	t.Helper()
+	stdout, stderr, code := ringmq(t, "status", "--admin", socket, "--json")
+	var s status
+	if err := json.Unmarshal([]byte(stdout), &s); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v, %s", code, err, stderr)
+	}
+	return s.InUse
 }
