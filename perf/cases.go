@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,28 +40,33 @@ func comparisons() []comparison {
 
 // chosen picks comparisons by comma-separated names; "all" is all of them.
 func chosen(names string) ([]comparison, error) {
+	return pick(names, comparisons(), func(c comparison) string { return c.name })
+}
+
+func comparisonNames() string {
+	return namesOf(comparisons(), func(c comparison) string { return c.name })
+}
+
+// pick finds scenarios by comma-separated names; "all" is all of them.
+func pick[T any](names string, all []T, name func(T) string) ([]T, error) {
 	if names == "all" {
-		return comparisons(), nil
+		return all, nil
 	}
-	var picked []comparison
-	for name := range strings.SplitSeq(names, ",") {
-		found := false
-		for _, c := range comparisons() {
-			if c.name == name {
-				picked, found = append(picked, c), true
-			}
+	var picked []T
+	for wanted := range strings.SplitSeq(names, ",") {
+		at := slices.IndexFunc(all, func(s T) bool { return name(s) == wanted })
+		if at < 0 {
+			return nil, fmt.Errorf("scenario %q: want all, or some of %s", wanted, namesOf(all, name))
 		}
-		if !found {
-			return nil, fmt.Errorf("scenario %q: want all, or some of %s", name, comparisonNames())
-		}
+		picked = append(picked, all[at])
 	}
 	return picked, nil
 }
 
-func comparisonNames() string {
+func namesOf[T any](all []T, name func(T) string) string {
 	var names []string
-	for _, c := range comparisons() {
-		names = append(names, c.name)
+	for _, s := range all {
+		names = append(names, name(s))
 	}
 	return strings.Join(names, ",")
 }

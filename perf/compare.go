@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -14,15 +13,8 @@ import (
 	"github.com/ringmq/ringmq/perf/load"
 )
 
-// loopback is the only address that anything here listens on, outside a lab.
-func loopback() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1}) }
-
-const (
-	portFirst = 21883
-	portLast  = 22883
-	// runReserve is what one run may take beyond its measured part: opening, warm-up, draining.
-	runReserve = 2 * time.Minute
-)
+// runReserve is what one run may take beyond its measured part: opening, warm-up, draining.
+const runReserve = 2 * time.Minute
 
 // measurement is one run of one target under one load.
 type measurement struct {
@@ -37,11 +29,10 @@ type measurement struct {
 // comparer is one call of `perf compare`.
 type comparer struct {
 	overrides
+	place
 	rounds    int
 	brokerCPU int
 	jsonFile  string
-	bench     *bench // nil: loopback
-	port      int
 	rows      []comparison
 	targets   []target
 	done      []measurement
@@ -61,15 +52,12 @@ func runCompare(ctx context.Context, args []string) error {
 	flags.IntVar(&c.version, "version", 4, "4 (MQTT 3.1.1) or 5")
 	flags.IntVar(&c.brokerCPU, "broker-cpu", 0, "processor for the broker (-1: any)")
 	flags.IntVar(&c.loadCPU, "load-cpu", 1, "processor for the load (-1: any)")
-	flags.Func(strings.TrimLeft(labFlag, "-"), "where brokers run: set by perf lab", func(text string) (err error) {
-		c.bench, err = parseBench(text)
-		c.machine = true
-		return err
-	})
+	c.flag(flags)
 	flags.StringVar(&c.jsonFile, "json", "", "write all results to this file")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	c.machine = c.bench != nil
 	var err error
 	if c.rows, err = chosen(*scenarios); err != nil {
 		return err
@@ -97,14 +85,19 @@ func (c *comparer) run(ctx context.Context) error {
 		}
 	}
 	c.print(os.Stdout)
-	if c.jsonFile == "" {
+	return writeJSON(c.jsonFile, c.done)
+}
+
+// writeJSON writes v to a file, if there is a name for one.
+func writeJSON(file string, v any) error {
+	if file == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(c.done, "", "  ")
+	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.jsonFile, append(b, '\n'), 0o644)
+	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
 // measure starts the target, loads it and stops it. A broker's failure is a result; only our own end is an error.
@@ -134,43 +127,14 @@ func (c *comparer) measure(ctx context.Context, round int, row comparison, t tar
 }
 
 func (c *comparer) measureOnce(ctx context.Context, argv []string, address netip.AddrPort, row comparison, t target) (load.Result, error) {
-	if c.bench != nil {
-		argv = c.bench.inside(argv)
-	}
-	s, err := startServer(ctx, argv, c.brokerCPU, address)
+	s, err := c.start(ctx, argv, c.brokerCPU, address, t.socket)
 	if err != nil {
 		return load.Result{}, err
 	}
 	defer s.stop()
-	if t.socket != "" {
-		if err := awaitAnswer(ctx, t.socket); err != nil {
-			return load.Result{}, err
-		}
-	}
 	cfg := c.apply(row.cfg)
 	cfg.Target, cfg.PID = address, s.command.Process.Pid
 	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+runReserve)
 	defer cancel()
 	return load.Run(ctx, cfg, nil)
-}
-
-// nextAddress finds a free loopback port, never the one just used, whose connections may linger.
-func (c *comparer) nextAddress() (netip.AddrPort, error) {
-	host := loopback()
-	if c.bench != nil {
-		host = c.bench.address
-	}
-	for range portLast - portFirst {
-		if c.port++; c.port < portFirst || c.port > portLast {
-			c.port = portFirst
-		}
-		address := netip.AddrPortFrom(host, uint16(c.port))
-		if c.bench != nil {
-			return address, nil // the namespace is ours alone
-		}
-		if listener, err := net.Listen("tcp", address.String()); err == nil {
-			return address, listener.Close()
-		}
-	}
-	return netip.AddrPort{}, fmt.Errorf("no free port from %d to %d", portFirst, portLast)
 }

@@ -41,6 +41,16 @@ func (b *bench) inside(argv []string) []string {
 
 // runLab is `perf lab`: compare in a veth lab, so that XDP mode takes part.
 func runLab(ctx context.Context, args []string) error {
+	return inLab(ctx, "compare", append([]string{"--targets", "ringmq,xdp,mosquitto",
+		"--scenario", "pairs-w1,pairs-1000-w1,pairs-10000-w1,pairs,fanout-1000,pairs-q1"}, args...))
+}
+
+// addressesMore is how many addresses the clients of a lab have beside the first: a storm of connects uses up the ports of
+// one, because a closed connection keeps its port for a minute.
+const addressesMore = 15
+
+// inLab makes a lab and runs a command of this program in its clients' namespace, told where brokers run.
+func inLab(ctx context.Context, name string, args []string) error {
 	if why := lab.Missing(); why != "" {
 		return errors.New(why)
 	}
@@ -57,8 +67,16 @@ func runLab(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	argv := []string{self, "compare", labFlag, fmt.Sprintf("%s,%s,%s", l.Broker, pair.BrokerIf, pair.Broker4),
-		"--targets", "ringmq,xdp,mosquitto", "--scenario", "pairs-w1,pairs-1000-w1,pairs-10000-w1,pairs,fanout-1000,pairs-q1"}
+	b := bench{namespace: l.Broker, iface: pair.BrokerIf}
+	if b.address, err = netip.ParseAddr(pair.Broker4); err != nil {
+		return err
+	}
+	for _, a := range b.sources()[1:] {
+		if err := lab.Run(fmt.Sprintf("ip -n %s address add %s/24 dev %s", l.Client, a, pair.ClientIf)); err != nil {
+			return err
+		}
+	}
+	argv := []string{self, name, labFlag, fmt.Sprintf("%s,%s,%s", b.namespace, b.iface, b.address)}
 	command := l.InClient(append(argv, args...)...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	if err := command.Start(); err != nil {
@@ -69,20 +87,40 @@ func runLab(ctx context.Context, args []string) error {
 	err = command.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return errors.New("the comparison in the clients' namespace failed")
+		return fmt.Errorf("perf %s in the clients' namespace failed", name)
 	}
 	return err
 }
 
-// awaitAnswer waits until something answers HTTP on a unix socket: a broker in XDP mode does so only once it steers.
-func awaitAnswer(ctx context.Context, socket string) error {
+// sources are the clients' addresses: those that follow the broker's.
+func (b *bench) sources() []netip.Addr {
+	var all []netip.Addr
+	at := b.address
+	for range 1 + addressesMore {
+		at = at.Next()
+		all = append(all, at)
+	}
+	return all
+}
+
+// getUnix asks for a resource on a unix socket; the caller closes the answer's body.
+func getUnix(ctx context.Context, socket, resource string) (*http.Response, error) {
 	client := http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)
 		}}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://broker"+resource, nil)
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(request)
+}
+
+// awaitAnswer waits until something answers HTTP on a unix socket: a broker in XDP mode does so only once it steers.
+func awaitAnswer(ctx context.Context, socket string) error {
 	for deadline := time.Now().Add(startTimeout); ; {
-		response, err := client.Get("http://broker/v1/status")
+		response, err := getUnix(ctx, socket, "/v1/status")
 		if err == nil {
 			_, _ = io.Copy(io.Discard, response.Body)
 			return response.Body.Close()

@@ -18,6 +18,8 @@ const usage = `usage: go run ./perf COMMAND [flags]
   lab      compare over a veth pair, XDP mode included (root)
   echo     the limit of XDP mode over a veth pair: frames through two bare AF_XDP sockets (root)
   conform  start brokers in turn, and try each against the normative statements of MQTT
+  overload what victims suffer from clients that take more than their part
+  soak     churn that leaves nothing behind
   relay    the floor: pass PUBLISH bytes on and do nothing else
 
 go run ./perf COMMAND -h lists the flags. One load against one broker: ringmq bench.
@@ -51,8 +53,12 @@ func dispatch(ctx context.Context, args []string) error {
 		return runEcho(ctx, args[1:])
 	case "conform":
 		return runConform(ctx, args[1:])
+	case "overload":
+		return runOverload(ctx, args[1:])
+	case "soak":
+		return runSoak(ctx, args[1:])
 	case "relay":
 		return runRelay(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are compare, lab, echo, conform, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, lab, echo, conform, overload, soak, relay", args[0])
 }

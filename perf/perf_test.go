@@ -80,6 +80,10 @@ func TestBadCommands(t *testing.T) {
 		{"relay 0", "relay"},
 		{"relay --fault burn 0 pairs", "burn"},
 		{"compare --scenario nothing", "nothing"},
+		{"overload --scenario nothing", "nothing"},
+		{"overload --mode sideways", "sideways"},
+		{"overload --rounds 0", "rounds"},
+		{"soak --minutes 0", "minutes"},
 		{"compare --targets nobody", "nobody"},
 		{"compare --targets relay --relay /does/not/exist", "/does/not/exist"},
 	} {

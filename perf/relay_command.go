@@ -15,6 +15,11 @@ func runRelay(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("perf relay", flag.ContinueOnError)
 	fault := flags.String("fault", "", "drop, double or swap messages on purpose")
 	every := flags.Int("every", 1000, "one message in so many gets the fault")
+	host := loopback()
+	flags.Func("listen", "`ADDRESS` to listen on (default loopback)", func(text string) (err error) {
+		host, err = netip.ParseAddr(text)
+		return err
+	})
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: perf relay [flags] PORT pairs|all")
 		flags.PrintDefaults()
@@ -33,7 +38,7 @@ func runRelay(ctx context.Context, args []string) error {
 		return fmt.Errorf("relay: --fault %s: want drop, double or swap", *fault)
 	}
 	r, err := relay.New(relay.Config{
-		Listen: netip.AddrPortFrom(loopback(), uint16(port)), All: mode == "all",
+		Listen: netip.AddrPortFrom(host, uint16(port)), All: mode == "all",
 		Fault: relay.Fault(*fault), FaultEvery: max(*every, 1),
 	})
 	if err != nil {

@@ -40,7 +40,11 @@ const targetNames = "relay,go-relay,ringmq,xdp,mosquitto,mochi,nats"
 type sources struct {
 	dir, relay, ringmq string
 	bench              *bench
+	admin              bool // our brokers answer on an admin socket, in standard mode, too
 }
+
+// socket is where they do.
+func (s sources) socket() string { return filepath.Join(s.dir, "admin.sock") }
 
 // host is the address that brokers listen on.
 func (s sources) host() string {
@@ -100,9 +104,13 @@ func prepareRelay(external string) (target, error) {
 // prepareRingMQ builds this checkout's, unless one is given.
 func prepareRingMQ(ctx context.Context, s sources) (target, error) {
 	binary, version, err := s.buildRingMQ(ctx)
-	return target{version: version, command: func(port int, _ comparison) []string {
+	socket, admin := "", "none"
+	if s.admin {
+		socket, admin = s.socket(), s.socket()
+	}
+	return target{version: version, socket: socket, command: func(port int, _ comparison) []string {
 		return []string{binary, "serve", "--mode", "standard", "--listen", fmt.Sprintf("%s:%d", s.host(), port), "--allow-anonymous",
-			"--shards", "1", "-q", "--admin", "none"}
+			"--shards", "1", "-q", "--admin", admin}
 	}}, err
 }
 
@@ -112,7 +120,7 @@ func prepareXDP(ctx context.Context, s sources) (target, error) {
 		return target{}, errors.New("XDP mode needs a veth pair: go run ./perf lab")
 	}
 	binary, version, err := s.buildRingMQ(ctx)
-	socket := filepath.Join(s.dir, "admin.sock")
+	socket := s.socket()
 	return target{version: version + ", XDP mode", socket: socket, command: func(port int, _ comparison) []string {
 		return []string{binary, "serve", "--mode", "xdp", "--interface", s.bench.iface, "--listen", fmt.Sprintf("%s:%d", s.host(), port),
 			"--allow-anonymous", "-q", "--admin", socket}

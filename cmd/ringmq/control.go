@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 
 	"github.com/ringmq/ringmq/broker"
@@ -49,7 +50,12 @@ func (p *process) control() error {
 		p.log.Warn("no admin socket", "error", err)
 		return nil
 	}
-	s.Answer("GET /v1/status", func(*http.Request) (any, error) { return p.status(), nil })
+	s.Answer("GET /v1/status", func(r *http.Request) (any, error) {
+		if r.URL.Query().Get("collect") == "true" {
+			debug.FreeOSMemory() // the collector is off until memory runs short: only then is heap_bytes what is in use
+		}
+		return p.status(), nil
+	})
 	s.Handle("GET /v1/connections", http.HandlerFunc(p.listConnections))
 	s.Handle("GET /v1/capture", http.HandlerFunc(p.serveCapture))
 	p.bypass.handle(s, p.broker.Loops())

@@ -38,6 +38,7 @@ func statusCommand() *cli.Command {
 			&cli.BoolFlag{Name: "connections", Aliases: []string{"c"}, Usage: "list the connections"},
 			&cli.StringFlag{Name: "client", Usage: "only the connection of this Client `ID`"},
 			&cli.IntFlag{Name: "limit", Usage: "at most `N` connections", DefaultText: "all"},
+			&cli.BoolFlag{Name: "collect", Usage: "have the broker collect garbage first, so that its heap is what is in use"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, one object a line for connections"},
 		},
 		Action: showStatus,
@@ -75,7 +76,11 @@ func showStatus(c *cli.Context) error {
 		return showConnections(ctx, c, client)
 	}
 	var s status
-	if err := client.Get(ctx, "/v1/status", &s); err != nil {
+	resource := "/v1/status"
+	if c.Bool("collect") {
+		resource += "?collect=true"
+	}
+	if err := client.Get(ctx, resource, &s); err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
 	if c.Bool("json") {

@@ -65,6 +65,11 @@ func TestStatus(t *testing.T) {
 	if code != 0 || len(remotes) != 0 {
 		t.Errorf("exit code %d, %d connections are missing", code, len(remotes))
 	}
+	before := s.Collections
+	stdout, stderr, code = ringmq(t, "status", "--admin", socket, "--collect", "--json")
+	if err := json.Unmarshal([]byte(stdout), &s); err != nil || code != 0 || s.Collections <= before || s.Goroutines < 2 {
+		t.Errorf("status --collect: exit code %d, %v, %s: %d collections, before %d; %d goroutines", code, err, stderr, s.Collections, before, s.Goroutines)
+	}
 	used := s.InUse
 	for deadline := time.Now().Add(10 * time.Second); used.Sessions != clients && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		used = p.usage(t, socket)

@@ -146,6 +146,16 @@ func Connect(source netip.Addr, target netip.AddrPort, noDelay bool) (int, error
 	return fd, nil
 }
 
+// LimitReceiveBuffer bounds what the kernel keeps of what the peer sends and nobody reads.
+func LimitReceiveBuffer(fd, bytes int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes) // fails only for what is no socket
+}
+
+// ResetOnClose has Close end the connection by a reset: nothing waits, neither bytes nor the port.
+func ResetOnClose(fd int) {
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // likewise
+}
+
 // Listen opens a listening socket and says where it is bound, which matters for port 0.
 func Listen(at netip.AddrPort) (int, netip.AddrPort, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

@@ -31,6 +31,8 @@ func (p *Poller) Event(int) (int32, Ready)        { return -1, 0 }
 func Read(int, []byte) (int, error)  { return 0, ErrUnsupported }
 func Write(int, []byte) (int, error) { return 0, ErrUnsupported }
 func Close(int)                      {}
+func LimitReceiveBuffer(int, int)    {}
+func ResetOnClose(int)               {}
 func Accept(int) (int, error)        { return -1, ErrUnsupported }
 func Pin(int) (func(), error)        { return nil, ErrUnsupported }
 func ThreadCPU() time.Duration       { return 0 }

@@ -87,6 +87,26 @@ func (p process) memory() (pssBytes, rssBytes int64, err error) {
 	return pssBytes, rssBytes, nil
 }
 
+// PeakMemory is the most that a process has had resident, in bytes.
+func PeakMemory(pid int) (int64, error) { return memoryLine(pid, "VmHWM:") }
+
+// ResidentMemory is what it has resident now.
+func ResidentMemory(pid int) (int64, error) { return memoryLine(pid, "VmRSS:") }
+
+func memoryLine(pid int, name string) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read a broker's memory: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == name {
+			kilobytes, err := strconv.ParseInt(words[1], 10, 64)
+			return kilobytes << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no %s has the process ended?", pid, name)
+}
+
 // machineCPU is the time that all processors together were not idle, since the machine started.
 func machineCPU() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")

@@ -1,0 +1,88 @@
+package overload
+
+import "fmt"
+
+// Scenarios lists what there is, in the order in which a report shows it.
+func Scenarios() []*Scenario {
+	return append(trafficScenarios(), connectionScenarios()...)
+}
+
+// trafficScenarios are those of clients who are connected.
+func trafficScenarios() []*Scenario {
+	return []*Scenario{
+		{Name: "deaf", Says: fmt.Sprintf("2 subscribers that never read (QoS 0, QoS 1), beside %d that do", deafReaders),
+			Policy:   "bounded buffer and queue for each; beyond them the newest message is dropped for that client",
+			Settings: "max_queued_messages = 100", Counters: []string{"outbound_buffer_full", "queue_full"},
+			check: deliversAll, make: func() tactic { return &deafness{} }},
+		{Name: "slow", Says: fmt.Sprintf("%d subscribers that read a thirtieth of what they ask for", slowReaders),
+			Policy:   "bounded buffer for each; beyond it QoS 0 is dropped for that client",
+			Settings: `max_outbound_bytes = "128KiB"`, Counters: []string{"outbound_buffer_full"},
+			check: closesNobody, make: func() tactic { return &slowness{} }},
+		{Name: "flood", Says: fmt.Sprintf("%d publishers at three times what subscribers take, QoS 0 and 1", floodPairs),
+			Policy:   "publishers go on; the newest message is dropped for the subscriber that does not keep up",
+			Settings: "max_queued_messages = 200\nmax_outbound_bytes = \"128KiB\"", Counters: []string{"outbound_buffer_full", "queue_full"},
+			check: closesNobody, make: func() tactic { return &flooding{} }},
+		{Name: "topics", Says: "a million distinct topics, each once",
+			Policy: "the topic cache is bounded and forgets", Counters: []string{"topic_cache_misses"},
+			Ends: true, check: isComplete, make: func() tactic { return &manyTopics{} }},
+		{Name: "retained", Says: fmt.Sprintf("%d retained messages to a slow new subscriber", retainedCount),
+			Policy: "a cursor under back-pressure: every message arrives", Counters: []string{"retained_sent"},
+			Ends: true, check: isComplete, make: func() tactic { return &retention{} }},
+		{Name: "filters", Says: fmt.Sprintf("%d filters by every combination of names and wildcards, %d levels deep", bombers*bombFilters, bombDeep),
+			Policy:   "SUBACK 0x8F for too many levels, DISCONNECT 0x97 for too many filters in a packet; the rest is served",
+			Counters: []string{"subscribe_refused", "protocol_violations"}, Answers: []string{"SUBACK 0x8F", "DISCONNECT 0x97"},
+			check: deliversAll, make: func() tactic { return &bomb{} }},
+		{Name: "churn", Says: fmt.Sprintf("%d subscriptions that come or go per second", churnPace),
+			Policy: "served; only cached topics below the same literal prefix are matched anew", Counters: []string{"packets_received"},
+			check: deliversAll, make: func() tactic { return &churn{} }},
+	}
+}
+
+// connectionScenarios are those of clients who connect, or send what is no packet yet.
+func connectionScenarios() []*Scenario {
+	return []*Scenario{
+		{Name: "storm", Says: fmt.Sprintf("%d idle connections and %d connects per second", idleClients, stormPace),
+			Policy: "served, within max_connections", Counters: []string{"connects"},
+			check: closesNobody, make: func() tactic { return &storm{} }},
+		{Name: "loris", Says: fmt.Sprintf("%d connections that send CONNECT a byte a second", lorisClients),
+			Policy:   "closed after connect_timeout, without a word, for there is none before CONNECT",
+			Settings: `connect_timeout = "1s"`, Counters: []string{"connect_timeouts"},
+			check: closesThem, make: func() tactic { return &loris{} }},
+		{Name: "dribble", Says: fmt.Sprintf("%d publishers that write single bytes, %d per second", dribblers, dribblePace),
+			Policy: "served", Counters: []string{"publish_received"},
+			check: deliversAll, make: func() tactic { return &dribble{} }},
+		{Name: "announce", Says: "packets of 256 MB, and more of 2 MB than there is memory, announced and not sent",
+			Policy:   "0x95 beyond max_packet_size; at most half of the memory is promised, 0x97 beyond; 0x8D without progress",
+			Settings: `packet_timeout = "1s"`, Counters: []string{"protocol_violations", "memory_exhausted", "packet_timeouts"},
+			Answers: []string{"DISCONNECT 0x95", "DISCONNECT 0x97", "DISCONNECT 0x8D"},
+			check:   closesThem, make: func() tactic { return &announcement{} }},
+	}
+}
+
+func deliversAll(o *Outcome) string {
+	if o.Good != o.Expected || o.Expected == 0 {
+		return fmt.Sprintf("%d of %d came to clients who behave", o.Good, o.Expected)
+	}
+	return ""
+}
+
+func closesNobody(o *Outcome) string {
+	if o.Closed > 0 {
+		return fmt.Sprintf("%d connections were closed", o.Closed)
+	}
+	return ""
+}
+
+func closesThem(o *Outcome) string {
+	if o.Closed == 0 {
+		return "no connection was closed"
+	}
+	return ""
+}
+
+func isComplete(o *Outcome) string {
+	if !o.Complete {
+		return "it has not come to its end"
+	}
+	return closesNobody(o)
+}

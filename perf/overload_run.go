@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/ringmq/ringmq/perf/load"
+	"github.com/ringmq/ringmq/perf/overload"
+)
+
+const (
+	// victimPairs is how many pairs are victims, and how many find out what the broker can do.
+	victimPairs = 100
+	// calibration is how long that takes.
+	calibration = 2 * time.Second
+	// countersTime is how long the broker's counters may be behind: shards publish them once a second.
+	countersTime = 1200 * time.Millisecond
+	// endPatience is what an attack that has an end may take beyond the victims' run, for every second of that.
+	endPatience = 6
+)
+
+// trial is one run of the victims: with the aggressor at the broker, or at the sink.
+type trial struct {
+	Round    int              `json:"round"`
+	Scenario string           `json:"scenario"`
+	Attacked bool             `json:"attacked"`
+	Victims  load.Result      `json:"victims"`
+	Outcome  overload.Outcome `json:"outcome"`
+	Moved    map[string]int64 `json:"moved"`
+	Peak     int64            `json:"peak_bytes"`
+	Planned  int64            `json:"planned_bytes"`
+	Wrong    []string         `json:"wrong,omitempty"`
+	Failure  string           `json:"failure,omitempty"`
+}
+
+// overloader is one call of `perf overload` in one mode.
+type overloader struct {
+	assault
+	rounds    int
+	seconds   float64
+	qos       int
+	capacity  float64 // messages per second
+	scenarios []*overload.Scenario
+	done      []trial
+}
+
+func scenarioName(s *overload.Scenario) string { return s.Name }
+
+// runOverload is `perf overload`.
+func runOverload(ctx context.Context, args []string) error {
+	var o overloader
+	flags := flag.NewFlagSet("perf overload", flag.ContinueOnError)
+	o.flags(flags)
+	names := flags.String("scenario", "all", "all, or some of "+namesOf(overload.Scenarios(), scenarioName))
+	flags.IntVar(&o.rounds, "rounds", 3, "how often each scenario is run, with and without; medians are shown")
+	flags.Float64Var(&o.seconds, "seconds", 10, "length of each measured part")
+	flags.IntVar(&o.qos, "qos", 0, "of the victims' messages")
+	check := flags.Bool("check", false, "only what is answered, each scenario in small: no figures, no control")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var err error
+	if o.scenarios, err = pick(*names, overload.Scenarios(), scenarioName); err != nil {
+		return err
+	}
+	if o.rounds < 1 || o.seconds <= 0 || o.qos < 0 || o.qos > 2 {
+		return errors.New("overload: want --rounds and --seconds above zero, and --qos 0, 1 or 2")
+	}
+	if elsewhere, err := o.elsewhere(ctx, "overload", args); elsewhere {
+		return err
+	}
+	tidy, err := o.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer tidy()
+	if *check {
+		return o.check(ctx)
+	}
+	return o.run(ctx)
+}
+
+// run interleaves: each round goes through all scenarios, each with the control run first.
+func (o *overloader) run(ctx context.Context) error {
+	if err := o.calibrate(ctx); err != nil {
+		return err
+	}
+	for round := range o.rounds {
+		for _, s := range o.scenarios {
+			for _, attacked := range []bool{false, true} {
+				t := trial{Round: round, Scenario: s.Name, Attacked: attacked}
+				if err := o.try(ctx, s, &t); err != nil {
+					t.Failure = err.Error()
+				}
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				o.done = append(o.done, t)
+				o.tell(&t)
+			}
+		}
+	}
+	bad := o.print(os.Stdout)
+	if err := writeJSON(o.jsonFile, o.done); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("overload in %s mode: %d of %d scenarios are not as promised", o.mode, bad, len(o.scenarios))
+	}
+	return nil
+}
+
+// tell says how a trial went while others are still to come.
+func (o *overloader) tell(t *trial) {
+	who := "control"
+	if t.Attacked {
+		who = "attack"
+	}
+	fmt.Fprintf(os.Stderr, "%-8s round %d  %-8s %-7s kept %.3f  lost %d  p50 %v  p99 %v  peak %d MiB  %s  %s %s\n", o.mode, t.Round+1,
+		t.Scenario, who, o.kept(t), t.Victims.Lost, t.Victims.Latency.P50.Round(time.Microsecond), t.Victims.Latency.P99.Round(time.Microsecond),
+		t.Peak>>20, &t.Outcome, t.Failure, strings.Join(t.Wrong, "; "))
+}
+
+// calibrate finds what the broker can do for the victims' pairs with one message each under way.
+func (o *overloader) calibrate(ctx context.Context) error {
+	s, address, err := o.startBroker(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	cfg := o.victims(0)
+	cfg.Target, cfg.PID, cfg.Window, cfg.Duration = address, s.command.Process.Pid, 1, calibration
+	r, err := load.Run(ctx, cfg, nil)
+	if err != nil {
+		return fmt.Errorf("calibration: %w", err)
+	}
+	o.capacity = r.PerSecond
+	fmt.Fprintf(os.Stderr, "%-8s capacity %.0f messages/s with one under way for each of %d pairs (broker %.0f %%, load %.0f %%)\n", o.mode,
+		o.capacity, victimPairs, 100*r.TargetShare(), 100*r.GeneratorShare())
+	return nil
+}
+
+// victims are pairs at a fixed rate, or in a closed loop when it is zero.
+func (o *overloader) victims(rate float64) load.Config {
+	cfg := load.Config{Connections: victimPairs, QoS: byte(o.qos), Rate: rate, Duration: time.Duration(o.seconds * float64(time.Second)),
+		WarmUp: time.Second, WholeMachine: true}
+	if o.loadCPU >= 0 {
+		cfg.CPUs = []int{o.loadCPU}
+	}
+	return cfg
+}
+
+// try runs one trial: a fresh broker, the aggressor, then the victims.
+func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) error {
+	s, address, err := o.startBroker(ctx, sc.Settings)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	attacked := address
+	if !t.Attacked {
+		sink, at, err := o.startSink(ctx)
+		if err != nil {
+			return err
+		}
+		defer sink.stop()
+		attacked = at
+	}
+	before, err := o.ask(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := o.aggressor(attacked)
+	cfg.Long = time.Duration(o.seconds * float64(time.Second))
+	if t.Attacked {
+		cfg.Patience = checkPatience
+	}
+	attack, err := overload.Start(ctx, sc, cfg)
+	if err != nil {
+		return err
+	}
+	victims := o.victims(o.capacity / 2)
+	victims.Target, victims.PID = address, s.command.Process.Pid
+	limited, cancel := context.WithTimeout(ctx, victims.Duration+runReserve)
+	defer cancel()
+	t.Victims, err = load.Run(limited, victims, nil)
+	patience := time.Duration(0)
+	if sc.Ends && t.Attacked {
+		patience = endPatience*cfg.Long + runReserve
+	}
+	var attackErr error
+	t.Outcome, attackErr = attack.Stop(patience)
+	time.Sleep(countersTime)
+	return errors.Join(err, attackErr, o.judge(ctx, s, sc, t, before))
+}
+
+// judge asks the broker what has become of it.
+func (o *overloader) judge(ctx context.Context, s *server, sc *overload.Scenario, t *trial, before report) error {
+	after, err := o.ask(ctx)
+	if err != nil {
+		return err
+	}
+	t.Moved = map[string]int64{}
+	for name, n := range after.Counters {
+		if n != before.Counters[name] {
+			t.Moved[name] = n - before.Counters[name]
+		}
+	}
+	t.Planned = after.PlannedBytes
+	if t.Attacked {
+		t.Wrong = sc.Wrong(&t.Outcome, t.Moved)
+	}
+	t.Peak, err = load.PeakMemory(s.command.Process.Pid)
+	return err
+}
+
+// kept is the part of the victims' rate that was delivered.
+func (o *overloader) kept(t *trial) float64 { return t.Victims.PerSecond / (o.capacity / 2) }
