@@ -62,7 +62,6 @@ type play struct {
 	sessions  []string // Client Identifiers that may have a Session afterwards
 	retained  []string // Topic Names that may have a Retained Message afterwards
 	result    Result
-	foreignOK bool
 }
 
 // failure is a statement that does not hold, at a line of the conversation.

@@ -35,6 +35,7 @@ type link struct {
 	pushed   moment // last byte written
 	drained  moment // last time there was nothing to read, and no end
 	heard    moment // when that byte had surely been read
+	overdue  int64  // when it was first seen to live too long, in ms; 0: it does not
 	large    int    // step of the last packet that takes several reads, 0: none
 	doomed   int    // bytes until it is reset; negative: never
 	halved   bool   // its client has closed its side
@@ -159,7 +160,18 @@ func (l *link) checkKeepAlive() {
 	if l.heard.step <= l.pushed.step && least > l.readAfter {
 		l.heard = l.w.moment()
 	}
-	if l.keep > 0 && l.accepted && !l.halved && l.heard.step > l.pushed.step && l.w.now.Load()-l.heard.ms > l.keep*1500+1000 && least > l.w.looked+resetTurns && l.w.calm && !l.w.tight {
+	if l.keep == 0 || !l.accepted || l.halved || l.heard.step <= l.pushed.step || l.w.now.Load()-l.heard.ms <= l.keep*1500+1000 {
+		l.overdue = 0
+		return
+	}
+	if least <= l.w.looked+resetTurns || !l.w.calm || l.w.tight {
+		return
+	}
+	// The broker may have ended it when it first could, and still be sending what comes before the end, to a client that reads slowly.
+	if l.overdue == 0 {
+		l.overdue = l.w.now.Load()
+	}
+	if l.w.now.Load()-l.overdue > closingMax {
 		l.w.violate("keep alive", "c%d was silent for more than 1.5 times its Keep Alive of %d s, and is connected", l.c.index, l.keep)
 	}
 }

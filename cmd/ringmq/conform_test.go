@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -156,7 +155,7 @@ func TestConformNamesTheDead(t *testing.T) {
 		_ = l.Close()
 	}()
 	stdout, stderr, code := ringmq(t, conformArguments(l.Addr().String())...)
-	if code != conformFails || !strings.Contains(stdout, fmt.Sprint("unplayed")) || !strings.Contains(stdout, "did not come back") {
+	if code != conformFails || !strings.Contains(stdout, "unplayed") || !strings.Contains(stdout, "did not come back") {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}
 }
