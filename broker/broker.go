@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -24,6 +25,7 @@ type Options struct {
 	Config Config
 	Host   Host
 	Clock  func() time.Time // default time.Now
+	Store  Store            // what outlives the process; nil: nothing does
 	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
 	// LockThread says which Loops, by number, keep an OS thread of their own, which suits planes whose Wait blocks in the
@@ -40,7 +42,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, registry: newRegistry(), retained: &retainedStore{},
+	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, store: o.Store, retainedLog: &retainedLog{}, registry: newRegistry(), retained: &retainedStore{},
 		index: topic.NewIndex[*subscription](), groups: newGroups()}
 	if err := w.allocate(plan); err != nil {
 		return nil, err
@@ -66,14 +68,18 @@ func New(o Options, planes []Plane) (*Broker, error) {
 	for _, l := range b.loops {
 		l.peers = b.loops
 	}
-	return b, nil
+	return b, w.restore(o.now()())
+}
+
+func (o *Options) now() func() time.Time {
+	if o.Clock == nil {
+		return time.Now
+	}
+	return o.Clock
 }
 
 func (o *Options) clock() func() int64 {
-	now := o.Clock
-	if now == nil {
-		now = time.Now
-	}
+	now := o.now()
 	start := now()
 	return func() int64 { return now().Sub(start).Milliseconds() }
 }
@@ -89,6 +95,11 @@ func (w *shared) allocate(p Plan) (err error) {
 	try(e)
 	w.entries, e = reserve[entry](p.Entries + 1)
 	try(e)
+	if w.store != nil {
+		w.marks, e = reserve[mark](p.Entries + 1)
+		try(e)
+		w.watermarks = make([]atomic.Uint64, w.limits.Shards)
+	}
 	w.messages, e = reserve[message](p.Messages + 1)
 	try(e)
 	w.arena, e = newArena(p.Pages, w.limits.Shards)
@@ -141,8 +152,21 @@ func (b *Broker) Run(ctx context.Context, grace time.Duration) error {
 		l.plane.Wake()
 	}
 	wg.Wait()
+	b.handOver()
 	return err
 }
+
+// handOver gives the store what the last turns have left. No loop runs any more.
+func (b *Broker) handOver() {
+	for _, s := range b.world.peers {
+		if s.stream != nil {
+			s.handOver()
+		}
+	}
+}
+
+// Refuse says whether the store takes nothing for now: messages that it would have to keep are refused until it does.
+func (b *Broker) Refuse(on bool) { b.world.refusing.Store(on) }
 
 // drainBatch is how many connections of a shard are ended in one turn when the broker stops. All of a hundred thousand in
 // one would keep a plane that is its own TCP from hearing what their clients acknowledge meanwhile.
@@ -215,6 +239,7 @@ func (w *shared) sum() (sum Counters) {
 func (b *Broker) Release() {
 	w := b.world
 	_, _, _, _ = release(w.conns), release(w.timers), release(w.entries), release(w.messages)
+	_ = release(w.marks)
 	w.arena.release()
 	for _, s := range []*slots{w.connSlots, w.sessionSlots, w.messageSlots, w.entrySlots} {
 		s.release()

@@ -37,12 +37,14 @@ type cached struct {
 	used  bool
 	bytes int // what the slices take
 	// maxQoS is the highest QoS that a local receiver asked for.
-	maxQoS uint8
-	plain  bool // all receivers are local and none is a Shared Subscription
-	topic  []byte
-	local  []receiver
-	groups []*group
-	remote []uint8 // shards with at least one receiver
+	maxQoS     uint8
+	kept       bool // a receiver that asked for QoS 1 or 2 is kept, on whatever shard
+	plain      bool // all receivers are local and none is a Shared Subscription
+	topic      []byte
+	local      []receiver
+	groups     []*group
+	remote     []uint8 // shards with at least one receiver
+	remoteKept []bool  // of each of them, whether such a receiver is kept
 }
 
 // receiver is one Session of this shard that gets the messages of a topic.
@@ -111,6 +113,7 @@ func (s *Shard) fill(e *cached) {
 	c.found, e.epoch, e.stamp = c.index.MatchStamped(e.topic, c.found[:0])
 	clear(e.local)
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
+	e.remoteKept, e.kept = e.remoteKept[:0], false
 	moving := false
 	for _, sub := range c.found {
 		if sub.session == nil {
@@ -119,10 +122,12 @@ func (s *Shard) fill(e *cached) {
 		}
 		home := int(sub.session.homeAt(e.epoch))
 		moving = moving || sub.session.movedAt.Load() > e.epoch
+		keep := sub.qos > 0 && sub.session.durable.Load()
+		e.kept = e.kept || keep
 		if home == s.id {
 			e.add(sub, c.marks, len(c.found) > 1)
 		} else {
-			e.addRemote(uint8(home))
+			e.addRemote(uint8(home), keep)
 		}
 	}
 	if moving {
@@ -138,7 +143,7 @@ func (s *Shard) fill(e *cached) {
 
 // account keeps the sum of what entries take, and makes room when it is too much.
 func (c *topicCache) account(e *cached) {
-	now := cap(e.local)*int(sizeOf[receiver]()) + cap(e.topic) + cap(e.groups)*8 + cap(e.remote)
+	now := cap(e.local)*int(sizeOf[receiver]()) + cap(e.topic) + cap(e.groups)*8 + 2*cap(e.remote)
 	c.bytes += now - e.bytes
 	e.bytes = now
 	if c.bytes > c.most {
@@ -193,11 +198,12 @@ func (r *receiver) addID(id uint32) {
 	}
 }
 
-func (e *cached) addRemote(shard uint8) {
-	for _, have := range e.remote {
+func (e *cached) addRemote(shard uint8, keep bool) {
+	for i, have := range e.remote {
 		if have == shard {
+			e.remoteKept[i] = e.remoteKept[i] || keep
 			return
 		}
 	}
-	e.remote = append(e.remote, shard)
+	e.remote, e.remoteKept = append(e.remote, shard), append(e.remoteKept, keep)
 }

@@ -28,6 +28,7 @@ type conn struct {
 	version    packet.Version
 	listener   uint8
 	flags      connFlags
+	unacked    uint16 // tickets whose publications are to be acknowledged to it, at most ticketsMax
 
 	outHead, outTail uint32 // chain of pages with bytes to send
 	outBytes         uint32 // bytes pinned by it: whole pages, and payloads sent by reference

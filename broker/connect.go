@@ -214,7 +214,7 @@ func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 			sess.user = user
 			s.takeOverLocal(sess, id)
 			s.attach(id, sess)
-			return s.liveVerdict(c)
+			return liveVerdict(c)
 		}
 		s.await(id, clientID, user, sess, claim)
 		s.awaitLocal(id, sess, claim)
@@ -236,8 +236,8 @@ func (s *Shard) await(id uint32, clientID, user string, sess *Session, claim uin
 	s.conns[id].state = connClaim
 }
 
-func (s *Shard) liveVerdict(c *conn) verdict {
-	if c.state != connLive {
+func liveVerdict(c *conn) verdict {
+	if c.state != connLive && c.state != connClaim {
 		return gone
 	}
 	return consumed
@@ -287,12 +287,20 @@ func (s *Shard) cleanSession(sess *Session) {
 	s.dropQueue(&sess.held)
 	sess.waitBytes, sess.resend, sess.inflight, sess.dropped = 0, 0, 0, 0
 	s.dropReceived(sess)
+	s.endKept(sess)
 	sess.fresh = true
 	s.wheel.stop(s.expiryTimer(sess))
 }
 
-// attach joins a connection and a Session that is here, and says so with CONNACK.
+// attach joins a connection and a Session that is here; a Session that is to be kept must be durable first.
 func (s *Shard) attach(id uint32, sess *Session) {
+	if !s.keepFirst(id, sess) {
+		s.attachNow(id, sess)
+	}
+}
+
+// attachNow joins a connection and a Session and says so with CONNACK.
+func (s *Shard) attachNow(id uint32, sess *Session) {
 	c := &s.conns[id]
 	s.wheel.stop(s.expiryTimer(sess))
 	s.releaseWill(sess, false) // [MQTT-3.1.3-9]: a new connection in time cancels the delayed Will.

@@ -79,7 +79,7 @@ func play(t *testing.T, sc scene) string {
 	recorded := sc.text
 	for i, shards := range shardCounts(sc.text) {
 		t.Run(fmt.Sprintf("%s/%d shards", sc.name, shards), func(t *testing.T) {
-			got := playOnce(t, sc, shards)
+			got := playOnce(t, sc, shards, nil)
 			want := sc.text
 			if update() {
 				if i == 0 {
@@ -115,7 +115,7 @@ func shardCounts(text string) (counts []int) {
 
 // playOnce runs a scene and returns its text with the answers that were given: behind each block of commands a line of
 // dashes, the answers, and an empty line.
-func playOnce(t *testing.T, sc scene, shards int) string {
+func playOnce(t *testing.T, sc scene, shards int, store *memStore) string {
 	var w *world
 	var out strings.Builder
 	answers := false
@@ -137,7 +137,7 @@ func playOnce(t *testing.T, sc scene, shards int) string {
 			if err != nil {
 				t.Fatalf("%s:%d: %v", sc.path, number, err)
 			}
-			w = newWorld(t, shards, c)
+			w = newWorldOn(t, shards, c, store, startOfTime())
 			if name := c.Unused(); name != "" {
 				t.Fatalf("%s:%d: there is no option %s", sc.path, number, name)
 			}
@@ -145,7 +145,7 @@ func playOnce(t *testing.T, sc scene, shards int) string {
 			answers = false
 		default:
 			if w == nil {
-				w = newWorld(t, shards, script.New("options"))
+				w = newWorldOn(t, shards, script.New("options"), store, startOfTime())
 			}
 			if err := w.do(said); err != nil {
 				t.Fatalf("%s:%d: %s: %v", sc.path, number, said, err)

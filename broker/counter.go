@@ -44,6 +44,7 @@ const (
 	CounterDroppedTooLarge
 	CounterDroppedExpired
 	CounterDroppedOffline
+	CounterDroppedDamaged
 	CounterNoMemory
 	CounterClosedNoMemory
 	CounterStalledQueue
@@ -55,6 +56,8 @@ const (
 	CounterCacheMisses
 	CounterEventsLost
 	CounterAcceptFailed
+	CounterStalledStore
+	CounterStoreRefused
 	counterCount
 )
 
@@ -66,9 +69,10 @@ var counterNames = [counterCount]string{
 	"subscribe_refused", "shared_subscriptions_made", "shared_subscriptions_ended", "bytes_received", "bytes_sent",
 	"packets_received", "packets_sent", "publish_received", "publish_sent", "publish_bytes_received",
 	"publish_bytes_sent", "publish_refused", "outbound buffer full", "queue full", "no memory",
-	"packet too large for the client", "message expired", "nobody to deliver to", "memory_exhausted", "closed_no_memory",
+	"packet too large for the client", "message expired", "nobody to deliver to", "damaged on disk", "memory_exhausted", "closed_no_memory",
 	"publish_stalled_queue", "queue_overflowed", "retained_sent", "retained_refused", "retained_expired",
 	"topic_cache_hits", "topic_cache_misses", "events_lost", "accept_failed",
+	"publish_stalled_store", "store_refused",
 }
 
 // String is the counter's name; for the reasons of dropped messages it is what the log says.
@@ -76,7 +80,7 @@ func (c Counter) String() string { return counterNames[c] }
 
 // dropped are the counters of messages that someone did not get.
 var dropped = [...]Counter{CounterDroppedSlow, CounterDroppedQueue, CounterDroppedNoMemory, CounterDroppedTooLarge,
-	CounterDroppedExpired, CounterDroppedOffline}
+	CounterDroppedExpired, CounterDroppedOffline, CounterDroppedDamaged}
 
 // Counters are the sums over all shards.
 type Counters [counterCount]uint64

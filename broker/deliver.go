@@ -15,7 +15,7 @@ func (s *Shard) deliver(p *publication, r *receiver) {
 	}
 	qos := min(p.qos, r.qos) // Section 3.8.4: the lower of the two.
 	retain := p.retain && r.asIs
-	if qos > 0 || sess.arriving {
+	if qos > 0 || sess.arriving || p.hold {
 		s.deliverQueued(p, r, qos, retain)
 		return
 	}
@@ -76,7 +76,7 @@ func (s *Shard) countSent(p *publication, id uint32) {
 // queue. The message is stored already.
 func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain bool) {
 	sess := r.session
-	if sess.conn == 0 && sess.expiry == 0 && !sess.arriving {
+	if sess.conn == 0 && !sess.arriving && (sess.expiry == 0 || qos == 0) {
 		return
 	}
 	flags := qos
@@ -85,10 +85,13 @@ func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain boo
 	}
 	id := s.newEntry(p.msg, flags, r)
 	if id == 0 {
-		s.drop(sess, CounterDroppedNoMemory)
+		s.noMemory(p, sess, qos)
 		return
 	}
-	if sess.conn != 0 && !sess.arriving && sess.wait.n == 0 && s.canSend(sess) {
+	if s.stream != nil {
+		s.markEntry(p, sess, id, false)
+	}
+	if sess.conn != 0 && !sess.arriving && sess.idle() && s.canSend(sess) && s.sendable(sess, id) {
 		if s.sendEntry(p, sess, id, r) {
 			return
 		}
@@ -119,7 +122,9 @@ func (s *Shard) newEntry(msg uint32, flags uint8, r *receiver) uint32 {
 		e.id = ref
 		e.flags |= entryManyIDs
 	}
-	s.ms.retain(msg, 1)
+	if msg != 0 {
+		s.ms.retain(msg, 1)
+	}
 	return id
 }
 
@@ -133,23 +138,31 @@ func (s *Shard) queueEntry(sess *Session, id uint32) {
 			s.purge(sess)
 		}
 		if s.full(sess, cost) {
-			s.dropEntry(id)
+			s.discard(sess, id)
 			s.drop(sess, CounterDroppedQueue)
 			return
 		}
 	}
-	sess.waitBytes += cost
+	s.countWaiting(sess, m)
+	s.enqueue(s.queueFor(sess), id)
+	if s.stream != nil {
+		s.awaitTicket(s.marks[id].ticket, sess)
+		s.spill(sess)
+	}
+}
+
+// countWaiting counts a delivery that waits.
+func (s *Shard) countWaiting(sess *Session, m *message) {
+	sess.waitBytes += int64(m.pinned) + sizeOf[entry]()
 	if m.expires != 0 && (sess.nextExpiry == 0 || m.expires < sess.nextExpiry) {
 		sess.nextExpiry = m.expires
-	}
-	if sess.arriving {
-		s.enqueue(&sess.held, id)
-	} else {
-		s.enqueue(&sess.wait, id)
 	}
 }
 
 func (s *Shard) full(sess *Session, cost int64) bool {
+	if sess.kept != nil {
+		return s.keptFull(sess)
+	}
 	return int(sess.wait.n+sess.held.n) >= s.limits.MaxQueuedMessages || sess.waitBytes+cost > s.limits.MaxQueuedBytes
 }
 
@@ -162,7 +175,7 @@ func (s *Shard) purge(sess *Session) {
 		if m := s.ms.at(s.entries[id].msg); m.expires != 0 && m.expires <= s.now {
 			s.unqueue(&sess.wait, prev, id)
 			s.unwait(sess, id)
-			s.dropEntry(id)
+			s.discard(sess, id)
 			s.counters[CounterDroppedExpired]++
 		} else {
 			prev = id
@@ -191,14 +204,15 @@ func (s *Shard) sendEntry(p *publication, sess *Session, id uint32, r *receiver)
 	e := &s.entries[id]
 	c := &s.conns[sess.conn]
 	if e.qos() > 0 {
-		e.pid = s.newPID(sess)
+		e.pid = s.pidFor(sess, id)
 	}
-	flags := packet.PublishFlags(false, e.qos(), e.flags&entryRetain != 0)
+	again := s.stream != nil && s.marks[id].doubt // [MQTT-3.3.1-1]
+	flags := packet.PublishFlags(again, e.qos(), e.flags&entryRetain != 0)
 	switch s.sendPublish(p, sess, c, flags, r, e.pid) {
 	case sendNoMemory:
 		return false
 	case sendTooLarge:
-		s.dropEntry(id)
+		s.discard(sess, id)
 		return true
 	}
 	if e.qos() == 0 {

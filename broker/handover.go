@@ -37,8 +37,9 @@ type departure struct {
 
 // claimant is a connection that waits for a Session.
 type claimant struct {
-	token uint64
-	claim uint32
+	token   uint64
+	claim   uint32
+	storing bool // the Session is here, and its record is on its way to the store
 }
 
 // takeRequest is another shard's claim that must wait until the Session has arrived here.
@@ -56,6 +57,7 @@ type parting struct {
 	heir    uint64 // the token of that connection; 0: the Session is another shard's
 	until   int64  // milliseconds, when it leaves at the soonest if its connection lives; 0: Part has not seen it yet
 	calm    int    // turns since then in which the plane had nothing more
+	after   uint64 // tickets below must have been handed over; 0: not looked at yet
 }
 
 // present says whether the Session is this shard's to touch.
@@ -94,7 +96,7 @@ func (s *Shard) onTake(from int, m *shardMessage) {
 // connected anew counts, a DISCONNECT above all, which deletes its Will [MQTT-3.1.2-10]. CONNECT and DISCONNECT came to
 // two shards, and nothing but this orders them.
 func (s *Shard) part(sess *Session, r takeRequest) {
-	if sess.conn == 0 {
+	if sess.conn == 0 && sess.kept == nil {
 		s.give(sess, r)
 		return
 	}
@@ -129,7 +131,7 @@ const (
 // milliseconds; is it late, the plane had more than it could take in this turn, and they may be among that. A Session
 // whose connection has ended need not wait.
 func (s *Shard) Part(lag int64, isLate bool) {
-	kept := s.partings[:0]
+	later := s.partings[:0]
 	for _, p := range s.partings {
 		if p.until == 0 {
 			p.until = max(s.now, 1) + lag
@@ -138,17 +140,21 @@ func (s *Shard) Part(lag int64, isLate bool) {
 			p.calm++
 		}
 		if lag > 0 && p.session.conn != 0 && p.calm < calmTurns && s.now < p.until+partLags*lag {
-			kept = append(kept, p)
+			later = append(later, p)
 			continue
 		}
 		if p.heir != 0 {
 			s.succeed(p)
 			continue
 		}
+		if !s.mayGive(&p) {
+			later = append(later, p)
+			continue
+		}
 		s.give(p.session, p.request)
 	}
-	clear(s.partings[len(kept):])
-	s.partings = kept
+	clear(s.partings[len(later):])
+	s.partings = later
 	s.settle()
 }
 
@@ -200,9 +206,10 @@ func (s *Shard) partDeadline(at int64) int64 {
 // give is step 2.
 func (s *Shard) give(sess *Session, r takeRequest) {
 	s.catchUp(sess)
-	if sess.conn != 0 {
-		s.counters[CounterTakeovers]++
-		s.endSessionAs(sess.conn, false, sessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+	s.endForTake(sess)
+	if w, ok := s.claimants[sess]; ok && w.storing {
+		delete(s.claimants, sess)
+		s.supersede(w)
 	}
 	if r.clean {
 		s.cleanSession(sess)
@@ -218,6 +225,12 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 		}
 	}
 	sess.arriving, sess.tenure = true, r.claim
+	if k := sess.kept; k != nil {
+		s.handOver() // what this shard has for the store comes before what the new home will have
+		k.loading, k.serial = false, k.serial+1
+		k.forward, k.jumped = k.next, k.next+forwardPositions
+		k.next = k.jumped
+	}
 	s.index.Update(d.filters, func(next uint64) {
 		d.epoch = next
 		sess.prev = int32(s.id)
@@ -251,13 +264,17 @@ func (s *Shard) forward(p *publication, d *departure) {
 		if !topic.Match(sub.filter, name) || sub.noLocal && p.from == d.session.serial {
 			continue
 		}
-		if d.sent >= s.limits.MaxQueuedMessages {
+		if d.sent >= s.forwardMax(d.session) {
 			s.counters[CounterDroppedQueue]++
 			continue
 		}
 		d.sent++
 		s.ms.retain(p.msg, 1)
-		s.push(d.to, shardMessage{kind: forwardMessage, msg: p.msg, sub: sub})
+		m := shardMessage{kind: forwardMessage, msg: p.msg, sub: sub}
+		if p.ticket != 0 {
+			s.share(p, d.to, &m, true)
+		}
+		s.push(d.to, m)
 	}
 }
 
@@ -265,6 +282,7 @@ func (s *Shard) forward(p *publication, d *departure) {
 func (s *Shard) onForward(m *shardMessage) {
 	p := &s.pub
 	s.load(p, m.msg)
+	s.borrow(p, m)
 	sess := m.sub.session
 	share := ""
 	if m.sub.group != nil {
@@ -279,7 +297,12 @@ func (s *Shard) onForward(m *shardMessage) {
 		if m.sub.group != nil {
 			s.viaGroup = m.sub.group.number
 		}
-		if id := s.newEntry(p.msg, flags, &r); id != 0 {
+		if id := s.newEntry(p.msg, flags, &r); id == 0 {
+			s.noMemory(p, sess, flags&entryQoS)
+		} else {
+			if s.stream != nil {
+				s.markEntry(p, sess, id, true)
+			}
 			arriving := sess.arriving
 			sess.arriving = false // behind what was forwarded before, not among what is held
 			s.queueEntry(sess, id)
@@ -340,7 +363,7 @@ func (s *Shard) onArrived(sess *Session) {
 	s.arriving.Add(-1)
 	sess.arriving = false
 	s.roomAgain = true // what its connection publishes may go on
-	s.concat(&sess.wait, &sess.held)
+	s.joinHeld(sess)
 	s.sendQoS0(sess)
 	if !sess.ended.Load() {
 		if sess.conn == 0 {
@@ -401,4 +424,55 @@ func (s *Shard) sendOnce(sess *Session, e *entry) {
 	s.load(&s.replay, e.msg)
 	r := s.entryReceiver(sess, e)
 	s.sendPublish(&s.replay, sess, c, packet.PublishFlags(false, 0, e.flags&entryRetain != 0), &r, 0)
+}
+
+// forwardPositions are the positions that a kept Session leaves free, when it moves, for what its old home still forwards.
+const forwardPositions = 1 << 20
+
+// forwardMax is how many publications the old home forwards at most.
+func (s *Shard) forwardMax(sess *Session) int {
+	if sess.durable.Load() {
+		return forwardPositions
+	}
+	return s.limits.MaxQueuedMessages
+}
+
+// endForTake ends the Session's connection, because another shard's is to have it.
+func (s *Shard) endForTake(sess *Session) {
+	if sess.conn != 0 {
+		s.counters[CounterTakeovers]++
+		s.endSessionAs(sess.conn, false, sessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+	}
+}
+
+// mayGive says whether everything that the client of a kept Session has sent here is on its way to the store, in order: what it sends
+// to the new home must come behind. Nothing more comes, for its connection is ended.
+func (s *Shard) mayGive(p *parting) bool {
+	if p.session.kept == nil {
+		return true
+	}
+	if p.after == 0 {
+		s.endForTake(p.session)
+		p.after = s.stream.next()
+	}
+	k := p.session.kept
+	if k == nil || s.stream.ready >= p.after && k.promised == 0 {
+		return true
+	}
+	return false
+}
+
+// joinHeld puts what came directly behind what was forwarded.
+func (s *Shard) joinHeld(sess *Session) {
+	k := sess.kept
+	if k == nil {
+		s.concat(&sess.wait, &sess.held)
+		return
+	}
+	if k.next == k.jumped {
+		k.next = k.forward // nothing came directly
+	}
+	k.forward = 0
+	s.concat(s.queueFor(sess), &sess.held)
+	s.spill(sess)
 }

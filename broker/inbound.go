@@ -257,7 +257,11 @@ func (s *Shard) onAck(id uint32, c *conn, kind packet.Kind, body []byte) verdict
 		} else if c.inbound > 0 { // it may have been received on an earlier connection
 			c.inbound--
 		}
-		s.ack(id, packet.PUBCOMP, in.PacketID, r) // [MQTT-4.3.3-11]
+		if sess.kept != nil {
+			s.forgetReceived(id, sess, in.PacketID, r)
+		} else {
+			s.ack(id, packet.PUBCOMP, in.PacketID, r) // [MQTT-4.3.3-11]
+		}
 	}
 	return consumed
 }
@@ -289,9 +293,10 @@ func (s *Shard) acknowledged(sess *Session, pid uint16, comp bool) {
 
 func (s *Shard) endDelivery(sess *Session, prev, id uint32) {
 	s.unqueue(&sess.sent, prev, id)
-	s.dropEntry(id)
+	s.discard(sess, id)
 	sess.inflight--
-	if sess.wait.head != 0 || sess.resend != 0 || sess.cursors != nil {
+	s.unblock(sess)
+	if sess.behind() {
 		s.pump(sess)
 	}
 }
@@ -307,7 +312,17 @@ func (s *Shard) onPubrec(id uint32, sess *Session, in *packet.Ack) {
 			s.endDelivery(sess, prev, e) // [MQTT-4.3.3-4]: no PUBREL; the message is done with.
 		}
 	default:
-		s.entries[e].flags |= entryReleased
-		s.ack(id, packet.PUBREL, in.PacketID, packet.Success)
+		s.onReceived(id, sess, e, in.PacketID)
 	}
+}
+
+// onReceived notes a PUBREC and answers it, when that is durable if the delivery is kept.
+func (s *Shard) onReceived(id uint32, sess *Session, e uint32, pid uint16) {
+	again := s.entries[e].flags&entryReleased != 0
+	s.entries[e].flags |= entryReleased
+	if sess.kept == nil || s.marks[e].pos == 0 || again && sess.kept.promised == 0 {
+		s.ack(id, packet.PUBREL, pid, packet.Success)
+		return
+	}
+	s.released(id, sess, e)
 }

@@ -108,6 +108,9 @@ func (s *Shard) forgetClaim(id uint32) {
 	if cn := s.refs[id].connect; cn != nil && cn.waits != nil {
 		if w := s.claimants[cn.waits]; w.token == token(id, s.conns[id].generation) {
 			delete(s.claimants, cn.waits)
+			if w.storing {
+				s.goOffline(cn.waits)
+			}
 		}
 	}
 }
@@ -118,6 +121,9 @@ func (s *Shard) goOffline(sess *Session) {
 	if sess.expiry == 0 {
 		s.expire(sess)
 		return
+	}
+	if sess.kept != nil {
+		s.offlineKept(sess)
 	}
 	if sess.expiry != neverExpires {
 		s.wheel.start(s.expiryTimer(sess), s.tickAfter(int64(sess.expiry)*1000))
@@ -177,7 +183,11 @@ func (s *Shard) releaseWill(sess *Session, publish bool) {
 	if m.expires < 0 {
 		m.expires = s.now + (-1-m.expires)*1000
 	}
-	s.orphans = append(s.orphans, orphan{msg: will})
+	o := orphan{msg: will}
+	if sess.kept != nil && sess.kept.hasWill {
+		o.will, sess.kept.willing = sess, true
+	}
+	s.orphans = append(s.orphans, o)
 }
 
 // onDisconnect handles the client's DISCONNECT.

@@ -21,6 +21,7 @@ type Limits struct {
 
 	MaxPacketSize     int   // bytes of one Control Packet either way; default 2 MiB or Memory/32, at most 256 MiB
 	MaxQueuedMessages int   // messages waiting in one Session beyond those in flight; default 1000
+	QueueOnDisk       bool  // MaxQueuedMessages was not set and Sessions that outlive their connections may use the disk; see StoreBytes
 	MaxQueuedBytes    int64 // bytes pinned by one Session's waiting messages; default Memory/16
 	// MaxInflight is how many QoS 1 and 2 messages are sent to a client and not yet acknowledged; default 128: Mosquitto's
 	// 20 leaves a fast subscriber waiting for its own acknowledgements.
@@ -40,6 +41,7 @@ type Limits struct {
 	PlaneConnectionBytes int64
 	PlaneSendBytes       int64
 	PlaneBytes           int64
+	StoreBytes           int64         // what a store takes of memory; 0: there is none
 	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s
 	PacketTimeout        time.Duration // a large packet must make progress within it; default 20 s
 }
@@ -90,6 +92,7 @@ func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.MaxSubscriptions, int(max(l.Memory/8/subscriptionBytes, 1024)))
 	orDefault(&l.MaxRetained, int(max(l.Memory/32/retainedBytes, 1024)))
 	orDefault(&l.MaxPacketSize, int(min(2<<20, max(l.Memory/32, 64<<10))))
+	l.QueueOnDisk = l.StoreBytes > 0 && l.MaxQueuedMessages == 0
 	orDefault(&l.MaxQueuedMessages, 1000)
 	orDefault(&l.MaxQueuedBytes, l.Memory/16)
 	orDefault(&l.MaxInflight, 128)
@@ -212,6 +215,11 @@ func (l Limits) heapObjects() int64 {
 	return int64(l.sessionSlots())*sessionBytes + int64(l.MaxSubscriptions)*subscriptionBytes + int64(l.MaxRetained)*retainedBytes
 }
 
+// streamBytes bounds what a shard has gathered for the store and what the store has not committed yet.
+func (l Limits) streamBytes() int {
+	return int(min(streamBytesMax, max(streamBytesMin, l.StoreBytes/16/int64(l.Shards))))
+}
+
 func (l Limits) headroom() int64  { return l.heapObjects()/8 + 4<<20 }
 func (l Limits) longNames() int64 { return l.headroom() / 2 }
 
@@ -238,6 +246,12 @@ func (l Limits) Plan() (Plan, error) {
 			PlanLine{"TCP of the process, slow clients", 1, l.PlaneSendBytes, true},
 			PlanLine{"umem and rings", 1, l.PlaneBytes, false})
 	}
+	if l.StoreBytes > 0 {
+		p.Lines = append(p.Lines,
+			PlanLine{"store: memtables and cache", 1, l.StoreBytes, true},
+			PlanLine{"store: batches", shards, 3*int64(l.streamBytes()) + int64(l.MaxPacketSize), true},
+			PlanLine{"sessions that are kept", sessions, sizeOf[kept](), true})
+	}
 	for _, line := range p.Lines {
 		if line.heap {
 			p.Heap += line.Bytes()
@@ -245,6 +259,9 @@ func (l Limits) Plan() (Plan, error) {
 	}
 	perMessage := sizeOf[message]() + 8 + 2*(sizeOf[entry]()+8)
 	perPage := int64(pageSize) + sizeOf[page]() + 8
+	if l.StoreBytes > 0 {
+		perMessage += 2 * sizeOf[mark]()
+	}
 	rest := l.Memory - p.Bytes()
 	messages := rest / (perMessage + arenaBytesPerMessage*perPage/pageSize)
 	p.Pages = int((rest - messages*perMessage) / perPage)

@@ -77,3 +77,9 @@ func (b *Broker) Uptime() time.Duration { return time.Duration(b.loops[0].clock(
 
 // Connected is how many clients are connected, as of the shards' last change.
 func (b *Broker) Connected() int64 { return b.world.connected.Load() }
+
+// Sessions is how many Sessions there are, connected or not.
+func (b *Broker) Sessions() int64 { return b.world.sessionCount.Load() }
+
+// Retained is how many Retained Messages there are.
+func (b *Broker) Retained() int64 { return b.world.retained.count.Load() }

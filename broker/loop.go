@@ -47,6 +47,12 @@ func (l *Loop) Do(f func(*Shard)) {
 	l.wake()
 }
 
+// Committed brings the store's answer to a Commit of this Loop's shard.
+func (l *Loop) Committed(ops []byte) { l.Do(func(s *Shard) { s.Committed(ops) }) }
+
+// Loaded brings the store's answer to a Load of this Loop's shard.
+func (l *Loop) Loaded(r Loaded) { l.Do(func(s *Shard) { s.Loaded(r) }) }
+
 // Authenticated brings the answer to an AuthRequest of this Loop's shard.
 func (l *Loop) Authenticated(r AuthResult) { l.Do(func(s *Shard) { s.Authenticated(r) }) }
 
@@ -94,7 +100,9 @@ func (l *Loop) Turn(most time.Duration) error {
 	}
 	s.Tick(s.now)
 	l.busy = s.Pump() || l.busy
+	s.Persist()
 	l.flush()
+	l.busy = l.busy || s.mayPersist()
 	l.plane.Flush()
 	s.Wakes(func(to int) { l.peers[to].wake() })
 	return nil

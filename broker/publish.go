@@ -32,6 +32,14 @@ type publication struct {
 	heads     []byte // encoded forms, made once per kind of receiver
 	templates [4]template
 	made      int
+
+	// With a store: the publication's ticket, its name, and, where that is another shard's, this one's part in it.
+	own     *ticket
+	ticket  uint64
+	weight  uint32
+	hold    bool // nobody gets it before the ticket is durable
+	failed  bool // there was no memory for a delivery that is to be kept
+	records []byte
 }
 
 // verdict is what became of an incoming packet.
@@ -48,6 +56,9 @@ func (p *publication) begin(topic, props []byte, qos uint8, retain bool) {
 	p.topic, p.props, p.payload, p.size = topic, props, nil, 0
 	p.msg, p.chain, p.chainAt = 0, 0, 0
 	p.qos, p.retain, p.expires, p.from = qos, retain, 0, 0
+	if p.hold = false; p.ticket != 0 {
+		p.own, p.ticket, p.weight, p.failed, p.records = nil, 0, 0, false, p.records[:0]
+	}
 	p.made, p.heads = 0, p.heads[:0]
 }
 
@@ -81,7 +92,9 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 	}
 	if in.QoS == 2 {
 		if s.receivedHas(sess, in.PacketID) {
-			s.ack(id, packet.PUBREC, in.PacketID, packet.Success) // [MQTT-4.3.3-10]
+			if !s.againReceived(id, c, in.PacketID) {
+				s.ack(id, packet.PUBREC, in.PacketID, packet.Success) // [MQTT-4.3.3-10]
+			}
 			return consumed
 		}
 		if int(c.inbound) >= s.limits.ReceiveMaximum && c.version == packet.V50 {
@@ -136,10 +149,17 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 		s.counters[CounterStalledQueue]++
 		return stalled
 	}
+	wants := s.stream != nil && s.wantsTicket(c, p, s.refs[id].session, e)
+	if s.stream != nil && (wants || in.Retain) {
+		if v, ok := s.admitKept(id, c, in, wants); !ok {
+			return v
+		}
+	}
 	if in.Retain && p.size > 0 && c.version == packet.V50 && in.QoS > 0 && s.retainedFull(p.topic) {
 		s.counters[CounterRetainedRefused]++
 		return s.refusePublish(id, in, packet.QuotaExceeded)
 	}
+	p.hold = wants && in.QoS == 2
 	if in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) {
 		return s.exhausted(id, c, in)
 	}
@@ -152,12 +172,21 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 	}
 	s.counters[CounterPublishReceived]++
 	s.counters[CounterPublishBytesReceived] += uint64(p.size)
+	var t *ticket
+	if wants {
+		t = s.openTicket(p)
+	}
 	matched := s.route(p, s.retainFirst(p, e))
-	s.finish(p)
 	reason := packet.Success
 	if !matched {
 		reason = packet.NoMatchingSubscribers
 	}
+	if t != nil {
+		s.promisePublish(t, id, c, in, reason)
+		s.finish(p)
+		return liveVerdict(c)
+	}
+	s.finish(p)
 	return s.completePublish(id, c, in, reason)
 }
 
@@ -243,7 +272,7 @@ func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
 
 // prepare stores the message if any receiver needs the stored form; false when memory is used up.
 func (s *Shard) prepare(p *publication, e *cached) bool {
-	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0)
+	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0) || p.hold && len(e.local) > 0
 	needs := p.chain != 0 || len(e.remote) > 0 || len(e.groups) > 0 || queued ||
 		p.retain || p.size >= refThreshold && len(e.local) > 0 || s.arriving.Load() > 0
 	if !needs {
@@ -272,6 +301,9 @@ func (s *Shard) stored(p *publication) bool {
 
 // finish drops what the shard itself holds of the publication.
 func (s *Shard) finish(p *publication) {
+	if p.ticket != 0 {
+		s.closeTicket(p)
+	}
 	if p.msg != 0 {
 		s.ms.release(p.msg)
 		p.msg = 0
@@ -301,9 +333,13 @@ func (s *Shard) route(p *publication, e *cached) bool {
 	for i := range e.local {
 		s.deliver(p, &e.local[i])
 	}
-	for _, to := range e.remote {
+	for i, to := range e.remote {
 		s.ms.retain(p.msg, 1)
-		s.push(int(to), shardMessage{kind: routeMessage, msg: p.msg, epoch: e.epoch})
+		m := shardMessage{kind: routeMessage, msg: p.msg, epoch: e.epoch}
+		if p.ticket != 0 {
+			s.share(p, int(to), &m, e.remoteKept[i])
+		}
+		s.push(int(to), m)
 	}
 	matched := len(e.local) > 0 || len(e.remote) > 0
 	for _, g := range e.groups {
@@ -313,15 +349,18 @@ func (s *Shard) route(p *publication, e *cached) bool {
 }
 
 // publishOwn routes a message of the broker's own or a Will: nothing can be made to wait for it, so where a queue is
-// full it goes to the overflow list, which is bounded by the number of Wills and $SYS topics.
-func (s *Shard) publishOwn(p *publication) {
+// full it goes to the overflow list, which is bounded by the number of Wills and $SYS topics. will is the Session whose Will it is.
+func (s *Shard) publishOwn(p *publication, will *Session) {
 	e := s.lookup(p.topic)
+	if e != nil {
+		s.openIfKept(p, e)
+	}
 	if e == nil || !s.prepare(p, e) {
 		s.counters[CounterDroppedNoMemory]++
-		s.finish(p)
-		return
+	} else {
+		s.route(p, s.retainFirst(p, e))
 	}
-	s.route(p, s.retainFirst(p, e))
+	s.recordWill(p, will)
 	s.finish(p)
 }
 

@@ -14,10 +14,13 @@ func (s *Shard) pump(sess *Session) {
 	p := &s.replay
 	for sess.wait.head != 0 && s.canSend(sess) {
 		id := sess.wait.head
+		if !s.sendable(sess, id) {
+			return
+		}
 		e := &s.entries[id]
 		if m := s.ms.at(e.msg); m.expires != 0 && m.expires <= s.now {
 			s.unwait(sess, s.dequeue(&sess.wait))
-			s.dropEntry(id)
+			s.discard(sess, id)
 			s.counters[CounterDroppedExpired]++
 			continue
 		}
@@ -29,9 +32,12 @@ func (s *Shard) pump(sess *Session) {
 			return
 		}
 	}
+	if k := sess.kept; k != nil && sess.wait.n < fetchEntries && !s.refill(sess) {
+		return
+	}
 	if sess.wait.n == 0 {
 		s.caughtUp(sess)
-		if sess.cursors != nil && sess.pumpAt == 0 {
+		if sess.cursors != nil && sess.pumpAt == 0 && (sess.kept == nil || sess.kept.promised == 0) {
 			s.pumping = append(s.pumping, sess)
 			sess.pumpAt = uint32(len(s.pumping))
 		}
@@ -57,6 +63,9 @@ func (s *Shard) pumpResend(sess *Session) bool {
 		id := sess.resend
 		e := &s.entries[id]
 		if e.flags&entryReleased != 0 {
+			if sess.kept != nil && sess.kept.promised > 0 {
+				return false // its PUBREC is not durable yet
+			}
 			s.ack(sess.conn, packet.PUBREL, e.pid, packet.Success)
 		} else {
 			s.load(&s.replay, e.msg)
@@ -89,7 +98,7 @@ func (s *Shard) dropSent(sess *Session, id uint32) {
 		prev = at
 	}
 	s.unqueue(&sess.sent, prev, id)
-	s.dropEntry(id)
+	s.discard(sess, id)
 }
 
 // entryReceiver is what an entry kept of the subscriptions it came through.

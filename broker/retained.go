@@ -45,6 +45,9 @@ func (s *Shard) retain(p *publication) bool {
 		part.mu.Lock()
 		old, had := part.topics.Delete(string(p.topic))
 		rs.seq.Add(1)
+		if had {
+			s.logRetained(string(p.topic), 0)
+		}
 		part.mu.Unlock()
 		if had {
 			rs.count.Add(-1)
@@ -62,6 +65,7 @@ func (s *Shard) retain(p *publication) bool {
 		return false
 	}
 	old, had := part.topics.Set(string(p.topic), retainedMessage{msg: p.msg, seq: rs.seq.Add(1)})
+	s.logRetained(string(p.topic), p.msg)
 	part.mu.Unlock()
 	if had {
 		s.ms.release(old.msg)
@@ -168,12 +172,14 @@ func (s *Shard) Pump() bool {
 // pumpCursors sends one batch; false when nothing is left or the client must act first, upon which pump is called.
 func (s *Shard) pumpCursors(sess *Session) bool {
 	for n := 0; n < cursorBatch && sess.cursors != nil; n++ {
-		if sess.conn == 0 || sess.wait.n > 0 || !s.canSend(sess) || int(s.conns[sess.conn].outBytes) > s.limits.MaxOutboundBytes/2 {
+		if sess.conn == 0 || sess.kept != nil && sess.kept.promised > 0 || !sess.idle() && !s.mayQueueRetained(sess) || !s.canSend(sess) || int(s.conns[sess.conn].outBytes) > s.limits.MaxOutboundBytes/2 {
 			return false
 		}
 		switch s.stepCursor(sess, sess.cursors) {
 		case cursorDone:
-			s.stopCursor(sess, sess.cursors.sub)
+			sub := sess.cursors.sub
+			s.stopCursor(sess, sub)
+			s.recordSubscription(sess, sub, false)
 		case cursorLater:
 			return true
 		case cursorBlocked:
@@ -238,10 +244,17 @@ func (s *Shard) sendRetained(p *publication, sess *Session, r *receiver, qos uin
 		return false
 	}
 	s.counters[CounterRetainedSent]++
+	if s.stream != nil {
+		s.markEntry(p, sess, id, false)
+		if !sess.idle() || !s.sendable(sess, id) {
+			s.queueEntry(sess, id)
+			return true
+		}
+	}
 	if s.sendEntry(p, sess, id, r) {
 		return true
 	}
-	s.dropEntry(id)
+	s.discard(sess, id)
 	return false
 }
 
@@ -359,6 +372,7 @@ func (s *Shard) expireRetained(name string, rm retainedMessage) {
 	now, ok := part.topics.Get(name)
 	if ok = ok && now.seq == rm.seq; ok {
 		part.topics.Delete(name)
+		s.logRetained(name, 0)
 	}
 	part.mu.Unlock()
 	if ok {
@@ -400,4 +414,10 @@ const sweepMax = 64
 type sweptMessage struct {
 	name string
 	rm   retainedMessage
+}
+
+// mayQueueRetained says whether Retained Messages may queue although others wait: those of QoS 2 wait for the store anyway.
+func (s *Shard) mayQueueRetained(sess *Session) bool {
+	k := sess.kept
+	return k != nil && !k.disk.any && k.tail.n == 0 && sess.wait.n < cursorBatch
 }

@@ -6,14 +6,16 @@ import "sync/atomic"
 type messageKind uint8
 
 const (
-	routeMessage    messageKind = iota // deliver msg to your own receivers; matched at epoch
-	directMessage                      // deliver msg to member sub of a Shared Subscription
-	forwardMessage                     // deliver msg to sub, whose Session moved from me to you
-	takeMessage                        // give me session, for claim
-	handOverMessage                    // session is yours, for claim
-	markRequest                        // send a mark behind all you have sent me
-	markMessage                        // that mark
-	arrivedMessage                     // nothing more will be forwarded for session
+	routeMessage      messageKind = iota // deliver msg to your own receivers; matched at epoch
+	directMessage                        // deliver msg to member sub of a Shared Subscription
+	forwardMessage                       // deliver msg to sub, whose Session moved from me to you
+	takeMessage                          // give me session, for claim
+	handOverMessage                      // session is yours, for claim
+	markRequest                          // send a mark behind all you have sent me
+	markMessage                          // that mark
+	arrivedMessage                       // nothing more will be forwarded for session
+	contributeMessage                    // my part of your ticket
+	durableMessage                       // tickets of mine are durable, or something that session waited for is
 )
 
 // shardMessage is what shards send each other.
@@ -22,10 +24,15 @@ type shardMessage struct {
 	sub     *subscription
 	leaving *departure
 	epoch   uint64
-	msg     uint32
-	claim   uint32
-	kind    messageKind
-	clean   bool
+	ticket  uint64 // of the publication, 0 for none
+	kept    *kept
+	// contribution belongs to contributeMessage.
+	contribution *contribution
+	weight       uint32 // what the receiver must give back to the ticket's shard
+	msg          uint32
+	claim        uint32
+	kind         messageKind
+	clean        bool
 }
 
 // ring is the bounded queue from one shard to another: one writer, one reader, no lock.
@@ -191,6 +198,10 @@ func (s *Shard) onMessage(from int, m *shardMessage) {
 		s.onMark(from, m.leaving)
 	case arrivedMessage:
 		s.onArrived(m.session)
+	case contributeMessage:
+		s.onContribute(m)
+	case durableMessage:
+		s.onDurable(m)
 	}
 }
 
@@ -198,6 +209,7 @@ func (s *Shard) onMessage(from int, m *shardMessage) {
 func (s *Shard) onRoute(from int, m *shardMessage) {
 	p := &s.pub
 	s.load(p, m.msg)
+	s.borrow(p, m)
 	e := s.lookup(p.topic)
 	for i := range e.local {
 		// A Session that came here after the publication was matched gets it from its old home, which got it too.
@@ -217,10 +229,11 @@ func (s *Shard) onRoute(from int, m *shardMessage) {
 func (s *Shard) onDirect(m *shardMessage) {
 	home := int(m.sub.session.home.Load())
 	if home != s.id {
-		s.push(home, shardMessage{kind: forwardMessage, msg: m.msg, sub: m.sub})
+		s.push(home, shardMessage{kind: forwardMessage, msg: m.msg, sub: m.sub, ticket: m.ticket, weight: m.weight})
 		return
 	}
 	s.load(&s.pub, m.msg)
+	s.borrow(&s.pub, m)
 	if m.sub.left {
 		s.redirect(&s.pub, m.sub.group)
 	} else {

@@ -30,6 +30,7 @@ type world struct {
 	known   map[string]bool // Client Identifiers that may have a Session
 	topics  map[string]bool // Topic Names that may have a Retained Message
 	stopped bool
+	store   *memStore // nil: none
 
 	keepsSys bool // $SYS is published, and retained
 }
@@ -83,10 +84,21 @@ func usual() script.Usual {
 
 // newWorld makes a broker; the options are those of the script command of that name.
 func newWorld(tb testing.TB, shards int, c *script.Command) *world {
-	w := &world{tb: tb, shards: shards, now: time.Unix(1_700_000_000, 0), known: map[string]bool{}, topics: map[string]bool{}}
+	return newWorldOn(tb, shards, c, nil, startOfTime())
+}
+
+func startOfTime() time.Time { return time.Unix(1_700_000_000, 0) }
+
+// newWorldOn is newWorld with a store, at a time.
+func newWorldOn(tb testing.TB, shards int, c *script.Command, store *memStore, now time.Time) *world {
+	w := &world{tb: tb, shards: shards, now: now, store: store, known: map[string]bool{}, topics: map[string]bool{}}
 	w.keepsSys = c.Yes("sys")
 	w.host = &scriptedHost{world: w, pending: map[string]broker.AuthRequest{}, names: map[uint64]string{}}
-	limits, err := limitsOf(c, shards).Resolve()
+	asked := limitsOf(c, shards)
+	if store != nil {
+		asked.StoreBytes = 1 << 20
+	}
+	limits, err := asked.Resolve()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -96,6 +108,9 @@ func newWorld(tb testing.TB, shards int, c *script.Command) *world {
 		planes = append(planes, p)
 	}
 	o := broker.Options{Limits: limits, Config: configOf(c), Host: w.host, Clock: func() time.Time { return w.now }}
+	if store != nil {
+		o.Store = store
+	}
 	if w.broker, err = broker.New(o, planes); err != nil {
 		tb.Fatal(err)
 	}
@@ -152,6 +167,9 @@ func (w *world) settle() {
 			if err := l.Turn(0); err != nil {
 				w.tb.Fatal(err)
 			}
+		}
+		for w.store != nil && w.store.work(w.broker) {
+			busy = true
 		}
 		now := 0
 		for _, c := range w.clients {

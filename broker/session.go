@@ -16,6 +16,7 @@ type Session struct {
 	home    atomic.Int32  // shard; written by the shard that gives the Session away
 	prev    int32         // home before that; read by matchers that still see the older index, ordered by movedAt
 	movedAt atomic.Uint64 // index epoch from which home counts; see homeAt
+	durable atomic.Bool   // it is kept: read by matchers; written by the home, see kept
 	online  atomic.Bool   // a connection is attached; for Shared Subscriptions
 	ended   atomic.Bool   // gone for good; members of Shared Subscriptions that ended get nothing
 
@@ -53,6 +54,7 @@ type Session struct {
 	names   map[subKey]*subscription // the same by name, once there are many
 	subsLen int
 	cursors *cursor // list
+	kept    *kept   // nil: it does not outlive the process
 	fresh   bool    // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
 }
 
@@ -73,6 +75,8 @@ const (
 	entryReleased = 0x08 // PUBREC came: PUBREL is what is sent (again)
 	entryManyIDs  = 0x10
 	entrySent     = 0x20 // was sent at least once: DUP from now on, and never expires
+	entryTicket   = 0x40 // a ticket holds it as well, until that is handed over
+	entryDone     = 0x80 // and the Session does not any more
 )
 
 func (e *entry) qos() uint8 { return e.flags & entryQoS }
@@ -136,8 +140,17 @@ func (s *Shard) concat(a, b *queue) {
 	*b = queue{}
 }
 
-// dropEntry frees an entry and its reference.
+// dropEntry frees an entry and its reference, when its ticket does not need it any more.
 func (s *Shard) dropEntry(id uint32) {
+	e := &s.entries[id]
+	if e.flags&entryTicket != 0 {
+		e.flags |= entryDone
+		return
+	}
+	s.freeEntry(id)
+}
+
+func (s *Shard) freeEntry(id uint32) {
 	e := &s.entries[id]
 	if e.msg != 0 {
 		s.ms.release(e.msg)

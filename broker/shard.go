@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
 	"github.com/ringmq/ringmq/broker/topic"
 )
 
@@ -25,6 +26,14 @@ type shared struct {
 	index    *topic.Index[*subscription]
 	groups   *groups
 	peers    []*Shard
+
+	store       Store           // nil: nothing outlives the process; so with what follows
+	marks       []mark          // beside entries
+	watermarks  []atomic.Uint64 // by shard: its last ticket that is durable; that shard
+	numbers     atomic.Uint64   // the last sid or mid given
+	retainedLog *retainedLog
+	startWall   int64       // unix milliseconds when the broker's clock stood at 0
+	refusing    atomic.Bool // the store takes nothing: new messages for it are refused; Broker.Refuse
 
 	connSlots    *slots
 	sessionSlots *slots
@@ -106,6 +115,7 @@ type Shard struct {
 	isLate       bool      // the plane is a Laggard
 	partings     []parting // Sessions to give away when their connections have been read once more
 	viaGroup     uint32
+	stream       *stream // to the store; nil without one
 
 	// Scratch, reused for every packet.
 	pub, replay, own publication
@@ -126,6 +136,10 @@ type Shard struct {
 	props            []byte
 	large            []byte
 	longName         []byte
+	keyBytes         []byte       // a record's key
+	value            []byte       // a record's value
+	parts            [][]byte     // of a payload
+	outEntry         record.Entry // being written
 
 	sys       sysState // shard 0's
 	counters  Counters
@@ -149,6 +163,9 @@ func newShard(w *shared, id int, seed uint64) (*Shard, error) {
 	s.cache.most = w.limits.cacheSets() * cacheWays * int(cacheEntryBytes-sizeOf[cached]())
 	s.claimants, s.takes = make(map[*Session]claimant), make(map[*Session][]takeRequest)
 	s.small = make([]byte, 0, 4096)
+	if w.store != nil {
+		s.stream = newStream(w.limits.Shards)
+	}
 	s.in, s.out = make([]*ring, w.limits.Shards), make([]outbox, w.limits.Shards)
 	return s, nil
 }
@@ -195,7 +212,7 @@ func (s *Shard) feedHungry() {
 
 // Drained says that connection id's outbound buffer has room again: its Session goes on.
 func (s *Shard) Drained(id uint32) {
-	if sess := s.refs[id].session; sess != nil && (sess.wait.n > 0 || sess.resend != 0 || sess.cursors != nil || sess.dropped > 0) {
+	if sess := s.refs[id].session; sess != nil && (sess.behind() || sess.dropped > 0) {
 		s.pump(sess)
 	}
 }
@@ -203,6 +220,9 @@ func (s *Shard) Drained(id uint32) {
 // housekeep does what need not be exact: some of it with each tick, most of it once a second.
 func (s *Shard) housekeep() {
 	s.feedHungry()
+	if s.stream != nil {
+		s.settleAwaiting()
+	}
 	if s.retained.count.Load() > 0 && s.id == 0 {
 		s.sweepRetained()
 	}
@@ -228,7 +248,7 @@ func (s *Shard) Deadline() int64 {
 	if tick, ok := s.wheel.next(); ok {
 		at = min(at, int64(tick)*tickMS)
 	}
-	if len(s.hungry) > 0 {
+	if len(s.hungry) > 0 || s.stream.waits() {
 		at = min(at, s.now+tickMS)
 	}
 	if len(s.stalledConns) > 0 {

@@ -107,6 +107,13 @@ func (gs *groups) leave(x *topic.Index[*subscription], sub *subscription) {
 	}
 }
 
+// named is the group of that name; nil when there is none.
+func (gs *groups) named(name, filter string) *group {
+	gs.mu.Lock()
+	defer gs.mu.Unlock()
+	return gs.all[groupKey{name, filter}]
+}
+
 func (gs *groups) find(number uint32) *group {
 	gs.mu.Lock()
 	defer gs.mu.Unlock()
@@ -174,7 +181,11 @@ func (s *Shard) deliverShared(p *publication, g *group) bool {
 	}
 	if home := int(sub.session.home.Load()); home != s.id {
 		s.ms.retain(p.msg, 1)
-		s.push(home, shardMessage{kind: directMessage, msg: p.msg, sub: sub})
+		m := shardMessage{kind: directMessage, msg: p.msg, sub: sub}
+		if p.ticket != 0 {
+			s.share(p, home, &m, sub.qos > 0)
+		}
+		s.push(home, m)
 		return true
 	}
 	s.deliverMember(p, sub)
@@ -193,7 +204,7 @@ func (s *Shard) redirect(p *publication, g *group) {
 // deliverMember gives a publication to a member whose home is this shard.
 func (s *Shard) deliverMember(p *publication, sub *subscription) {
 	r := receiver{session: sub.session, id: sub.id, qos: sub.qos, asIs: sub.asIs}
-	if min(p.qos, sub.qos) == 0 && !sub.session.arriving {
+	if min(p.qos, sub.qos) == 0 && !sub.session.arriving && !p.hold {
 		s.deliver(p, &r)
 		return
 	}
@@ -222,6 +233,7 @@ func (s *Shard) passOn(q *queue) {
 type orphan struct {
 	msg   uint32
 	group *group
+	will  *Session // whose Will it is, if that is kept
 }
 
 // settle routes what the handling of a packet, a timer or a shard message has left to route.
@@ -230,8 +242,11 @@ func (s *Shard) settle() {
 		o := s.orphans[i]
 		s.load(&s.own, o.msg)
 		if o.group == nil {
-			s.publishOwn(&s.own)
+			s.publishOwn(&s.own, o.will)
 			continue
+		}
+		if s.stream != nil && s.own.qos > 0 {
+			s.openTicket(&s.own)
 		}
 		switch {
 		case s.own.expires != 0 && s.own.expires <= s.now:

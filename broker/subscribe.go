@@ -44,6 +44,9 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		return s.violate(id, packet.QuotaExceeded)
 	}
 	sess := s.refs[id].session
+	if sess.kept != nil && len(body) <= pageSize && !s.streamRoom() {
+		return stalled
+	}
 	s.codes = s.codes[:0]
 	for {
 		filter, options, ok := in.Next()
@@ -62,8 +65,7 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		}
 		s.codes = append(s.codes, r)
 	}
-	s.counters[CounterMessagesSent]++
-	s.send(id, packet.AppendSuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+	s.answerLater(id, sess, packet.AppendSuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
 	s.pump(sess)
 	return consumed
 }
@@ -88,8 +90,18 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 	return share, rest, packet.Success
 }
 
-// subscribe adds or replaces one subscription and returns the Reason Code for it.
+// subscribe is addSubscription for a client, which has it recorded where the Session is kept.
 func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
+	r := s.addSubscription(sess, share, filter, id, o)
+	if sess.kept != nil && !r.Failed() {
+		sub := s.findSubscription(sess, share, filter)
+		s.recordSubscription(sess, sub, sub.cursor != nil)
+	}
+	return r
+}
+
+// addSubscription adds or replaces one subscription and returns the Reason Code for it.
+func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
 	old := s.findSubscription(sess, share, filter)
 	if old == nil && !s.admitSubscription(len(share)+len(filter)) {
 		return packet.QuotaExceeded
@@ -98,7 +110,7 @@ func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o pack
 		share, filter = strings.Clone(share), strings.Clone(filter) // they are parts of a longer string
 	}
 	sub := &subscription{session: sess, filter: filter, id: id, qos: o.QoS, noLocal: o.NoLocal, asIs: o.RetainAsPublished}
-	sess.addSubscription(sub, share)
+	sess.link(sub, share)
 	if share != "" {
 		sub.group = s.groups.join(s.index, share, filter, sub)
 		s.counters[CounterSharedSubscriptions]++
@@ -138,7 +150,8 @@ type subKey struct{ share, filter string }
 // manySubscriptions is how many a Session may have before it looks them up in a map instead of its list.
 const manySubscriptions = 32
 
-func (sess *Session) addSubscription(sub *subscription, share string) {
+// link puts a subscription on the Session's list.
+func (sess *Session) link(sub *subscription, share string) {
 	if sub.next = sess.subs; sub.next != nil {
 		sub.next.prev = sub
 	}
@@ -228,13 +241,13 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 			r = reason
 		} else if sub := s.findSubscription(sess, share, rest); sub != nil {
 			s.removeSubscription(sess, sub) // [MQTT-3.10.4-1]
+			s.forgetSubscription(sess, share, rest)
 			s.dismissSubscription(len(share) + len(rest))
 			r = packet.Success
 		}
 		s.codes = append(s.codes, r)
 	}
-	s.counters[CounterMessagesSent]++
-	s.send(id, packet.AppendUnsuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.10.4-5]
+	s.answerLater(id, sess, packet.AppendUnsuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.10.4-5]
 	return consumed
 }
 

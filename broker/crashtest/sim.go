@@ -1,0 +1,204 @@
+package crashtest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/memnet"
+)
+
+// Sim is a broker in memory and its clients, driven by one goroutine. When the broker is to crash, it is abandoned, and Restart makes
+// another one on what its store has kept.
+type Sim struct {
+	Clients []*Client
+	Rand    *rand.Rand
+	// Work, when not nil, is called in each step: for stores without goroutines.
+	Work func(*broker.Broker)
+	// Dead, when not nil, says that the crash has happened: nothing that comes from the broker counts any more.
+	Dead func() bool
+
+	broker  *broker.Broker
+	network *memnet.Network
+	peers   []*memnet.Peer
+	shards  int
+	now     time.Time
+}
+
+// NewSim makes a simulation; Restart starts its broker.
+func NewSim(shards int, seed uint64, clients []*Client) *Sim {
+	return &Sim{Clients: clients, Rand: rand.New(rand.NewPCG(seed, 7)), shards: shards, now: time.Unix(1_700_000_000, 0)}
+}
+
+// Authenticate is part of broker.Host; everybody may connect.
+func (s *Sim) Authenticate(broker.AuthRequest) bool { return false }
+
+// Log is part of broker.Host.
+func (s *Sim) Log(broker.LogEvent) bool { return true }
+
+// Broker is the one that runs.
+func (s *Sim) Broker() *broker.Broker { return s.broker }
+
+// Now is the simulation's time.
+func (s *Sim) Now() time.Time { return s.now }
+
+// Restart abandons the broker, if there is one, and starts one on a store.
+func (s *Sim) Restart(store broker.Store) error {
+	limits, err := broker.Limits{Memory: 64 << 20, Shards: s.shards, MaxConnections: 64, MaxSubscriptions: 1024, MaxRetained: 1024,
+		MaxInflight: 8, StoreBytes: 1 << 20}.Resolve()
+	if err != nil {
+		return err
+	}
+	if s.broker != nil {
+		s.broker.Release()
+	}
+	s.network = memnet.New(memnet.Config{Planes: s.shards})
+	var planes []broker.Plane
+	for _, p := range s.network.Planes() {
+		planes = append(planes, p)
+	}
+	s.broker, err = broker.New(broker.Options{Limits: limits, Host: s, Store: store, Clock: func() time.Time { return s.now },
+		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Seed: 1}}, planes)
+	s.peers = make([]*memnet.Peer, len(s.Clients))
+	for _, c := range s.Clients {
+		c.Live = false
+	}
+	return err
+}
+
+// Step has a client do something by chance, turns the loops, and has the clients take what came.
+func (s *Sim) Step(publish bool) error {
+	i := s.Rand.IntN(len(s.Clients))
+	c := s.Clients[i]
+	switch what := s.Rand.IntN(20); {
+	case s.peers[i] == nil:
+		if err := s.connect(i); err != nil {
+			return err
+		}
+	case what == 0 && !c.Live, what == 0 && publish && c.ready:
+		_ = s.peers[i].Reset()
+		s.peers[i] = nil
+	case publish && c.Topic != "" && s.everybodySubscribed():
+		for range 1 + s.Rand.IntN(3) {
+			s.write(i, c.Publish(byte(1+s.Rand.IntN(2))))
+		}
+	}
+	return s.Turn()
+}
+
+func (s *Sim) everybodySubscribed() bool {
+	for _, c := range s.Clients {
+		if c.Filter != "" && !c.ready {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Sim) connect(i int) (err error) {
+	if s.peers[i], err = s.network.Dial(0); err == nil {
+		s.write(i, s.Clients[i].Connect())
+	}
+	return err
+}
+
+func (s *Sim) write(i int, b []byte) {
+	if s.peers[i] == nil || len(b) == 0 {
+		return
+	}
+	if _, err := s.peers[i].Write(b); err != nil {
+		_ = s.peers[i].Reset() // what the broker does not take now is sent again on the next connection
+		s.peers[i] = nil
+	}
+}
+
+// Turn turns every loop once and has the clients take what came.
+func (s *Sim) Turn() error {
+	s.now = s.now.Add(time.Millisecond)
+	for _, l := range s.broker.Loops() {
+		if err := l.Turn(0); err != nil {
+			return err
+		}
+	}
+	if s.Work != nil {
+		s.Work(s.broker)
+	}
+	for i := range s.peers {
+		if s.peers[i] == nil {
+			continue
+		}
+		if err := s.read(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Sim) read(i int) error {
+	b := make([]byte, 64<<10)
+	n, err := s.peers[i].Read(b)
+	if s.Dead != nil && s.Dead() {
+		return nil
+	}
+	if n > 0 {
+		out, err := s.Clients[i].Feed(b[:n])
+		if err != nil {
+			return err
+		}
+		s.write(i, out)
+		return nil
+	}
+	if errors.Is(err, broker.ErrWouldBlock) {
+		return nil
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, memnet.ErrReset) {
+		return fmt.Errorf("%s: %w", s.Clients[i].ID, err)
+	}
+	s.peers[i], s.Clients[i].Live = nil, false
+	return nil
+}
+
+// Drain connects everybody and goes on until all publications are done with and everything acknowledged has arrived, or until no more
+// steps are left.
+func (s *Sim) Drain(l *Ledger, steps int) error {
+	var subscribers []string
+	for _, c := range s.Clients {
+		if c.Filter != "" {
+			subscribers = append(subscribers, c.ID)
+		}
+	}
+	for n := 0; n < steps; n++ {
+		for i, p := range s.peers {
+			if p == nil {
+				if err := s.connect(i); err != nil {
+					return err
+				}
+			}
+		}
+		if err := s.Turn(); err != nil {
+			return err
+		}
+		pending := 0
+		for _, c := range s.Clients {
+			pending += c.Pending()
+		}
+		if pending == 0 && l.Missing(subscribers) == 0 && n > 20 {
+			break
+		}
+		if s.Work == nil {
+			time.Sleep(50 * time.Microsecond) // the store has goroutines
+		}
+	}
+	for _, c := range s.Clients {
+		if c.Pending() > 0 {
+			l.problem("%s has %d publications that are never acknowledged", c.ID, c.Pending())
+		}
+	}
+	if problems := l.Problems(subscribers); len(problems) > 0 {
+		return fmt.Errorf("%d problems, the first: %s", len(problems), problems[0])
+	}
+	return nil
+}

@@ -1,0 +1,335 @@
+package broker
+
+import (
+	"math"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// With a store, Sessions that outlive their connections are kept: they, their subscriptions and their messages survive the
+// process, and nothing is acknowledged before it is durable.
+//
+// Each shard has a stream to the store: records that belong to no publication (ops), tickets, and deletions. At the end of a
+// turn in which no batch of its is under way, a shard hands over what has gathered (handOver) and goes on; when the store has
+// made it durable (committed), the shard acts: it acknowledges, answers SUBSCRIBE and CONNECT, releases.
+//
+// A ticket is the durable part of one publication: the deliveries to kept Sessions on all shards and, for QoS 2, the
+// Packet Identifier of a kept publisher. It is written whole or not at all. The publisher's shard numbers its tickets; shards
+// with kept receivers are told the number and send their records back (contribute). Tickets are handed over in
+// order, each when all shards have sent theirs, so that watermark, the last ticket committed, says of every older one that
+// it is durable, and acknowledgements leave a connection in the order of its packets.
+//
+// A delivery of QoS 1 may reach its client before it is durable. A publication of QoS 2 goes to nobody before (hold), as the publisher
+// would send it again after a crash. A delivery that was acknowledged before its ticket was handed over is not written.
+//
+// The queue of a kept Session has three parts: wait, in memory; then positions on disk (disk); then tail, in memory.
+// Only what is durable leaves memory, so the disk part can always be loaded. While the client is away all of the queue goes to
+// disk; when it is back it is loaded by and by.
+
+// kept is what a Session has more when a store keeps it. Only the Session's home touches it.
+type kept struct {
+	sid     uint64
+	next    uint64 // position of the next delivery
+	forward uint64 // while it arrives: position of the next delivery that the old home forwards, before all that come directly
+	jumped  uint64 // what next was when the Session began to arrive
+	sentTo  uint64 // deliveries up to this position were sent at least once
+
+	disk    diskPart
+	tail    queue
+	loading bool
+	serial  uint32 // of the load under way
+
+	promised  int // PUBRECs and SUBSCRIBEs that are answered when their records are durable
+	trim      trim
+	dirty     bool // on the stream's list of Sessions with something to write
+	sentDirty bool
+	// blocked says that the next delivery waits for its Packet Identifier; freeing, that its last use is over and that this is on its
+	// way to the disk: before it is there, a crash would bring both uses back.
+	blocked, freeing bool
+	willing          bool // its Will is about to be published, and its record says so until then
+
+	// What its record says.
+	expiry  uint32
+	offline int64
+	hasWill bool
+}
+
+// diskPart is a range of positions, both included, that are on disk only.
+type diskPart struct {
+	from, to uint64
+	any      bool
+}
+
+// n is how many deliveries the part holds at most.
+func (d *diskPart) n() uint64 {
+	if !d.any {
+		return 0
+	}
+	return d.to - d.from + 1
+}
+
+// trim is a range of positions, without to, whose entries are done with and still to be deleted.
+type trim struct{ from, to uint64 }
+
+// mark is what a delivery has more when there is a store; it stands beside the entry of the same number.
+type mark struct {
+	sid    uint64
+	pos    uint64 // 0: not kept
+	ticket uint64 // 0: durable
+	mid    uint64 // shared message on disk
+	next   uint32 // in the ticket's list
+	hold   bool   // not to be sent before the ticket is durable
+	doubt  bool   // an earlier run of the broker may have sent it without a trace
+}
+
+// A ticket's name is its shard and its number on that shard.
+const ticketNumberBits = 56
+
+func ticketName(shard int, number uint64) uint64 { return uint64(shard)<<ticketNumberBits | number }
+func ticketShard(name uint64) int                { return int(name >> ticketNumberBits) }
+func ticketNumber(name uint64) uint64            { return name & (1<<ticketNumberBits - 1) }
+
+// durable says whether a ticket is committed.
+func (w *shared) durable(ticket uint64) bool {
+	return ticket == 0 || w.watermarks[ticketShard(ticket)].Load() >= ticketNumber(ticket)
+}
+
+// newNumber is a sid or mid that was never used.
+func (w *shared) newNumber() uint64 { return w.numbers.Add(1) }
+
+// stream is what a shard has for the store.
+type stream struct {
+	ops     []byte   // records that belong to no ticket, in order
+	actions []action // to be done when they are durable
+
+	tickets []*ticket // from the first one not committed on
+	first   uint64    // number of tickets[0]
+	ready   uint64    // tickets below have all their records
+	handed  uint64    // tickets below were handed over
+	free    []*ticket
+
+	batches  []batch // handed over, not committed
+	spare    [][]byte
+	bytes    int // of all that waits
+	touched  []*Session
+	awaiting [][]awaited // by shard of the ticket
+	due      []awaited   // scratch of settleAwaiting
+	settling bool
+	told     []bool // shards to be told of the next watermark
+}
+
+// batch is what was handed over together.
+type batch struct {
+	until   uint64 // tickets below are in it
+	actions []action
+	bytes   int
+}
+
+// awaited is what happens when a ticket becomes durable: a Session can go on, or an entry can be deleted.
+type awaited struct {
+	number  uint64
+	session *Session
+	kept    *kept // whose position it is
+	pos     uint64
+	mid     uint64
+}
+
+// The bounds of a stream: beyond them PUBLISH and SUBSCRIBE wait, as they do for a full queue.
+const (
+	ticketsMax     = 32 << 10
+	streamBytesMax = 16 << 20 // and of all that waits in bytes, by memory: see Limits.streamBytes
+	streamBytesMin = 256 << 10
+	// sharedBodyMin is the payload size from which a message with several receivers is written once: below, the references
+	// take more than the copies.
+	sharedBodyMin = 128
+	// trimRangeMin is how many positions are deleted as one range: a range costs more than some keys, and reading past
+	// many ranges costs more still.
+	trimRangeMin = 64
+)
+
+func newStream(shards int) *stream {
+	return &stream{first: 1, ready: 1, handed: 1, awaiting: make([][]awaited, shards), told: make([]bool, shards)}
+}
+
+// next is the number of the next ticket.
+func (st *stream) next() uint64 { return st.first + uint64(len(st.tickets)) }
+
+func (st *stream) at(number uint64) *ticket { return st.tickets[number-st.first] }
+
+// streamRoom says whether the stream takes another publication or request.
+func (s *Shard) streamRoom() bool {
+	return len(s.stream.tickets)+len(s.stream.actions) < ticketsMax && s.stream.bytes < s.limits.streamBytes()
+}
+
+// awaitTicket has the Session looked at when a ticket is durable.
+func (s *Shard) awaitTicket(name uint64, sess *Session) {
+	if !s.durable(name) {
+		list := &s.stream.awaiting[ticketShard(name)]
+		*list = append(*list, awaited{number: ticketNumber(name), session: sess})
+	}
+}
+
+// settleAwaiting does what waited for tickets that have become durable. What it does may make more of them durable.
+func (s *Shard) settleAwaiting() {
+	st := s.stream
+	if st.settling {
+		return
+	}
+	st.settling = true
+	for again := true; again; {
+		again = false
+		for shard := range st.awaiting {
+			due := st.takeDue(shard, s.watermarks[shard].Load())
+			for i := range due {
+				s.onAwaited(&due[i])
+			}
+			again = again || len(due) > 0
+		}
+	}
+	st.settling = false
+}
+
+// takeDue takes what waited for a shard's tickets up to a number off the list; valid until the next call.
+func (st *stream) takeDue(shard int, number uint64) []awaited {
+	list := st.awaiting[shard]
+	n := 0
+	for n < len(list) && list[n].number <= number {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	clear(st.due)
+	st.due = append(st.due[:0], list[:n]...)
+	left := copy(list, list[n:])
+	clear(list[left:])
+	st.awaiting[shard] = list[:left]
+	return st.due
+}
+
+func (s *Shard) onAwaited(a *awaited) {
+	switch home := int(a.session.home.Load()); {
+	case home != s.id:
+		s.push(home, shardMessage{kind: durableMessage, session: a.session, kept: a.kept, epoch: a.pos, ticket: a.mid})
+	case a.pos == 0:
+		s.wakeSession(a.session)
+	case a.kept == a.session.kept: // and not one that came after the Session was emptied
+		s.deleteEntry(a.session, a.pos, a.mid)
+	}
+}
+
+// onDurable is onAwaited for a Session that has moved here, or, without one, the news that another shard's watermark rose.
+func (s *Shard) onDurable(m *shardMessage) {
+	if m.session == nil {
+		s.settleAwaiting()
+		return
+	}
+	s.onAwaited(&awaited{session: m.session, kept: m.kept, pos: m.epoch, mid: m.ticket})
+}
+
+// wakeSession goes on with a Session of this shard some of whose deliveries have become durable.
+func (s *Shard) wakeSession(sess *Session) {
+	if sess.ended.Load() {
+		return
+	}
+	s.spill(sess)
+	s.pump(sess)
+}
+
+// touchKept puts a Session on the list of those with deletions or marks to write.
+func (s *Shard) touchKept(sess *Session) {
+	if !sess.kept.dirty {
+		sess.kept.dirty = true
+		s.stream.touched = append(s.stream.touched, sess)
+	}
+}
+
+// deleteEntry notes that the entry at a position is done with. Positions that follow each other are deleted together.
+func (s *Shard) deleteEntry(sess *Session, pos, mid uint64) {
+	k := sess.kept
+	if k == nil {
+		return
+	}
+	if mid != 0 {
+		s.stream.ops = record.AppendDelete(s.stream.ops, record.ReferenceKey(s.keyRoom(), mid, k.sid, pos))
+	}
+	s.touchKept(sess)
+	switch {
+	case k.trim.to == pos && pos != 0:
+		k.trim.to++
+	default:
+		s.flushTrim(k)
+		k.trim = trim{pos, pos + 1}
+	}
+}
+
+// flushTrim writes the deletions of a Session's entries.
+func (s *Shard) flushTrim(k *kept) {
+	t := k.trim
+	k.trim = trim{}
+	if t.to-t.from >= trimRangeMin {
+		to := record.EntryKey(s.value[:0], k.sid, t.to)
+		s.stream.ops = record.AppendDeleteRange(s.stream.ops, record.EntryKey(s.keyRoom(), k.sid, t.from), to)
+		return
+	}
+	for pos := t.from; pos < t.to; pos++ {
+		s.stream.ops = record.AppendDelete(s.stream.ops, record.EntryKey(s.keyRoom(), k.sid, pos))
+	}
+}
+
+// keyRoom is scratch for one key.
+func (s *Shard) keyRoom() []byte { return s.keyBytes[:0] }
+
+// flushTouched writes what Sessions have gathered since the last batch.
+func (s *Shard) flushTouched() {
+	for i, sess := range s.stream.touched {
+		s.stream.touched[i] = nil
+		if k := sess.kept; k != nil && s.present(sess) && k.dirty {
+			s.flushKept(k)
+		}
+	}
+	s.stream.touched = s.stream.touched[:0]
+}
+
+// flushKept writes what one Session has gathered.
+func (s *Shard) flushKept(k *kept) {
+	k.dirty = false
+	s.flushTrim(k)
+	if k.sentDirty {
+		k.sentDirty = false
+		s.stream.ops = record.AppendSet(s.stream.ops, record.SentKey(s.keyRoom(), k.sid), record.AppendNumber(s.small[:0], k.sentTo))
+	}
+}
+
+// wall turns a time of the broker's clock into unix milliseconds; 0, which is never, and a Will's relative times stay.
+func (w *shared) wall(ms int64) int64 {
+	if ms <= 0 {
+		return ms
+	}
+	return w.startWall + ms
+}
+
+// clockOf turns unix milliseconds into the broker's clock. What is long past is 1, for 0 means never.
+func (w *shared) clockOf(wall int64) int64 {
+	if wall <= 0 {
+		return wall
+	}
+	return max(1, wall-w.startWall)
+}
+
+// noPosition is larger than any position.
+const noPosition = math.MaxUint64
+
+// waits says whether something waits for tickets: those of other shards are looked at with each tick, as nobody tells a shard to
+// which a Session has moved.
+func (st *stream) waits() bool {
+	if st == nil {
+		return false
+	}
+	for _, list := range st.awaiting {
+		if len(list) > 0 {
+			return true
+		}
+	}
+	return false
+}

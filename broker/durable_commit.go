@@ -1,0 +1,252 @@
+package broker
+
+import (
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// actionKind is what an action does.
+type actionKind uint8
+
+const (
+	sendAction    actionKind = iota // send bytes
+	promiseAction                   // send bytes, upon which the Session goes on
+	attachAction                    // go on with a CONNECT: its Session is durable
+)
+
+// action is done when the records before it are durable. It belongs to a connection; when that is gone there is nothing to do,
+// but for what concerns the Session.
+type action struct {
+	kind    actionKind
+	conn    uint64
+	session *Session
+	kept    *kept // the Session's, when it was promised
+	bytes   []byte
+}
+
+// then has an action done when all records written so far are durable.
+func (s *Shard) then(a action) { s.stream.actions = append(s.stream.actions, a) }
+
+// hasWork says whether there is anything to hand over.
+func (s *Shard) hasWork() bool {
+	st := s.stream
+	return st.ready > st.handed || len(st.ops)+len(st.actions)+len(st.touched) > 0 || s.retainedLog.dirty.Load()
+}
+
+// Persist hands over what has gathered, unless a batch is under way: what comes meanwhile goes with the next one, by one sync. The
+// Loop calls it at the end of a turn.
+func (s *Shard) Persist() {
+	for range persistPasses {
+		if !s.mayPersist() {
+			break
+		}
+		s.handOver()
+		s.settle()
+	}
+}
+
+// persistPasses is how often one turn hands over, where what it does at once, because nothing had to be written, makes more.
+const persistPasses = 4
+
+// mayPersist says whether there is something to hand over and no batch under way.
+func (s *Shard) mayPersist() bool {
+	return s.stream != nil && len(s.stream.batches) == 0 && s.hasWork()
+}
+
+// handOver gives the store everything that is complete.
+func (s *Shard) handOver() {
+	st := s.stream
+	s.flushTouched()
+	ops := s.takeSpare()
+	ops = append(ops, st.ops...)
+	st.ops = st.ops[:0]
+	for ; st.handed < st.ready; st.handed++ {
+		ops = s.appendTicket(ops, st.at(st.handed))
+	}
+	b := batch{until: st.handed, actions: st.actions, bytes: len(ops)}
+	st.actions = nil
+	// Nobody takes the log of retained messages between our taking it and our handing it over: its records stay in order.
+	log := s.retainedLog
+	log.mu.Lock()
+	ops = append(ops, log.ops...)
+	log.ops = log.ops[:0]
+	log.dirty.Store(false)
+	log.size.Store(0)
+	if len(ops) > 0 {
+		s.store.Commit(s.id, ops)
+	}
+	log.mu.Unlock()
+	st.bytes = len(ops)
+	for i := range st.batches {
+		st.bytes += st.batches[i].bytes
+	}
+	switch n := len(st.batches); {
+	case len(ops) > 0:
+		st.batches = append(st.batches, b)
+	case n > 0: // there is nothing to write, but others were first
+		last := &st.batches[n-1]
+		last.until, last.actions = b.until, append(last.actions, b.actions...)
+	default:
+		s.complete(&b)
+	}
+}
+
+func (s *Shard) takeSpare() []byte {
+	st := s.stream
+	if n := len(st.spare); n > 0 {
+		b := st.spare[n-1]
+		st.spare = st.spare[:n-1]
+		return b[:0]
+	}
+	return nil
+}
+
+// appendTicket writes a ticket: those of its entries that are not done with yet, and what other shards have contributed.
+func (s *Shard) appendTicket(ops []byte, t *ticket) []byte {
+	if !t.failed {
+		ops = append(ops, t.ops...)
+	}
+	mid := uint64(0)
+	if n := s.liveEntries(t); n > 1 && !t.failed && int(s.ms.at(t.msg).payloadSize) >= sharedBodyMin {
+		mid = s.newNumber()
+		s.value = s.appendMessage(s.value[:0], t.msg)
+		ops = record.AppendSet(ops, record.MessageKey(s.keyRoom(), mid), s.value)
+	}
+	for id := t.head; id != 0; {
+		e, m := &s.entries[id], &s.marks[id]
+		next := m.next
+		done := e.flags&entryDone != 0
+		if !done && !t.failed {
+			ops = s.appendEntry(ops, id, mid)
+			if mid != 0 {
+				ops = record.AppendSet(ops, record.ReferenceKey(s.keyRoom(), mid, m.sid, m.pos), nil)
+			}
+		}
+		e.flags &^= entryTicket | entryDone
+		if done {
+			s.freeEntry(id)
+		}
+		id = next
+	}
+	if t.msg != 0 {
+		s.ms.release(t.msg)
+	}
+	t.head, t.tail, t.msg = 0, 0, 0
+	return ops
+}
+
+func (s *Shard) liveEntries(t *ticket) (n int) {
+	for id := t.head; id != 0; id = s.marks[id].next {
+		if s.entries[id].flags&entryDone == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Committed says that the store has made the shard's oldest batch durable; ops is the batch, whose memory is used again.
+func (s *Shard) Committed(ops []byte) {
+	st := s.stream
+	b := st.batches[0]
+	n := copy(st.batches, st.batches[1:])
+	st.batches[n] = batch{}
+	st.batches = st.batches[:n]
+	st.bytes = max(0, st.bytes-b.bytes)
+	if len(st.spare) < 2 && cap(ops) <= s.limits.streamBytes() {
+		st.spare = append(st.spare, ops)
+	}
+	s.complete(&b)
+	s.settle()
+	s.roomAgain = true
+}
+
+// complete acts on what has become durable.
+func (s *Shard) complete(b *batch) {
+	st := s.stream
+	n := int(b.until - st.first)
+	if n > 0 {
+		s.watermarks[s.id].Store(b.until - 1)
+	}
+	for _, t := range st.tickets[:n] {
+		s.completeTicket(t)
+		st.free = append(st.free, t)
+	}
+	left := copy(st.tickets, st.tickets[n:])
+	clear(st.tickets[left:])
+	st.tickets, st.first = st.tickets[:left], b.until
+	for i := range b.actions {
+		s.act(&b.actions[i])
+	}
+	for to, tell := range st.told {
+		if tell && n > 0 {
+			st.told[to] = len(st.tickets) > 0 // a later ticket may concern it
+			s.push(to, shardMessage{kind: durableMessage})
+		}
+	}
+	s.settleAwaiting()
+}
+
+// completeTicket is the second step of a PUBLISH that had to be durable: its acknowledgement.
+func (s *Shard) completeTicket(t *ticket) {
+	id := s.connOf(t.conn)
+	if id == 0 || s.conns[id].state != connLive {
+		return
+	}
+	c := &s.conns[id]
+	c.unacked--
+	if !t.failed {
+		s.ack(id, t.kind, t.pid, t.reason) // [MQTT-4.3.2-4] [MQTT-4.3.3-8]
+		return
+	}
+	s.counters[CounterNoMemory]++
+	if c.version != packet.V50 {
+		s.violate(id, packet.QuotaExceeded) // the client sends it again when it is back
+		return
+	}
+	if t.kind == packet.PUBREC && s.receivedRemove(s.refs[id].session, t.pid) && c.inbound > 0 {
+		c.inbound--
+	}
+	s.ack(id, t.kind, t.pid, packet.QuotaExceeded)
+}
+
+// act does one action.
+func (s *Shard) act(a *action) {
+	id := s.connOf(a.conn)
+	switch a.kind {
+	case sendAction:
+		if id != 0 && s.conns[id].state == connLive {
+			s.counters[CounterMessagesSent]++
+			s.send(id, a.bytes)
+		}
+	case promiseAction:
+		s.keepPromise(a, id)
+	case attachAction:
+		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
+			delete(s.claimants, a.session)
+			if id != 0 && s.conns[id].state == connClaim {
+				s.attachNow(id, a.session)
+				s.resumeInput(id)
+			}
+		}
+	}
+}
+
+// keepPromise sends PUBREL for a PUBREC that is durable, or SUBACK, on the connection that it came by; on a later one PUBREL is sent
+// with what is resent.
+func (s *Shard) keepPromise(a *action, id uint32) {
+	sess := a.session
+	if !s.present(sess) || sess.kept == nil || sess.kept != a.kept {
+		return
+	}
+	sess.kept.promised--
+	if sess.kept.freeing && len(a.bytes) == 0 {
+		sess.kept.freeing, sess.kept.blocked = false, false
+	}
+	if id != 0 && s.refs[id].session == sess && len(a.bytes) > 0 {
+		s.counters[CounterMessagesSent]++
+		s.send(id, a.bytes)
+	}
+	if sess.kept.promised == 0 {
+		s.wakeSession(sess)
+	}
+}

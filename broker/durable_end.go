@@ -1,0 +1,58 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/record"
+
+// passOnKept removes what the store has of a Session that ended. First the QoS 1 messages that came to it through Shared
+// Subscriptions and are on disk are given to other members, part by part; until that is done the Session's record stays, as that of one
+// that ended with its connection, so that the next run does it again if this one ends.
+func (s *Shard) passOnKept(sid uint64, clientID string) {
+	in := record.Session{ClientID: clientID, Offline: 1}
+	s.value = in.Append(s.value[:0])
+	s.stream.ops = record.AppendSet(s.stream.ops, record.SessionKey(s.keyRoom(), sid), s.value)
+	s.fetchPassing(sid, 0)
+}
+
+// fetchPassing loads the entries of an ended Session from a position on.
+func (s *Shard) fetchPassing(sid, from uint64) {
+	s.handOver()
+	s.store.Load(Load{Shard: s.id, SID: sid, From: from, To: noPosition, Entries: fetchEntries, Bytes: fetchBytes})
+}
+
+// onPassing gives a part of an ended Session's queue to others.
+func (s *Shard) onPassing(r *Loaded) {
+	var e record.Entry
+	for i := range r.Entries {
+		l := &r.Entries[i]
+		if e.Decode(l.Value) != nil || e.Share == "" || e.Flags&entryQoS != 1 {
+			continue
+		}
+		if e.Mid != 0 && e.Message.Decode(l.Message) != nil {
+			s.counters[CounterDroppedDamaged]++
+			continue
+		}
+		m := &e.Message
+		expires := s.clockOf(m.Expires)
+		g := s.groups.named(e.Share, e.Filter)
+		if g == nil || expires != 0 && expires <= s.now {
+			continue
+		}
+		msg := s.ms.store(m.Topic, m.Props, m.Payload, origin{flags: m.Flags, from: m.From, expires: expires})
+		if msg == 0 {
+			s.counters[CounterDroppedNoMemory]++
+			continue
+		}
+		s.orphans = append(s.orphans, orphan{msg: msg, group: g})
+	}
+	s.settle()
+	if !r.Done && len(r.Entries) > 0 {
+		s.fetchPassing(r.SID, r.Entries[len(r.Entries)-1].Pos+1)
+		return
+	}
+	// In a ticket, behind those of the messages that were passed on.
+	p := &s.own
+	p.begin(nil, nil, 0, false)
+	t := s.openTicket(p)
+	t.ops = record.AppendDelete(t.ops, record.SessionKey(s.keyRoom(), r.SID))
+	t.ops = record.AppendSet(t.ops, record.EndedKey(s.keyRoom(), r.SID), nil)
+	s.closeTicket(p)
+}

@@ -1,0 +1,137 @@
+package broker_test
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// memStore is a store in memory, whose commits happen when work is called: what was handed over and not committed is what a crash
+// loses. It counts what it does, so that a crash can be put behind any commit.
+type memStore struct {
+	boot    uint32
+	last    int64
+	records map[string]string
+
+	mu      sync.Mutex
+	queue   []memRequest
+	commits int
+	stopAt  int // no commit beyond it, 0: no limit
+	stuck   bool
+	written int64
+}
+
+type memRequest struct {
+	shard int
+	ops   []byte
+	load  *broker.Load
+}
+
+func newMemStore() *memStore { return &memStore{boot: 1, records: map[string]string{}} }
+
+// crashed is the store as the next run finds it.
+func (m *memStore) crashed(last int64) *memStore {
+	return &memStore{boot: m.boot + 1, last: last, records: maps.Clone(m.records)}
+}
+
+func (m *memStore) Boot() uint32      { return m.boot }
+func (m *memStore) LastCommit() int64 { return m.last }
+
+func (m *memStore) Each(kind record.Kind, f func(key, value []byte) error) error {
+	for _, k := range slices.Sorted(maps.Keys(m.records)) {
+		if k[0] == byte(kind) {
+			if err := f([]byte(k), []byte(m.records[k])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (m *memStore) Commit(shard int, ops []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.queue = append(m.queue, memRequest{shard: shard, ops: ops})
+}
+
+func (m *memStore) Load(l broker.Load) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.queue = append(m.queue, memRequest{load: &l})
+}
+
+// work does the oldest request and says whether there was one that could be done.
+func (m *memStore) work(b *broker.Broker) bool {
+	m.mu.Lock()
+	if len(m.queue) == 0 || m.stuck || m.stopAt > 0 && m.commits >= m.stopAt && m.queue[0].load == nil {
+		m.mu.Unlock()
+		return false
+	}
+	r := m.queue[0]
+	m.queue = m.queue[1:]
+	m.mu.Unlock()
+	if r.load != nil {
+		b.Loops()[r.load.Shard].Loaded(m.load(*r.load))
+		return true
+	}
+	m.commits++
+	m.written += int64(len(r.ops))
+	if err := record.Each(r.ops, m.apply); err != nil {
+		panic(err)
+	}
+	b.Loops()[r.shard].Committed(r.ops)
+	return true
+}
+
+func (m *memStore) apply(op record.Op, key, value []byte) error {
+	switch op {
+	case record.Set:
+		m.records[string(key)] = string(value)
+	case record.Delete:
+		delete(m.records, string(key))
+	case record.DeleteRange:
+		maps.DeleteFunc(m.records, func(k, _ string) bool {
+			return bytes.Compare([]byte(k), key) >= 0 && bytes.Compare([]byte(k), value) < 0
+		})
+	}
+	return nil
+}
+
+func (m *memStore) load(l broker.Load) broker.Loaded {
+	r := broker.Loaded{Load: l, Done: true}
+	from, to := string(record.EntryKey(nil, l.SID, l.From)), string(record.EntryKey(nil, l.SID, l.To))
+	size := 0
+	for _, k := range slices.Sorted(maps.Keys(m.records)) {
+		if k < from || k > to {
+			continue
+		}
+		if len(r.Entries) >= l.Entries || size >= l.Bytes {
+			r.Done = false
+			break
+		}
+		e := broker.LoadedEntry{Pos: record.Number([]byte(k), 1), Value: []byte(m.records[k])}
+		var entry record.Entry
+		if err := entry.Decode(e.Value); err != nil {
+			panic(err)
+		}
+		if entry.Mid != 0 {
+			e.Message = []byte(m.records[string(record.MessageKey(nil, entry.Mid))])
+		}
+		r.Entries, size = append(r.Entries, e), size+len(e.Value)+len(e.Message)
+	}
+	return r
+}
+
+// of counts the records of a kind.
+func (m *memStore) of(kind record.Kind) (n int) {
+	for k := range m.records {
+		if k[0] == byte(kind) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,375 @@
+package broker
+
+import (
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+const (
+	// keptWindow is how many deliveries of a kept Session wait in memory, in wait and again in tail, before the rest is on
+	// disk only: more than a client's window, so that loading runs beside sending.
+	keptWindow = 256
+	// fetchEntries and fetchBytes are how much one load brings.
+	fetchEntries = 128
+	fetchBytes   = 256 << 10
+)
+
+// idle says that nothing waits for the Session, so that a new delivery may be sent at once.
+func (sess *Session) idle() bool {
+	k := sess.kept
+	return sess.wait.n == 0 && (k == nil || !k.disk.any && k.tail.n == 0)
+}
+
+// behind says that something is left to be sent when the client acts.
+func (sess *Session) behind() bool {
+	return !sess.idle() || sess.resend != 0 || sess.cursors != nil
+}
+
+// queueFor is the list that a new delivery of the Session goes to.
+func (s *Shard) queueFor(sess *Session) *queue {
+	k := sess.kept
+	switch {
+	case sess.arriving:
+		return &sess.held
+	case k != nil && (sess.conn == 0 || k.disk.any || k.tail.n > 0 || sess.wait.n >= keptWindow):
+		return &k.tail
+	}
+	return &sess.wait
+}
+
+// keptFull says whether a kept Session has as many messages waiting as the operator allows; without a limit the disk decides.
+func (s *Shard) keptFull(sess *Session) bool {
+	k, most := sess.kept, uint64(s.limits.MaxQueuedMessages)
+	return !s.limits.QueueOnDisk && uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.n() >= most
+}
+
+// sendable says whether a delivery may be sent now: what is held waits for its ticket, and a Packet Identifier for its last use to end.
+func (s *Shard) sendable(sess *Session, id uint32) bool {
+	if s.stream == nil {
+		return true
+	}
+	m := &s.marks[id]
+	if m.hold && !s.durable(m.ticket) {
+		return false
+	}
+	if m.pos == 0 {
+		return true
+	}
+	k := sess.kept
+	k.blocked = k.blocked || s.pidTaken(sess, m.pos)
+	return !k.blocked
+}
+
+// pidTaken says whether the Packet Identifier of a position is in use. Positions follow each other, so that is so only after a whole
+// round, or among deliveries of an earlier run of the broker.
+func (s *Shard) pidTaken(sess *Session, pos uint64) bool {
+	first := sess.sent.head
+	if first == 0 || pos-s.marks[first].pos < record.PacketIDs && !sess.lapped {
+		return false
+	}
+	return s.pidInUse(sess, record.PacketID(pos))
+}
+
+// pidFor is the Packet Identifier for the first sending of a delivery.
+func (s *Shard) pidFor(sess *Session, id uint32) uint16 {
+	if sess.kept == nil || s.marks[id].pos == 0 {
+		return s.newPID(sess)
+	}
+	k, pos := sess.kept, s.marks[id].pos
+	k.sentTo = max(k.sentTo, pos)
+	if s.entries[id].flags&entryTicket == 0 {
+		k.sentDirty = true
+		s.touchKept(sess)
+	}
+	return record.PacketID(pos)
+}
+
+// unblock goes on with a delivery that waited for its Packet Identifier, when the end of a delivery, which may be the one it waited for, is
+// durable.
+func (s *Shard) unblock(sess *Session) {
+	if k := sess.kept; k != nil && k.blocked && !k.freeing {
+		k.freeing = true
+		s.promiseBytes(sess.conn, sess, nil)
+	}
+}
+
+// discard drops a delivery that is done with, on disk as well.
+func (s *Shard) discard(sess *Session, id uint32) {
+	if s.stream != nil && sess.kept != nil {
+		e, m := &s.entries[id], &s.marks[id]
+		switch {
+		case m.pos == 0 || e.flags&entryTicket != 0:
+		case !s.durable(m.ticket) && (ticketShard(m.ticket) != s.id || ticketNumber(m.ticket) >= s.stream.handed):
+			// It is another shard's to write: deleted before that it would come back.
+			list := &s.stream.awaiting[ticketShard(m.ticket)]
+			*list = append(*list, awaited{number: ticketNumber(m.ticket), session: sess, kept: sess.kept, pos: m.pos, mid: m.mid})
+		default:
+			s.deleteEntry(sess, m.pos, m.mid)
+		}
+	}
+	s.dropEntry(id)
+}
+
+// spill lets what is durable, and need not be in memory, go.
+func (s *Shard) spill(sess *Session) {
+	k := sess.kept
+	if k == nil || sess.arriving {
+		return
+	}
+	if sess.conn == 0 {
+		s.condense(sess)
+	}
+	for id := k.tail.head; id != 0; id = k.tail.head {
+		m := &s.marks[id]
+		if !s.durable(m.ticket) {
+			s.awaitTicket(m.ticket, sess)
+			return
+		}
+		if sess.conn != 0 && !k.disk.any && k.tail.n <= keptWindow {
+			return
+		}
+		s.unwait(sess, s.dequeue(&k.tail))
+		k.store(m.pos)
+		s.dropEntry(id)
+	}
+}
+
+// store adds a position behind the disk part.
+func (k *kept) store(pos uint64) {
+	if pos == 0 {
+		return // QoS 0: not kept
+	}
+	if !k.disk.any {
+		k.disk = diskPart{from: pos, any: true}
+	}
+	k.disk.to = pos
+}
+
+// condense lets go of what is in flight to a client that is away, and of what waits, once all of it is durable.
+func (s *Shard) condense(sess *Session) {
+	k := sess.kept
+	if k.promised > 0 || sess.sent.n+sess.wait.n == 0 {
+		return
+	}
+	for _, q := range [...]*queue{&sess.sent, &sess.wait} {
+		for id := q.head; id != 0; id = s.entries[id].next {
+			if m := &s.marks[id]; !s.durable(m.ticket) {
+				s.awaitTicket(m.ticket, sess)
+				return
+			}
+		}
+	}
+	part := diskPart{from: noPosition}
+	for _, q := range [...]*queue{&sess.sent, &sess.wait} {
+		for id := q.head; id != 0; id = s.entries[id].next {
+			if pos := s.marks[id].pos; pos != 0 {
+				part = diskPart{from: min(part.from, pos), to: max(part.to, pos), any: true}
+			}
+			if q == &sess.wait {
+				s.unwait(sess, id)
+			}
+		}
+	}
+	s.dropQueue(&sess.sent)
+	s.dropQueue(&sess.wait)
+	sess.resend, sess.inflight, sess.nextExpiry = 0, 0, 0
+	if !part.any {
+		return
+	}
+	if k.disk.any {
+		part.to = k.disk.to
+	}
+	k.disk = part
+}
+
+// refill brings more of the queue into wait; false when it must be loaded first.
+func (s *Shard) refill(sess *Session) bool {
+	k := sess.kept
+	switch {
+	case k.disk.any:
+		s.fetch(sess)
+		return false
+	case k.tail.n > 0:
+		s.concat(&sess.wait, &k.tail)
+		s.pump(sess)
+		return false
+	}
+	return true
+}
+
+// fetch asks for the next part of what is on disk. What this shard has changed is handed over first, so that the load sees it.
+func (s *Shard) fetch(sess *Session) {
+	k := sess.kept
+	if k.loading || !k.disk.any || k.promised > 0 {
+		return
+	}
+	s.handOver()
+	k.loading = true
+	k.serial++
+	s.store.Load(Load{Shard: s.id, Session: sess.id, Serial: k.serial, SID: k.sid, From: k.disk.from, To: k.disk.to,
+		Entries: fetchEntries, Bytes: fetchBytes})
+}
+
+// Loaded takes a part of a Session's queue.
+func (s *Shard) Loaded(r Loaded) {
+	if r.Session == 0 {
+		s.onPassing(&r)
+		return
+	}
+	sess := s.sessions[r.Session]
+	if sess == nil || !s.present(sess) || sess.kept == nil || sess.kept.sid != r.SID || sess.kept.serial != r.Serial {
+		return
+	}
+	k := sess.kept
+	k.loading = false
+	if sess.conn == 0 {
+		return
+	}
+	s.counters[CounterDroppedDamaged] += uint64(r.Damaged)
+	sent := k.sentTo
+	var e record.Entry
+	for i := range r.Entries {
+		if e.Decode(r.Entries[i].Value) == nil && e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
+			sent = max(sent, r.Entries[i].Pos)
+		}
+	}
+	k.sentTo = sent
+	for i := range r.Entries {
+		if !s.takeLoaded(sess, &r.Entries[i]) {
+			s.wantMemory(sess)
+			return
+		}
+		k.disk.from = r.Entries[i].Pos + 1
+	}
+	switch {
+	case r.Done && r.To == k.disk.to:
+		k.disk = diskPart{}
+		s.concat(&sess.wait, &k.tail)
+	case r.Done: // more has gone to disk meanwhile
+		k.disk.from = r.To + 1
+	}
+	s.pump(sess)
+	s.settle()
+}
+
+// takeLoaded puts an entry that was loaded where it belongs; false when memory is used up.
+func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
+	var e record.Entry
+	k := sess.kept
+	if err := e.Decode(l.Value); err != nil {
+		s.counters[CounterDroppedDamaged]++
+		return true
+	}
+	if e.Mid != 0 && e.Message.Decode(l.Message) != nil {
+		s.counters[CounterDroppedDamaged]++
+		s.deleteEntry(sess, l.Pos, e.Mid)
+		return true
+	}
+	sent := l.Pos <= k.sentTo || e.Flags&record.EntryReleased != 0
+	expires := s.clockOf(e.Message.Expires)
+	if !sent && expires != 0 && expires <= s.now {
+		s.counters[CounterDroppedExpired]++
+		s.deleteEntry(sess, l.Pos, e.Mid)
+		return true
+	}
+	msg := uint32(0)
+	if e.Flags&record.EntryReleased == 0 {
+		m := &e.Message
+		if msg = s.ms.store(m.Topic, m.Props, m.Payload, origin{flags: m.Flags, from: m.From, expires: expires}); msg == 0 {
+			return false
+		}
+	}
+	id := s.loadedEntry(sess, &e, msg)
+	if msg != 0 {
+		s.ms.release(msg) // the entry has its own reference
+	}
+	if id == 0 {
+		return false
+	}
+	s.marks[id] = mark{sid: k.sid, pos: l.Pos, mid: e.Mid}
+	if !sent {
+		s.marks[id].doubt = l.Pos < record.FirstOf(s.store.Boot())
+		s.countWaiting(sess, s.ms.at(msg))
+		s.enqueue(&sess.wait, id)
+		return true
+	}
+	le := &s.entries[id]
+	le.flags |= entrySent
+	if le.pid = e.PID; le.pid == 0 {
+		le.pid = record.PacketID(l.Pos)
+	} else {
+		sess.lapped = true
+	}
+	s.enqueue(&sess.sent, id)
+	if sess.resend == 0 {
+		sess.resend = id
+	}
+	return true
+}
+
+// loadedEntry makes the delivery of an entry that was loaded; 0 when memory is used up.
+func (s *Shard) loadedEntry(sess *Session, e *record.Entry, msg uint32) uint32 {
+	r := receiver{session: sess}
+	if len(e.IDs) == 1 {
+		r.id = e.IDs[0]
+	} else {
+		r.more = e.IDs
+	}
+	if e.Share != "" {
+		if g := s.groups.named(e.Share, e.Filter); g != nil {
+			s.viaGroup = g.number
+			defer func() { s.viaGroup = 0 }()
+		}
+	}
+	return s.newEntry(msg, e.Flags&(entryQoS|entryRetain|entryReleased), &r)
+}
+
+// released makes the PUBREC of a delivery durable; PUBREL follows then [MQTT-4.3.3-6].
+func (s *Shard) released(id uint32, sess *Session, e uint32) {
+	m := &s.marks[e]
+	mid := m.mid
+	s.stream.ops = s.appendEntry(s.stream.ops, e, 0)
+	if mid != 0 {
+		s.stream.ops = record.AppendDelete(s.stream.ops, record.ReferenceKey(s.keyRoom(), mid, m.sid, m.pos))
+	}
+	s.promiseBytes(id, sess, packet.AppendAck(nil, packet.PUBREL, s.entries[e].pid, packet.Success, s.conns[id].version))
+}
+
+// promiseBytes sends a packet when all records so far are durable; until then the Session neither resends nor goes to disk nor gets
+// Retained Messages.
+func (s *Shard) promiseBytes(id uint32, sess *Session, b []byte) {
+	sess.kept.promised++
+	s.then(action{kind: promiseAction, conn: token(id, s.conns[id].generation), session: sess, kept: sess.kept, bytes: b})
+}
+
+// againReceived acknowledges a QoS 2 PUBLISH that was received before, when the first one is durable [MQTT-4.3.3-10]. False: there is
+// nothing to wait for.
+func (s *Shard) againReceived(id uint32, c *conn, pid uint16) bool {
+	sess := s.refs[id].session
+	if s.stream == nil || sess.kept == nil && c.unacked == 0 {
+		return false
+	}
+	p := &s.pub
+	p.begin(nil, nil, 0, false)
+	t := s.openTicket(p)
+	if sess.kept != nil {
+		t.ops = record.AppendSet(t.ops, record.ReceivedKey(s.keyRoom(), sess.kept.sid, pid), nil)
+	}
+	s.promise(t, id, c, packet.PUBREC, pid, packet.Success)
+	s.closeTicket(p)
+	return true
+}
+
+// promise has a packet acknowledged when a ticket is durable.
+func (s *Shard) promise(t *ticket, id uint32, c *conn, kind packet.Kind, pid uint16, reason packet.Reason) {
+	t.conn, t.kind, t.pid, t.reason = token(id, c.generation), kind, pid, reason
+	c.unacked++
+}
+
+// forgetReceived forgets a QoS 2 Packet Identifier of a kept Session; PUBCOMP follows when that is durable, for the client uses the
+// identifier again then [MQTT-4.3.3-11].
+func (s *Shard) forgetReceived(id uint32, sess *Session, pid uint16, r packet.Reason) {
+	s.stream.ops = record.AppendDelete(s.stream.ops, record.ReceivedKey(s.keyRoom(), sess.kept.sid, pid))
+	b := packet.AppendAck(nil, packet.PUBCOMP, pid, r, s.conns[id].version)
+	s.then(action{kind: sendAction, conn: token(id, s.conns[id].generation), bytes: b})
+}

@@ -1,0 +1,185 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// restoring reads a store into a broker whose loops do not run yet: Sessions, subscriptions, received identifiers and Retained
+// Messages. Queues stay where they are until their clients come.
+type restoring struct {
+	w      *shared
+	bySID  map[uint64]*Session
+	wall   int64 // now, unix milliseconds
+	last   int64 // when the last run was last heard of
+	passed int64 // records that could not be read
+	ended  []uint64
+}
+
+// restore fills the broker from its store.
+func (w *shared) restore(now time.Time) error {
+	if w.store == nil {
+		return nil
+	}
+	w.startWall = now.UnixMilli()
+	w.numbers.Store(record.FirstOf(w.store.Boot()))
+	r := &restoring{w: w, bySID: make(map[uint64]*Session), wall: w.startWall, last: w.store.LastCommit()}
+	if r.last == 0 || r.last > r.wall {
+		r.last = r.wall // a clock that was set back must not keep Sessions for longer than one interval
+	}
+	for _, step := range [...]struct {
+		kind record.Kind
+		f    func(key, value []byte) error
+	}{
+		{record.KindRetained, r.retained}, {record.KindSession, r.session}, {record.KindSubscription, r.subscription},
+		{record.KindReceived, r.received}, {record.KindSent, r.sent},
+	} {
+		if err := w.store.Each(step.kind, step.f); err != nil {
+			return fmt.Errorf("read the store: %w", err)
+		}
+	}
+	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
+	for _, sid := range r.ended {
+		w.peers[sid%uint64(len(w.peers))].passOnKept(sid, "")
+	}
+	return nil
+}
+
+// session brings a Session back, or ends it when its time has passed.
+func (r *restoring) session(key, value []byte) error {
+	var in record.Session
+	if in.Decode(value) != nil {
+		r.passed++
+		return nil
+	}
+	w := r.w
+	sid := record.Number(key, 0)
+	s := w.peers[sid%uint64(len(w.peers))]
+	since := in.Offline
+	if since == 0 {
+		since = r.last
+	}
+	left := int64(neverExpires) * 1000
+	if in.Expiry != neverExpires {
+		left = int64(in.Expiry)*1000 - (r.wall - since)
+	}
+	will := r.will(s, in.Will)
+	var sess *Session
+	if in.Expiry > 0 && left > 0 {
+		sess, _, _ = w.registry.claimSession(in.ClientID, s.id, func() *Session { return s.newSession(in.ClientID) })
+	}
+	if sess == nil || sess.kept != nil {
+		if sess == nil && left > 0 && in.Expiry > 0 {
+			return fmt.Errorf("the store has more Sessions than max_sessions (%d) or memory allow; raise it", w.limits.MaxSessions)
+		}
+		r.end(s, sid, will)
+		return nil
+	}
+	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
+	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0}
+	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true}
+	sess.kept = k
+	sess.durable.Store(true)
+	r.bySID[sid] = sess
+	if in.Expiry != neverExpires {
+		s.wheel.start(s.expiryTimer(sess), s.tickAfter(left))
+	}
+	if will != 0 {
+		sess.will, sess.willDelay = will, in.WillDelay
+		s.wheel.start(s.willTimer(sess), s.tickAfter(int64(in.WillDelay)*1000-(r.wall-since)))
+	}
+	if in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
+		s.recordSession(sess, in.Expiry, will, in.WillDelay, since)
+	}
+	return nil
+}
+
+// will stores a Session's Will; 0 when there is none.
+func (r *restoring) will(s *Shard, value []byte) uint32 {
+	var m record.Message
+	if len(value) == 0 || m.Decode(value) != nil {
+		return 0
+	}
+	return s.ms.store(m.Topic, m.Props, m.Payload, origin{flags: m.Flags, from: m.From, expires: r.w.clockOf(m.Expires)})
+}
+
+// end ends a Session whose time passed while the broker was down: its Will is due, its records go.
+func (r *restoring) end(s *Shard, sid uint64, will uint32) {
+	r.ended = append(r.ended, sid)
+	s.counters[CounterSessionsExpired]++
+	if will != 0 {
+		if m := s.ms.at(will); m.expires < 0 {
+			m.expires = s.now + (-1-m.expires)*1000
+		}
+		s.orphans = append(s.orphans, orphan{msg: will})
+	}
+}
+
+// subscription brings a subscription back.
+func (r *restoring) subscription(key, value []byte) error {
+	sess := r.bySID[record.Number(key, 0)]
+	share, filter, ok := bytes.Cut(record.Rest(key, 1), []byte{0})
+	var in record.Subscription
+	if sess == nil {
+		return nil // its Session ended
+	}
+	if in.Decode(value) != nil || !ok {
+		r.passed++
+		return nil
+	}
+	s := r.w.peers[sess.home.Load()]
+	o := packet.Options{QoS: in.QoS, NoLocal: in.NoLocal, RetainAsPublished: in.AsIs, RetainHandling: 2}
+	if in.Retained {
+		o.RetainHandling = 0
+	}
+	if s.addSubscription(sess, string(share), string(filter), in.ID, o).Failed() {
+		return fmt.Errorf("the store has more subscriptions than max_subscriptions (%d) or memory allow; raise it", r.w.limits.MaxSubscriptions)
+	}
+	return nil
+}
+
+// received brings a QoS 2 Packet Identifier back.
+func (r *restoring) received(key, _ []byte) error {
+	sess, pid := r.bySID[record.Number(key, 0)], record.Rest(key, 1)
+	if sess == nil || len(pid) != 2 {
+		return nil
+	}
+	if !r.w.peers[sess.home.Load()].receivedAdd(sess, uint16(pid[0])<<8|uint16(pid[1])) {
+		return fmt.Errorf("the store needs more memory than --memory (%d bytes) allows; raise it", r.w.limits.Memory)
+	}
+	return nil
+}
+
+// sent brings back up to where a queue was sent.
+func (r *restoring) sent(key, value []byte) error {
+	if sess := r.bySID[record.Number(key, 0)]; sess != nil {
+		sess.kept.sentTo = record.ReadNumber(value)
+	}
+	return nil
+}
+
+// retained brings a Retained Message back, unless it has expired.
+func (r *restoring) retained(key, value []byte) error {
+	var in record.Message
+	if in.Decode(value) != nil {
+		r.passed++
+		return nil
+	}
+	s := r.w.peers[0]
+	if in.Expires != 0 && in.Expires <= r.wall {
+		s.stream.ops = record.AppendDelete(s.stream.ops, key)
+		s.counters[CounterRetainedExpired]++
+		return nil
+	}
+	msg := s.ms.store(in.Topic, in.Props, in.Payload, origin{flags: in.Flags, from: in.From, expires: r.w.clockOf(in.Expires)})
+	if msg == 0 || !s.admitRetained(len(in.Topic)) {
+		return fmt.Errorf("the store has more Retained Messages than max_retained (%d) or --memory (%d bytes) allow; raise it",
+			r.w.limits.MaxRetained, r.w.limits.Memory)
+	}
+	r.w.retained.part(in.Topic).topics.Set(string(in.Topic), retainedMessage{msg: msg, seq: r.w.retained.seq.Add(1)})
+	return nil
+}

@@ -1,0 +1,203 @@
+package broker
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// retainedLog gathers the records of Retained Messages from all shards, in the order in which the store of them changed; whoever
+// hands over next takes them. So the last change of a topic is the last on disk.
+type retainedLog struct {
+	mu    sync.Mutex // guards ops, and is held while they are handed over
+	ops   []byte
+	dirty atomic.Bool
+	size  atomic.Int64
+}
+
+// keepFirst has the store record a connection's Session before CONNECT is answered; false when there is nothing to record.
+func (s *Shard) keepFirst(id uint32, sess *Session) bool {
+	c := &s.conns[id]
+	if s.stream == nil || sess.kept == nil && c.sessionExpiry == 0 {
+		return false
+	}
+	s.wheel.stop(s.expiryTimer(sess))
+	s.releaseWill(sess, false)
+	if sess.kept == nil {
+		s.beginKeeping(sess)
+	}
+	k := sess.kept
+	if k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
+		return false
+	}
+	s.recordSession(sess, c.sessionExpiry, c.will, c.willDelay, 0)
+	c.state = connClaim
+	w := s.refs[id].connect
+	if w == nil {
+		w = &connecting{clientID: sess.clientID}
+		s.refs[id].connect = w
+	}
+	w.waits = sess
+	s.claimants[sess] = claimant{token: token(id, c.generation), claim: sess.tenure, storing: true}
+	s.then(action{kind: attachAction, conn: token(id, c.generation), session: sess})
+	return true
+}
+
+// beginKeeping makes a Session one that is kept, with all it has.
+func (s *Shard) beginKeeping(sess *Session) {
+	k := &kept{sid: s.newNumber(), next: s.firstPosition(), expiry: neverExpires - 1}
+	sess.kept = k
+	for sub := sess.subs; sub != nil; sub = sub.next {
+		s.recordSubscription(sess, sub, sub.cursor != nil)
+	}
+	for _, q := range [...]*queue{&sess.sent, &sess.wait, &sess.held} {
+		for id := q.head; id != 0; id = s.entries[id].next {
+			if s.entries[id].qos() == 0 {
+				continue
+			}
+			s.marks[id] = mark{sid: k.sid, pos: k.next}
+			s.stream.ops = s.appendEntry(s.stream.ops, id, 0)
+			sess.lapped = sess.lapped || s.entries[id].pid != record.PacketID(k.next)
+			k.next++
+		}
+	}
+	for pid := range sess.receivedIDs(s) {
+		s.stream.ops = record.AppendSet(s.stream.ops, record.ReceivedKey(s.keyRoom(), k.sid, pid), nil)
+	}
+	s.index.Update(sess.filters, func(uint64) { sess.durable.Store(true) })
+}
+
+// firstPosition is where a queue of this run of the broker begins. Each run begins with another Packet Identifier, far from those that an
+// earlier one may have in flight.
+func (w *shared) firstPosition() uint64 {
+	boot := w.store.Boot()
+	return record.FirstOf(boot) + record.PacketIDs + uint64(boot-1)*4099%record.PacketIDs
+}
+
+// filters yields the Topic Filters of a Session that are in the index under its name.
+func (sess *Session) filters(yield func(string) bool) {
+	for sub := sess.subs; sub != nil; sub = sub.next {
+		if sub.group == nil && !yield(sub.filter) {
+			return
+		}
+	}
+}
+
+// receivedIDs yields the QoS 2 Packet Identifiers that are received and not released.
+func (sess *Session) receivedIDs(s *Shard) func(func(uint16) bool) {
+	return func(yield func(uint16) bool) {
+		if sess.receivedLen == 0 {
+			return
+		}
+		for pid := range 1 << 16 {
+			if s.receivedHas(sess, uint16(pid)) && !yield(uint16(pid)) {
+				return
+			}
+		}
+	}
+}
+
+// recordSession writes the Session's record.
+func (s *Shard) recordSession(sess *Session, expiry, will, delay uint32, offline int64) {
+	s.stream.ops = s.appendSession(s.stream.ops, sess, expiry, will, delay, offline)
+}
+
+func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uint32, offline int64) []byte {
+	k := sess.kept
+	k.expiry, k.offline, k.hasWill = expiry, offline, will != 0
+	out := record.Session{ClientID: sess.clientID, User: sess.user, Expiry: expiry, Offline: offline, WillDelay: delay}
+	if will != 0 {
+		out.Will = s.appendMessage(nil, will)
+	}
+	s.value = out.Append(s.value[:0])
+	return record.AppendSet(ops, record.SessionKey(s.keyRoom(), k.sid), s.value)
+}
+
+// offlineKept records that a kept Session has no connection any more, where that makes a difference, and lets its queue go to disk.
+func (s *Shard) offlineKept(sess *Session) {
+	k := sess.kept
+	if !k.willing && (sess.expiry != neverExpires || k.expiry != sess.expiry || k.hasWill || sess.will != 0) {
+		s.recordSession(sess, sess.expiry, sess.will, sess.willDelay, s.wall(s.now))
+	}
+	k.loading = false
+	s.spill(sess)
+}
+
+// recordWill makes the Session's record, which is without the Will from here on, a part of the Will's publication.
+func (s *Shard) recordWill(p *publication, sess *Session) {
+	if sess == nil || sess.kept == nil || !s.present(sess) || !sess.kept.willing {
+		return
+	}
+	sess.kept.willing = false
+	offline := int64(0)
+	if sess.conn == 0 {
+		offline = s.wall(s.now)
+	}
+	if p.own != nil {
+		p.own.ops = s.appendSession(p.own.ops, sess, sess.expiry, 0, 0, offline)
+	} else {
+		s.recordSession(sess, sess.expiry, 0, 0, offline)
+	}
+}
+
+// endKept has the store forget a Session.
+func (s *Shard) endKept(sess *Session) {
+	k := sess.kept
+	if k == nil {
+		return
+	}
+	s.passOn(&k.tail)
+	s.dropQueue(&k.tail)
+	s.passOnKept(k.sid, sess.clientID)
+	sess.kept = nil
+	sess.durable.Store(false)
+}
+
+// recordSubscription writes a subscription's record; retained says that its Retained Messages are still to be delivered.
+func (s *Shard) recordSubscription(sess *Session, sub *subscription, retained bool) {
+	if sess.kept == nil {
+		return
+	}
+	out := record.Subscription{ID: sub.id, QoS: sub.qos, NoLocal: sub.noLocal, AsIs: sub.asIs, Retained: retained}
+	key := record.SubscriptionKey(s.keyRoom(), sess.kept.sid, sub.key().share, sub.filter)
+	s.stream.ops = record.AppendSet(s.stream.ops, key, out.Append(s.small[:0]))
+}
+
+// forgetSubscription removes a subscription's record.
+func (s *Shard) forgetSubscription(sess *Session, share, filter string) {
+	if sess.kept != nil {
+		s.stream.ops = record.AppendDelete(s.stream.ops, record.SubscriptionKey(s.keyRoom(), sess.kept.sid, share, filter))
+	}
+}
+
+// answerLater sends bytes to a connection when all records so far are durable, at once when the Session is not kept.
+func (s *Shard) answerLater(id uint32, sess *Session, b []byte) {
+	if sess.kept == nil {
+		s.counters[CounterMessagesSent]++
+		s.send(id, b)
+		return
+	}
+	s.promiseBytes(id, sess, append([]byte(nil), b...))
+}
+
+// logRetained records a change of the store of Retained Messages, within the lock of its part. $SYS is made anew by each run.
+func (s *Shard) logRetained(name string, msg uint32) {
+	if s.stream == nil || strings.HasPrefix(name, "$") {
+		return
+	}
+	if msg != 0 {
+		s.value = s.appendMessage(s.value[:0], msg)
+	}
+	log := s.retainedLog
+	log.mu.Lock()
+	if msg == 0 {
+		log.ops = record.AppendDelete(log.ops, record.RetainedKey(s.keyRoom(), name))
+	} else {
+		log.ops = record.AppendSet(log.ops, record.RetainedKey(s.keyRoom(), name), s.value)
+	}
+	log.size.Store(int64(len(log.ops)))
+	log.dirty.Store(true)
+	log.mu.Unlock()
+}

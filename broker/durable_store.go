@@ -1,0 +1,49 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/record"
+
+// Store keeps what outlives the process: changes go out and their completion comes back through the Loop, so that no shard
+// ever waits for a disk. No method blocks. The in-memory one of the tests and broker/store implement it.
+type Store interface {
+	// Boot is the number of this run, larger than that of any earlier one; see package record.
+	Boot() uint32
+	// LastCommit is when the last run committed for the last time, in unix milliseconds; 0 when there was none.
+	LastCommit() int64
+	// Each gives every record of a kind to f, in the order of keys. Called before the loops run only; the slices are valid
+	// during the call of f.
+	Each(kind record.Kind, f func(key, value []byte) error) error
+
+	// Commit hands a batch of changes over. Batches are committed in the order of the calls over all shards, each whole or not at
+	// all, and the shard is told by Loop.Committed, in the same order, once its batch is durable. ops is the store's until then.
+	Commit(shard int, ops []byte)
+	// Load reads a part of a Session's queue and answers by Loop.Loaded. It sees every batch handed over before.
+	Load(Load)
+}
+
+// Load asks for the entries of a queue at positions From to To, both included: the first ones, as many as the limits say,
+// and at least one if there is one.
+type Load struct {
+	Shard   int
+	Session uint32 // for the shard
+	Serial  uint32 // for the shard
+	SID     uint64
+	From    uint64
+	To      uint64
+	Entries int
+	Bytes   int
+}
+
+// Loaded answers a Load.
+type Loaded struct {
+	Load
+	Entries []LoadedEntry
+	Done    bool // there are no more up to To
+	Damaged int  // entries that could not be read: they are lost
+}
+
+// LoadedEntry is one record.Entry and, when that is shared, its message.
+type LoadedEntry struct {
+	Pos     uint64
+	Value   []byte
+	Message []byte
+}

@@ -1,0 +1,274 @@
+package broker
+
+import (
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// ticket is the durable part of one publication; see durable.go.
+type ticket struct {
+	number      uint64
+	open        bool  // this shard is still at it
+	outstanding int64 // weights that other shards have not given back
+	failed      bool  // a shard had no memory for it: it is not written, and not acknowledged
+
+	conn   uint64 // token of the connection to acknowledge to; 0: none
+	kind   packet.Kind
+	pid    uint16
+	reason packet.Reason
+
+	msg        uint32 // the message of its entries, referenced; 0 while it has none
+	head, tail uint32 // entries of this shard's Sessions, by mark.next
+	ops        []byte // other shards' entries, and other records
+}
+
+// contribution is what a shard adds to another one's ticket.
+type contribution struct {
+	ops    []byte
+	failed bool
+}
+
+// ticketWeight is what each shard that must contribute gets; it splits its weight where it passes a publication on. A ticket is
+// complete when all weights are back, so nobody needs to know who else is asked.
+const ticketWeight = 1 << 20
+
+// wantsTicket says whether a publication from connection c must be durable before it is acknowledged, or must wait its turn
+// behind one that must.
+func (s *Shard) wantsTicket(c *conn, p *publication, sess *Session, e *cached) bool {
+	return p.qos > 0 && (c.unacked > 0 || p.qos == 2 && sess.kept != nil || s.concernsKept(p, e))
+}
+
+// concernsKept says whether a publication of QoS 1 or 2 has something that is kept.
+func (s *Shard) concernsKept(p *publication, e *cached) bool {
+	if e.kept || p.retain {
+		return true
+	}
+	for _, g := range e.groups {
+		for _, m := range *g.members.Load() {
+			if m.qos > 0 && m.session.durable.Load() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// openTicket gives a publication a ticket, which stays open until closeTicket.
+func (s *Shard) openTicket(p *publication) *ticket {
+	st := s.stream
+	var t *ticket
+	if n := len(st.free); n > 0 {
+		t, st.free = st.free[n-1], st.free[:n-1]
+	} else {
+		t = &ticket{}
+	}
+	*t = ticket{number: st.next(), open: true, ops: t.ops[:0]}
+	st.tickets = append(st.tickets, t)
+	p.own, p.ticket, p.hold = t, ticketName(s.id, t.number), p.qos == 2
+	return t
+}
+
+// openIfKept is openTicket for a publication that nobody is to be told about.
+func (s *Shard) openIfKept(p *publication, e *cached) {
+	if s.stream != nil && p.own == nil && p.qos > 0 && s.concernsKept(p, e) {
+		s.openTicket(p)
+	}
+}
+
+// closeTicket says that this shard has done its part for a publication.
+func (s *Shard) closeTicket(p *publication) {
+	if p.own != nil {
+		p.own.open = false
+		s.stream.bytes += len(p.own.ops)
+		if p.own.head != 0 {
+			s.stream.bytes += p.size + len(p.topic) + len(p.props)
+		}
+		p.own = nil
+		s.advanceReady()
+		return
+	}
+	if p.weight > 0 {
+		c := &contribution{failed: p.failed}
+		c.ops = append(c.ops, p.records...)
+		m := shardMessage{kind: contributeMessage, ticket: p.ticket, weight: p.weight, contribution: c}
+		p.weight, p.failed, p.records = 0, false, p.records[:0]
+		if to := ticketShard(p.ticket); to != s.id {
+			s.push(to, m)
+		} else { // forwarded back to where it was published
+			s.onContribute(&m)
+		}
+	}
+}
+
+// onContribute takes another shard's part of a ticket.
+func (s *Shard) onContribute(m *shardMessage) {
+	t := s.stream.at(ticketNumber(m.ticket))
+	t.ops = append(t.ops, m.contribution.ops...)
+	s.stream.bytes += len(m.contribution.ops)
+	t.failed = t.failed || m.contribution.failed
+	t.outstanding -= int64(m.weight)
+	s.advanceReady()
+}
+
+// advanceReady finds out which tickets can be handed over.
+func (s *Shard) advanceReady() {
+	st := s.stream
+	for st.ready < st.next() {
+		if t := st.at(st.ready); t.open || t.outstanding > 0 {
+			return
+		}
+		st.ready++
+	}
+}
+
+// share gives a message for another shard its part of the publication's ticket.
+func (s *Shard) share(p *publication, to int, m *shardMessage, must bool) {
+	m.ticket = p.ticket
+	switch {
+	case p.own != nil && must:
+		m.weight = ticketWeight
+		p.own.outstanding += ticketWeight
+		s.stream.told[to] = true
+	case p.own != nil && p.hold:
+		s.stream.told[to] = true
+	case p.weight > 1:
+		m.weight = p.weight / 2
+		p.weight -= m.weight
+	}
+}
+
+// borrow makes p the publication of a message from another shard.
+func (s *Shard) borrow(p *publication, m *shardMessage) {
+	if m.ticket != 0 {
+		p.ticket, p.weight, p.hold = m.ticket, m.weight, p.qos == 2
+	}
+}
+
+// markEntry makes a new delivery part of its publication's ticket and gives it its place in the Session's queue.
+func (s *Shard) markEntry(p *publication, sess *Session, id uint32, forwarded bool) {
+	e, m := &s.entries[id], &s.marks[id]
+	*m = mark{}
+	if p.hold {
+		m.ticket, m.hold = p.ticket, true
+	}
+	k := sess.kept
+	if k == nil || e.qos() == 0 {
+		return
+	}
+	if p.own == nil && p.weight == 0 {
+		s.openTicket(p) // nobody waits for it, but it is to be kept
+		m.hold = p.hold
+	}
+	m.sid, m.ticket, m.pos = k.sid, p.ticket, k.next
+	if forwarded && k.forward != 0 {
+		m.pos = k.forward
+		k.forward++
+	} else {
+		k.next++
+	}
+	if p.own == nil {
+		p.records = s.appendEntry(p.records, id, 0)
+		return
+	}
+	e.flags |= entryTicket
+	t := p.own
+	if t.head == 0 {
+		t.head, t.msg = id, e.msg
+		s.ms.retain(t.msg, 1)
+	} else {
+		s.marks[t.tail].next = id
+	}
+	t.tail = id
+}
+
+// appendEntry writes an entry, with its message unless that is shared as mid.
+func (s *Shard) appendEntry(ops []byte, id uint32, mid uint64) []byte {
+	e, m := &s.entries[id], &s.marks[id]
+	out := &s.outEntry
+	*out = record.Entry{Flags: e.flags & (entryQoS | entryRetain | entryReleased), Mid: mid, IDs: s.entryIDs(e, out.IDs[:0])}
+	if e.flags&entrySent != 0 {
+		out.Flags |= record.EntrySent
+		if e.pid != record.PacketID(m.pos) {
+			out.PID = e.pid
+		}
+	}
+	if e.group != 0 {
+		if g := s.groups.find(e.group); g != nil {
+			out.Share, out.Filter = g.name, g.record.filter
+		}
+	}
+	value := out.AppendHead(s.value[:0])
+	if mid == 0 && e.flags&entryReleased == 0 {
+		value = s.appendMessage(value, e.msg)
+	}
+	s.value = value
+	m.mid = mid
+	return record.AppendSet(ops, record.EntryKey(s.keyRoom(), m.sid, m.pos), value)
+}
+
+// entryIDs appends the Subscription Identifiers of an entry.
+func (s *Shard) entryIDs(e *entry, ids []uint32) []uint32 {
+	r := s.entryReceiver(nil, e)
+	switch {
+	case len(r.more) > 0:
+		return append(ids, r.more...)
+	case r.id != 0:
+		return append(ids, r.id)
+	}
+	return ids
+}
+
+// appendMessage writes a stored message.
+func (s *Shard) appendMessage(dst []byte, msg uint32) []byte {
+	m := s.ms.at(msg)
+	topic, props := s.ms.meta(m)
+	out := record.Message{Flags: m.flags, From: m.from, Expires: s.wall(m.expires), Topic: topic, Props: props}
+	if n := pagesFor(int(m.chainAt)+int(m.payloadSize)) + 1; cap(s.parts) < n {
+		s.parts = make([][]byte, 0, n)
+	}
+	s.parts = s.ms.payload(m, 0, s.parts[:0])
+	dst = record.AppendMessage(dst, &out, int(m.payloadSize), s.parts...)
+	clear(s.parts)
+	return dst
+}
+
+// admitKept says whether a publication that is to be kept can be taken now; if not, what becomes of it.
+func (s *Shard) admitKept(id uint32, c *conn, in *packet.Publish, wants bool) (v verdict, ok bool) {
+	switch {
+	case wants && s.refusing.Load():
+		s.counters[CounterStoreRefused]++
+		if c.version == packet.V50 {
+			return s.refusePublish(id, in, packet.QuotaExceeded), false
+		}
+		return stalled, false
+	case !s.streamRoom(), in.Retain && s.retainedLog.size.Load() > int64(s.limits.streamBytes()) && !s.refusing.Load():
+		s.counters[CounterStalledStore]++
+		return stalled, false
+	}
+	return consumed, true
+}
+
+// promisePublish has a PUBLISH acknowledged when its ticket is durable, which the Packet Identifier of a kept publisher is part of.
+func (s *Shard) promisePublish(t *ticket, id uint32, c *conn, in *packet.Publish, reason packet.Reason) {
+	kind := packet.PUBACK
+	if in.QoS == 2 {
+		kind = packet.PUBREC
+		if k := s.refs[id].session.kept; k != nil {
+			t.ops = record.AppendSet(t.ops, record.ReceivedKey(s.keyRoom(), k.sid, in.PacketID), nil)
+		}
+	}
+	s.promise(t, id, c, kind, in.PacketID, reason)
+}
+
+// noMemory says that a delivery could not be made for want of memory. One that is to be kept is not lost so: its publication is not
+// acknowledged.
+func (s *Shard) noMemory(p *publication, sess *Session, qos uint8) {
+	if sess.kept != nil && qos > 0 && p.ticket != 0 {
+		p.failed = true
+		if p.own != nil {
+			p.own.failed = true
+		}
+		return
+	}
+	s.drop(sess, CounterDroppedNoMemory)
+}
