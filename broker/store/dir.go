@@ -1,0 +1,136 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatVersion counts the forms of package record. A store of an older one is brought forward by Open, a newer one refused.
+const formatVersion = 1
+
+const formatWords = "ringmq store format "
+
+// openDir judges the directory before it changes anything in it, takes its lock and notes the format.
+func (s *Store) openDir() error {
+	dir, fsys := s.config.Dir, s.config.FS
+	info, err := fsys.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("data directory %s does not exist; make it with mkdir, owned by the user that runs ringmq", dir)
+	case err != nil:
+		return fmt.Errorf("data directory: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("data directory %s is a file; name a directory", dir)
+	}
+	names, err := fsys.List(dir)
+	if err != nil {
+		return fmt.Errorf("data directory: %w; make it readable and writable for the user that runs ringmq", err)
+	}
+	if s.fresh, err = s.judge(names); err != nil {
+		return err
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	if err := s.prepareDir(); err != nil {
+		return errors.Join(fmt.Errorf("data directory %s: %w", dir, err), s.lock.Close())
+	}
+	return nil
+}
+
+// judge says whether the directory is a fresh one, and what is wrong with it.
+func (s *Store) judge(names []string) (fresh bool, err error) {
+	dir := s.config.Dir
+	ours := slices.Contains(names, "FORMAT")
+	if !ours {
+		rest := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "lost+found" || n == "LOCK" || n == "ballast" || n == "db" })
+		if len(rest) > 0 {
+			return false, fmt.Errorf("data directory %s holds other files (%s); name an empty directory", dir, rest[0])
+		}
+		if s.config.mustExist {
+			return false, fmt.Errorf("%s is not a data directory of ringmq: it has no FORMAT", dir)
+		}
+	} else if err := s.judgeFormat(); err != nil {
+		return false, err
+	}
+	if u, err := s.config.FS.GetDiskUsage(dir); err == nil && !s.config.mustExist && u.AvailBytes < 2*uint64(s.config.ReserveBytes) {
+		return false, fmt.Errorf("data directory %s: %d MiB are free on its disk and %d are needed; free some, or name a directory elsewhere",
+			dir, u.AvailBytes>>20, 2*s.config.ReserveBytes>>20)
+	}
+	return !ours, nil
+}
+
+func (s *Store) formatFile() string { return filepath.Join(s.config.Dir, "FORMAT") }
+
+func (s *Store) judgeFormat() error {
+	f, err := s.config.FS.Open(s.formatFile())
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 256))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	var version int
+	if _, err := fmt.Sscanf(strings.TrimSpace(string(text)), formatWords+"%d", &version); err != nil {
+		return fmt.Errorf("%s is not ringmq's; name another directory", s.formatFile())
+	}
+	if version > formatVersion {
+		return fmt.Errorf("data directory %s has format %d, and this ringmq knows formats up to %d; run the newer ringmq", s.config.Dir, version, formatVersion)
+	}
+	return nil
+}
+
+func (s *Store) takeLock() (err error) {
+	name := filepath.Join(s.config.Dir, "LOCK")
+	if s.lock, err = s.config.FS.Lock(name); err == nil {
+		return nil
+	}
+	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
+		return fmt.Errorf("data directory %s is not writable: %w; make it writable for the user that runs ringmq", s.config.Dir, err)
+	}
+	return fmt.Errorf("data directory %s is in use by another process (%w); stop that, or name another directory", s.config.Dir, err)
+}
+
+// prepareDir makes what the directory lacks.
+func (s *Store) prepareDir() error {
+	if s.config.mustExist {
+		return nil
+	}
+	if err := s.config.FS.MkdirAll(s.databaseDir(), 0o700); err != nil {
+		return err
+	}
+	s.makeBallast()
+	return nil
+}
+
+// noteFormat says that the directory has a store from now on: that it is found empty later means damage.
+func (s *Store) noteFormat() error {
+	s.fresh = false
+	return errors.Join(writeFile(s.config.FS, s.formatFile(), fmt.Appendf(nil, "%s%d\n", formatWords, formatVersion)),
+		syncDir(s.config.FS, s.config.Dir))
+}
+
+func writeFile(fsys vfs.FS, name string, text []byte) error {
+	f, err := fsys.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(fsys vfs.FS, dir string) error {
+	d, err := fsys.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// instance is one opening of Pebble.
+type instance struct {
+	db    *pebble.DB
+	fence *fenceFS
+
+	once   sync.Once
+	err    error         // why it failed; read after failed is closed
+	failed chan struct{} // closed when Pebble gave up
+}
+
+// fail notes the first failure.
+func (in *instance) fail(err error) {
+	in.once.Do(func() {
+		in.err = err
+		in.fence.up.Store(true)
+		close(in.failed)
+	})
+}
+
+// do runs f on a goroutine of its own, which Pebble may end by Fatalf or a panic: both become the instance's failure.
+func (in *instance) do(f func(*pebble.DB) error) error {
+	done := make(chan error, 1)
+	go func() {
+		ended := false
+		defer func() {
+			if ended {
+				return
+			}
+			in.fail(fmt.Errorf("store: %v", recover()))
+			done <- in.err
+		}()
+		err := f(in.db)
+		ended = true
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-in.failed:
+		return in.err
+	}
+}
+
+// discard closes an instance that has failed, as far as that is possible: a goroutine that Fatalf ended may have left Pebble's
+// locks taken, and then what it holds in memory is lost until the process ends.
+func (in *instance) discard() {
+	in.fail(errFenced)
+	go func() {
+		defer func() { _ = recover() }()
+		if in.db != nil {
+			_ = in.db.Close()
+		}
+	}()
+}
+
+// fatalLogger is what Pebble logs to. Fatalf must not return.
+type fatalLogger struct {
+	in  *instance
+	log func(string)
+}
+
+// Infof drops what Pebble tells about its work.
+func (fatalLogger) Infof(string, ...any) {}
+
+// Errorf passes an error on.
+func (l fatalLogger) Errorf(format string, args ...any) { l.log(fmt.Sprintf(format, args...)) }
+
+// Fatalf fails the instance and ends the goroutine.
+func (l fatalLogger) Fatalf(format string, args ...any) {
+	l.in.fail(fmt.Errorf(format, args...))
+	runtime.Goexit()
+}
+
+// openInstance opens Pebble. It may fail by Fatalf as well, so it runs as do runs things.
+func (s *Store) openInstance() (*instance, error) {
+	in := &instance{fence: &fenceFS{FS: s.config.FS, lazyWAL: s.config.Durability == OS}, failed: make(chan struct{})}
+	err := in.do(func(*pebble.DB) error {
+		db, err := pebble.Open(s.databaseDir(), s.pebbleOptions(in))
+		in.db = db
+		return err
+	})
+	if err != nil {
+		in.fail(err)
+		return nil, err
+	}
+	return in, nil
+}
+
+func (s *Store) pebbleOptions(in *instance) *pebble.Options {
+	o := &pebble.Options{
+		FS: in.fence, Cache: s.cache, Logger: fatalLogger{in, s.warn},
+		FormatMajorVersion: pebble.FormatNewest, DisableWAL: s.config.Durability == None,
+		// A queue is written once and deleted soon: large memtables let much of it die before it is ever written to a table.
+		MemTableSize: uint64(s.config.MemTableBytes), MemTableStopWritesThreshold: memTables,
+		L0CompactionThreshold: 4, L0StopWritesThreshold: 64, MaxOpenFiles: 256,
+		WALBytesPerSync: 0, FlushDelayDeleteRange: flushDelay,
+		ErrorIfNotExists: !s.fresh, ReadOnly: s.config.readOnly,
+	}
+	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { s.onBackgroundError(err) },
+		DataCorruption: func(i pebble.DataCorruptionInfo) { s.warn("damaged table: " + i.Path) }}
+	return o
+}
+
+// check reads every block of every table.
+func (in *instance) check() error {
+	return in.do(func(db *pebble.DB) error { return db.CheckLevels(nil) })
+}
+
+// diskFS is the file system of the machine.
+func diskFS() vfs.FS { return vfs.Default }

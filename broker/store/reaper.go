@@ -1,0 +1,206 @@
+package store
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+const (
+	reapEvery = time.Second
+	// endedAge is how long the records of an ended Session stay: a publication that was matched before the end may still be
+	// on its way from another shard.
+	endedAge   = 10 * time.Second
+	reapChunk  = 4096    // entries per batch of the reaper
+	droppedMax = 1 << 20 // messages that the reaper looks at per round, at most
+)
+
+// reaper collects what may have become garbage: messages that lost a reference, and Sessions that ended.
+type reaper struct {
+	mu    sync.Mutex
+	mids  map[uint64]struct{}
+	sids  map[uint64]time.Time
+	swept bool
+}
+
+// dropped notes that a message lost a reference.
+func (r *reaper) dropped(mid uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mids == nil {
+		r.mids = make(map[uint64]struct{})
+	}
+	r.mids[mid] = struct{}{}
+}
+
+// ended notes a Session that ended.
+func (r *reaper) ended(sid uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sids == nil {
+		r.sids = make(map[uint64]time.Time)
+	}
+	r.sids[sid] = time.Now()
+}
+
+// take hands over what is old enough.
+func (r *reaper) take(age time.Duration) (mids []uint64, sids []uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for mid := range r.mids {
+		if mids = append(mids, mid); len(mids) == droppedMax {
+			break
+		}
+	}
+	for _, mid := range mids {
+		delete(r.mids, mid)
+	}
+	for sid, since := range r.sids {
+		if time.Since(since) >= age {
+			sids = append(sids, sid)
+			delete(r.sids, sid)
+		}
+	}
+	return mids, sids
+}
+
+// reap is the reaper's goroutine.
+func (s *Store) reap() {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-time.After(reapEvery):
+			s.reapOnce(endedAge)
+		}
+	}
+}
+
+// reapOnce removes what is garbage. What fails is garbage still and found by the sweep of the next run.
+func (s *Store) reapOnce(age time.Duration) {
+	s.mu.Lock()
+	in := s.in
+	s.mu.Unlock()
+	if !s.reaper.swept {
+		s.reaper.swept = in.do(s.sweep) == nil
+	}
+	mids, sids := s.reaper.take(age)
+	for _, sid := range sids {
+		if in.do(func(db *pebble.DB) error { return s.reapSession(db, sid) }) != nil {
+			s.reaper.ended(sid)
+		}
+	}
+	if len(mids) > 0 && in.do(func(db *pebble.DB) error { return reapMessages(db, mids) }) != nil {
+		for _, mid := range mids {
+			s.reaper.dropped(mid)
+		}
+	}
+}
+
+// sweep finds what a run that did not end well has left: Sessions that ended, records of Sessions that are no more, and messages
+// without references.
+func (s *Store) sweep(db *pebble.DB) error {
+	from, to := record.Bounds(record.KindEnded)
+	if err := each(db, from, to, func(key, _ []byte) error {
+		s.reaper.ended(record.Number(key, 0))
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := eachOwner(db, record.KindEntry, func(sid uint64) error {
+		if get(db, record.SessionKey(nil, sid)) == nil {
+			s.reaper.ended(sid)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	from, to = record.Bounds(record.KindMessage)
+	return each(db, from, to, func(key, _ []byte) error {
+		s.reaper.dropped(record.Number(key, 0))
+		return nil
+	})
+}
+
+// eachOwner gives the first number of all keys of a kind to f, each once, by jumping from one to the next.
+func eachOwner(db *pebble.DB, k record.Kind, f func(uint64) error) error {
+	from, to := record.Bounds(k)
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; {
+		owner := record.Number(it.Key(), 0)
+		if err := f(owner); err != nil {
+			return errors.Join(err, it.Close())
+		}
+		_, next := record.Bounds(k, owner)
+		ok = it.SeekGE(next)
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// reapMessages removes those messages that no entry needs.
+func reapMessages(db *pebble.DB, mids []uint64) error {
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	b := db.NewBatch()
+	defer b.Close()
+	for _, mid := range mids {
+		from, to := record.Bounds(record.KindReference, mid)
+		it.SetBounds(from, to)
+		if !it.First() && it.Error() == nil {
+			if err := b.Delete(record.MessageKey(nil, mid), nil); err != nil {
+				return errors.Join(err, it.Close())
+			}
+		}
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return err
+	}
+	return db.Apply(b, pebble.NoSync)
+}
+
+// reapSession removes what an ended Session has left, a chunk of its queue at a time.
+func (s *Store) reapSession(db *pebble.DB, sid uint64) error {
+	from, to := record.Bounds(record.KindEntry, sid)
+	for more := true; more; {
+		b := db.NewBatch()
+		n := 0
+		err := each(db, from, to, func(key, value []byte) error {
+			if n++; n > reapChunk {
+				return errEnough
+			}
+			var e record.Entry
+			if e.Decode(value) == nil && e.Mid != 0 {
+				s.reaper.dropped(e.Mid)
+				_ = b.Delete(record.ReferenceKey(nil, e.Mid, sid, record.Number(key, 1)), nil)
+			}
+			return b.Delete(key, nil)
+		})
+		if more = errors.Is(err, errEnough); err != nil && !more {
+			return errors.Join(err, b.Close())
+		}
+		if err := errors.Join(db.Apply(b, pebble.NoSync), b.Close()); err != nil {
+			return err
+		}
+	}
+	b := db.NewBatch()
+	defer b.Close()
+	for _, k := range [...]record.Kind{record.KindSubscription, record.KindReceived, record.KindSent} {
+		from, to := record.Bounds(k, sid)
+		if err := b.DeleteRange(from, to, nil); err != nil {
+			return err
+		}
+	}
+	if err := b.Delete(record.EndedKey(nil, sid), nil); err != nil {
+		return err
+	}
+	return db.Apply(b, pebble.NoSync)
+}

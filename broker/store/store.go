@@ -1,0 +1,302 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// Durability is what a commit waits for.
+type Durability uint8
+
+// The levels, by what an acknowledged message survives.
+const (
+	Fsync Durability = iota // loss of power: the log is synced
+	OS                      // the end of the process: the log is written
+	None                    // a stop in order: the log is left out
+)
+
+var durabilityNames = [...]string{"fsync", "os", "none"}
+
+// String is the level's word in the configuration.
+func (d Durability) String() string { return durabilityNames[d] }
+
+// ParseDurability reads a level's name; empty means fsync.
+func ParseDurability(name string) (Durability, error) {
+	for i, n := range durabilityNames {
+		if n == name {
+			return Durability(i), nil
+		}
+	}
+	if name == "" {
+		return Fsync, nil
+	}
+	return 0, fmt.Errorf("store.durability: %q is none of %v", name, durabilityNames)
+}
+
+// The parameters of Pebble and of the writer, with reasons.
+const (
+	memTables     = 4                      // memtables before writes stop: a flush that takes long does not stop commits at once
+	memTableBytes = 16 << 20               // default size of each
+	cacheBytes    = 32 << 20               // default block cache: queues are read once, in order
+	flushDelay    = 10 * time.Second       // space of a deleted range comes back after it
+	reopenEvery   = 250 * time.Millisecond // how often a failed store is opened anew
+	spaceEvery    = 100 * time.Millisecond // how often free space is asked for
+	reserveBytes  = 64 << 20               // free space below which nothing is written
+	ballastBytes  = 8 << 20                // given up when the disk is full
+	readers       = 2                      // loads at a time
+)
+
+// Config says where and how to keep a store.
+type Config struct {
+	Dir           string
+	Durability    Durability
+	MemTableBytes int64        // default 16 MiB; four of them are held
+	CacheBytes    int64        // default 32 MiB
+	ReserveBytes  int64        // free space below which nothing is written; at twice as much messages are refused; default 64 MiB
+	FS            vfs.FS       // default the machine's
+	Warn          func(string) // for the log; may be nil
+
+	mustExist bool // do not make a store where there is none
+	readOnly  bool // change nothing
+}
+
+// MemoryBytes is what a store with this configuration takes.
+func (c Config) MemoryBytes() int64 {
+	c.setDefaults()
+	return memTables*c.MemTableBytes + c.CacheBytes + 8<<20
+}
+
+func (c *Config) setDefaults() {
+	if c.MemTableBytes == 0 {
+		c.MemTableBytes = memTableBytes
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = cacheBytes
+	}
+	if c.ReserveBytes == 0 {
+		c.ReserveBytes = reserveBytes
+	}
+	if c.FS == nil {
+		c.FS = diskFS()
+	}
+}
+
+// Answers is who gets what the store has done, on the store's goroutines; no method may block.
+type Answers interface {
+	// Committed says that a batch of a shard is durable; ops is the shard's again.
+	Committed(shard int, ops []byte)
+	// Loaded answers a Load.
+	Loaded(broker.Loaded)
+	// Refuse says whether new messages must be refused for now, and why.
+	Refuse(on bool, why string)
+}
+
+// Store is an open store.
+type Store struct {
+	config Config
+	cache  *pebble.Cache
+	lock   interface{ Close() error }
+	boot   uint32
+	fresh  bool  // there is no store in the directory yet
+	last   int64 // T of the last run
+
+	mu       sync.Mutex // guards what follows
+	in       *instance
+	queue    []request
+	closing  bool
+	loading  map[*broker.Load]bool // not answered yet
+	wake     chan struct{}
+	answers  Answers
+	work     sync.WaitGroup
+	loads    chan *broker.Load
+	stop     chan struct{}
+	reaper   reaper
+	refusing atomic.Bool
+	space    space
+	counts   counts
+}
+
+// counts is what Stats reports; written by the writer.
+type counts struct {
+	commits, batches, bytes, changes, failures, damaged atomic.Int64
+}
+
+// request is a batch or a load, in the order in which they were asked for.
+type request struct {
+	shard int
+	ops   []byte
+	load  *broker.Load
+}
+
+// Open opens or makes the store in config.Dir, which must exist. What it returns does nothing until Start.
+func Open(config Config) (*Store, error) {
+	config.setDefaults()
+	if config.Warn == nil {
+		config.Warn = func(string) {}
+	}
+	s := &Store{config: config, wake: make(chan struct{}, 1), stop: make(chan struct{}), loading: make(map[*broker.Load]bool)}
+	if err := s.openDir(); err != nil {
+		return nil, err
+	}
+	s.cache = pebble.NewCache(config.CacheBytes)
+	if err := s.openFirst(); err != nil {
+		s.cache.Unref()
+		return nil, errors.Join(err, s.lock.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") }
+
+func (s *Store) warn(text string) { s.config.Warn(text) }
+
+// openFirst opens Pebble, salvaging a damaged one, and begins a new run.
+func (s *Store) openFirst() (err error) {
+	if s.in, err = s.openInstance(); err != nil {
+		if s.fresh || !isDamage(err) || s.config.mustExist {
+			return fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
+		}
+		if s.in, err = s.salvage(err); err != nil {
+			return fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
+		}
+	}
+	if s.config.mustExist {
+		return nil
+	}
+	if s.fresh {
+		if err := s.noteFormat(); err != nil {
+			return err
+		}
+	}
+	return s.in.do(s.beginRun)
+}
+
+// beginRun counts the boot number up, durably, before any number is made of it.
+func (s *Store) beginRun(db *pebble.DB) error {
+	if v := get(db, []byte{byte(record.KindBoot)}); len(v) == 4 {
+		s.boot = binary.BigEndian.Uint32(v)
+	}
+	if v := get(db, []byte{byte(record.KindTime)}); len(v) == 8 {
+		s.last = int64(binary.BigEndian.Uint64(v))
+	}
+	s.boot++
+	if err := db.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, s.boot), s.syncOption()); err != nil {
+		return err
+	}
+	if s.config.Durability == None {
+		return db.Flush() // numbers must not be used twice even so
+	}
+	return nil
+}
+
+func (s *Store) syncOption() *pebble.WriteOptions {
+	if s.config.Durability == None {
+		return pebble.NoSync
+	}
+	return pebble.Sync
+}
+
+// get is a copy of a value; nil when there is none.
+func get(db *pebble.DB, key []byte) []byte {
+	v, closer, err := db.Get(key)
+	if err != nil {
+		return nil
+	}
+	defer closer.Close()
+	return append([]byte{}, v...)
+}
+
+// Boot is part of broker.Store.
+func (s *Store) Boot() uint32 { return s.boot }
+
+// LastCommit is part of broker.Store.
+func (s *Store) LastCommit() int64 { return s.last }
+
+// Each is part of broker.Store.
+func (s *Store) Each(kind record.Kind, f func(key, value []byte) error) error {
+	from, to := record.Bounds(kind)
+	return s.in.do(func(db *pebble.DB) error { return each(db, from, to, f) })
+}
+
+func each(db pebble.Reader, from, to []byte, f func(key, value []byte) error) error {
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := f(it.Key(), it.Value()); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// Start starts the goroutines; answers come from now on.
+func (s *Store) Start(a Answers) {
+	s.answers, s.loads = a, make(chan *broker.Load)
+	s.work.Go(s.write)
+	for range readers {
+		s.work.Go(s.read)
+	}
+	s.work.Go(s.reap)
+}
+
+// Commit is part of broker.Store.
+func (s *Store) Commit(shard int, ops []byte) { s.put(request{shard: shard, ops: ops}) }
+
+// Load is part of broker.Store.
+func (s *Store) Load(l broker.Load) { s.put(request{load: &l}) }
+
+func (s *Store) put(r request) {
+	s.mu.Lock()
+	s.queue = append(s.queue, r)
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Close commits what was handed over, as far as the disk takes it, and closes the store.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.signal()
+	close(s.stop)
+	s.work.Wait()
+	return s.shut()
+}
+
+// shut closes what is open; a store that has failed is left as it is.
+func (s *Store) shut() error {
+	var err error
+	select {
+	case <-s.in.failed:
+		err = s.in.err
+	default:
+		err = s.in.do(func(db *pebble.DB) error {
+			if s.config.Durability == None && !s.config.mustExist {
+				return errors.Join(db.Flush(), db.Close())
+			}
+			return db.Close()
+		})
+	}
+	s.cache.Unref()
+	return errors.Join(err, s.lock.Close())
+}

@@ -1,0 +1,326 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.uber.org/goleak"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// asked collects what a store answers.
+type asked struct {
+	mu        sync.Mutex
+	committed int
+	loaded    []broker.Loaded
+	refusing  bool
+	changed   chan struct{}
+}
+
+func newAsked() *asked { return &asked{changed: make(chan struct{}, 1024)} }
+
+func (a *asked) Committed(int, []byte) { a.note(func() { a.committed++ }) }
+
+func (a *asked) Loaded(l broker.Loaded) { a.note(func() { a.loaded = append(a.loaded, l) }) }
+
+func (a *asked) Refuse(on bool, _ string) { a.note(func() { a.refusing = on }) }
+
+func (a *asked) note(f func()) {
+	a.mu.Lock()
+	f()
+	a.mu.Unlock()
+	a.changed <- struct{}{}
+}
+
+// until waits for a condition to come true.
+func (a *asked) until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		a.mu.Lock()
+		done := ok()
+		a.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-a.changed:
+		case <-timeout:
+			t.Fatal("no answer: ", what)
+		}
+	}
+}
+
+func open(t *testing.T, fsys vfs.FS) (*Store, *asked) {
+	t.Helper()
+	if err := errors.Join(fsys.MkdirAll("data", 0o700), syncDir(fsys, "")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Config{Dir: "data", FS: fsys, MemTableBytes: 256 << 10, CacheBytes: 1 << 20, Warn: func(text string) { t.Log(text) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAsked()
+	s.Start(a)
+	return s, a
+}
+
+// TestMain finds leaked goroutines. What an abandoned instance of Pebble leaves is no leak of ours.
+func TestMain(m *testing.M) {
+	const pebble = "github.com/cockroachdb/pebble/v2"
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(pebble+"/record.(*LogWriter).flushLoop"),
+		goleak.IgnoreAnyFunction(pebble+".(*cleanupManager).mainLoop"),
+		goleak.IgnoreAnyFunction(pebble+".(*ConcurrencyLimitScheduler).periodicGranter"),
+		goleak.IgnoreAnyFunction(pebble+"/internal/genericcache.(*shard[...]).releaseLoop"),
+		goleak.IgnoreAnyFunction("github.com/ringmq/ringmq/broker/store.(*instance).discard.func1"))
+}
+
+func entryBatch(sid, pos uint64, text string) []byte {
+	e := record.Entry{Flags: 1}
+	m := record.Message{Topic: []byte("t")}
+	value := record.AppendMessage(e.AppendHead(nil), &m, len(text), []byte(text))
+	return record.AppendSet(nil, record.EntryKey(nil, sid, pos), value)
+}
+
+func TestCommitAndLoad(t *testing.T) {
+	s, a := open(t, vfs.NewMem())
+	for pos := range uint64(100) {
+		s.Commit(0, entryBatch(1, pos, fmt.Sprint("m", pos)))
+	}
+	s.Load(broker.Load{SID: 1, From: 10, To: 98, Entries: 5, Bytes: 1 << 20})
+	s.Load(broker.Load{SID: 1, From: 95, To: 98, Entries: 5, Bytes: 1 << 20})
+	s.Load(broker.Load{SID: 1, From: 20, To: 98, Entries: 50, Bytes: 1})
+	a.until(t, "loads", func() bool { return len(a.loaded) == 3 && a.committed == 100 })
+	for _, l := range a.loaded {
+		switch l.From {
+		case 10:
+			if len(l.Entries) != 5 || l.Done || l.Entries[4].Pos != 14 {
+				t.Errorf("%+v", l)
+			}
+		case 95:
+			if len(l.Entries) != 4 || !l.Done {
+				t.Errorf("%+v", l)
+			}
+		case 20:
+			if len(l.Entries) != 1 || l.Done {
+				t.Errorf("%+v", l)
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPowerCut ends the world at a random moment: what was answered is there, and numbers begin anew.
+func TestPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		mem := vfs.NewCrashableMem()
+		s, a := open(t, mem)
+		for pos := range uint64(50) {
+			s.Commit(int(pos%3), entryBatch(1, pos, strings.Repeat("x", int(pos)*10)))
+		}
+		a.until(t, "some commits", func() bool { return a.committed > int(seed) })
+		a.mu.Lock()
+		crashed := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(seed, 1))})
+		n := a.committed
+		a.mu.Unlock()
+		boot := s.Boot()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s2, _ := open(t, crashed)
+		found := 0
+		if err := s2.Each(record.KindEntry, func(key, _ []byte) error {
+			if record.Number(key, 1) != uint64(found) {
+				return errors.New("a batch is missing between others")
+			}
+			found++
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if found < n || s2.Boot() != boot+1 {
+			t.Errorf("seed %d: %d of %d answered batches are there, boot %d", seed, found, n, s2.Boot())
+		}
+		if err := s2.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFailingDisk has every write fail for a while: nothing is answered, new messages are refused, and afterwards all is well.
+func TestFailingDisk(t *testing.T) {
+	for _, what := range []errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileWrite} {
+		broken := errorfs.Toggle{Injector: errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == what || what == errorfs.OpFileSync && op.Kind == errorfs.OpFileSyncData {
+				return errorfs.ErrInjected
+			}
+			return nil
+		})}
+		mem := vfs.NewCrashableMem()
+		s, a := open(t, errorfs.Wrap(mem, &broken))
+		s.Commit(0, entryBatch(1, 1, "before"))
+		a.until(t, "the first commit", func() bool { return a.committed == 1 })
+		broken.On()
+		s.Commit(0, entryBatch(1, 2, "meanwhile"))
+		a.until(t, "refusal", func() bool { return a.refusing })
+		if a.committed != 1 {
+			t.Error("answered although the disk fails")
+		}
+		time.Sleep(2 * reopenEvery)
+		broken.Off()
+		a.until(t, "recovery", func() bool { return a.committed == 2 && !a.refusing })
+		s.Load(broker.Load{SID: 1, From: 0, To: 9, Entries: 9, Bytes: 1 << 20})
+		a.until(t, "a load", func() bool { return len(a.loaded) == 1 })
+		if len(a.loaded[0].Entries) != 2 {
+			t.Errorf("%+v", a.loaded[0])
+		}
+		crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s2, _ := open(t, crashed)
+		n := 0
+		_ = s2.Each(record.KindEntry, func([]byte, []byte) error { n++; return nil })
+		if n != 2 {
+			t.Errorf("%d of 2 entries survive a power cut", n)
+		}
+		_ = s2.Close()
+	}
+}
+
+// TestSalvage damages a store in various ways: it opens, what can be read is there, and the old one is kept.
+func TestSalvage(t *testing.T) {
+	for _, damage := range []string{"manifest", "gone", "table"} {
+		t.Run(damage, func(t *testing.T) {
+			mem := vfs.NewMem()
+			s, a := open(t, mem)
+			for pos := range uint64(2000) {
+				s.Commit(0, entryBatch(1, pos, strings.Repeat("y", 500)))
+			}
+			s.Commit(0, record.AppendDelete(nil, record.EntryKey(nil, 1, 0)))
+			a.until(t, "commits", func() bool { return a.committed == 2001 })
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			hurt(t, mem, damage)
+			s2, _ := open(t, mem)
+			var first, n uint64
+			if err := s2.Each(record.KindEntry, func(key, _ []byte) error {
+				if n == 0 {
+					first = record.Number(key, 1)
+				}
+				n++
+				return nil
+			}); err != nil && damage != "table" {
+				t.Error(err)
+			}
+			if damage != "table" && (n != 1999 || first != 1) {
+				t.Errorf("%d entries from %d on", n, first)
+			}
+			names, _ := mem.List("data")
+			if !strings.Contains(strings.Join(names, " "), "damaged-") && damage != "table" {
+				t.Error("the damaged store is not kept: ", names)
+			}
+			_ = s2.Close()
+		})
+	}
+}
+
+// hurt damages the files of a store.
+func hurt(t *testing.T, mem vfs.FS, how string) {
+	names, err := mem.List("data/db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		path := "data/db/" + name
+		switch {
+		case how == "manifest" && strings.HasPrefix(name, "MANIFEST"):
+			if err := writeFile(mem, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
+				t.Fatal(err)
+			}
+		case how == "gone" && strings.HasPrefix(name, "marker.manifest"):
+			if err := mem.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestReaper(t *testing.T) {
+	s, a := open(t, vfs.NewMem())
+	b := record.AppendSet(nil, record.MessageKey(nil, 5), record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, 0))
+	for _, sid := range []uint64{1, 2} {
+		e := record.Entry{Flags: 1, Mid: 5}
+		b = record.AppendSet(b, record.EntryKey(nil, sid, 1), e.AppendHead(nil))
+		b = record.AppendSet(b, record.ReferenceKey(nil, 5, sid, 1), nil)
+		b = record.AppendSet(b, record.SessionKey(nil, sid), (&record.Session{ClientID: "c"}).Append(nil))
+	}
+	b = record.AppendSet(b, record.ReceivedKey(nil, 2, 7), nil)
+	s.Commit(0, b)
+	s.Commit(0, record.AppendDelete(record.AppendDelete(nil, record.EntryKey(nil, 1, 1)), record.ReferenceKey(nil, 5, 1, 1)))
+	a.until(t, "commits", func() bool { return a.committed == 2 })
+	s.reapOnce(0)
+	if count(t, s, record.KindMessage) != 1 {
+		t.Error("a message that is needed is gone")
+	}
+	s.Commit(0, record.AppendSet(record.AppendDelete(nil, record.SessionKey(nil, 2)), record.EndedKey(nil, 2), nil))
+	a.until(t, "commits", func() bool { return a.committed == 3 })
+	s.reapOnce(0)
+	s.reapOnce(0)
+	for _, k := range []record.Kind{record.KindMessage, record.KindReference, record.KindEntry, record.KindReceived, record.KindEnded} {
+		if n := count(t, s, k); n != 0 {
+			t.Errorf("%d records %c are left", n, k)
+		}
+	}
+	_ = s.Close()
+}
+
+func count(t *testing.T, s *Store, k record.Kind) (n int) {
+	t.Helper()
+	if err := s.Each(k, func([]byte, []byte) error { n++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestRefusals(t *testing.T) {
+	mem := vfs.NewMem()
+	refused := func(dir, word string) {
+		t.Helper()
+		if _, err := Open(Config{Dir: dir, FS: mem}); err == nil || !strings.Contains(err.Error(), word) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want %q", dir, err, word)
+		}
+	}
+	refused("missing", "does not exist")
+	_ = writeFile(mem, "file", nil)
+	refused("file", "is a file")
+	_ = mem.MkdirAll("other", 0o700)
+	_ = writeFile(mem, "other/notes", nil)
+	refused("other", "other files")
+	_ = mem.MkdirAll("newer", 0o700)
+	_ = writeFile(mem, "newer/FORMAT", []byte(formatWords+"2\n"))
+	refused("newer", "format 2")
+	if names, _ := mem.List("newer"); len(names) != 1 {
+		t.Error("a refused directory was changed: ", names)
+	}
+	s, _ := open(t, mem)
+	refused("data", "in use")
+	_ = s.Close()
+	if _, err := mem.Stat("missing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("a missing directory was made")
+	}
+}

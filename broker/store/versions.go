@@ -1,0 +1,188 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/batchrepr"
+	walrecord "github.com/cockroachdb/pebble/v2/record"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// versionPrefix stands before the keys under which salvage collects versions: no kind of record has it.
+const versionPrefix = '~'
+
+// versions are all the versions of a damaged store's records that could be read.
+type versions struct {
+	db     *pebble.DB
+	ranges []deletedRange
+	saved  int
+}
+
+// deletedRange is a range that was deleted by change number seq.
+type deletedRange struct {
+	from, to []byte
+	seq      uint64
+}
+
+// put collects one version. The newest of a key sorts first.
+func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
+	k := append([]byte{versionPrefix}, key...)
+	k = binary.BigEndian.AppendUint64(k, math.MaxUint64-seq)
+	kind := byte(0)
+	if set {
+		kind = 1
+	}
+	return v.db.Set(k, append([]byte{kind}, value...), pebble.NoSync)
+}
+
+func (v *versions) putRange(from, to []byte, seq uint64) {
+	v.ranges = append(v.ranges, deletedRange{bytes.Clone(from), bytes.Clone(to), seq})
+}
+
+// readTable reads a table as far as it can be read.
+func (v *versions) readTable(fs vfs.FS, path string) error {
+	f, err := fs.Open(path)
+	if err != nil {
+		return err
+	}
+	readable, err := sstable.NewSimpleReadable(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	r, err := sstable.NewReader(context.Background(), readable, readerOptions())
+	if err != nil {
+		return errors.Join(err, readable.Close())
+	}
+	defer r.Close()
+	it, err := r.NewIter(sstable.NoTransforms, nil, nil, sstable.AssertNoBlobHandles)
+	if err != nil {
+		return err
+	}
+	for kv := it.First(); kv != nil; kv = it.Next() {
+		value, _, err := kv.Value(nil)
+		if err != nil {
+			return errors.Join(err, it.Close())
+		}
+		if err := v.put(kv.K.UserKey, uint64(kv.SeqNum()), kv.Kind() == pebble.InternalKeyKindSet, value); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Error(), it.Close(), v.readRanges(r))
+}
+
+func (v *versions) readRanges(r *sstable.Reader) error {
+	it, err := r.NewRawRangeDelIter(context.Background(), sstable.NoFragmentTransforms, sstable.NoReadEnv)
+	if err != nil || it == nil {
+		return err
+	}
+	defer it.Close()
+	span, err := it.First()
+	for ; span != nil && err == nil; span, err = it.Next() {
+		for _, k := range span.Keys {
+			v.putRange(span.Start, span.End, uint64(k.SeqNum()))
+		}
+	}
+	return err
+}
+
+// readLog reads a log up to its end or the first record that is torn.
+func (v *versions) readLog(fs vfs.FS, path string) error {
+	f, err := fs.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	number, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), ".log"), 10, 64)
+	if err != nil {
+		return err
+	}
+	log := openLog(walrecord.NewReader, f, number)
+	for {
+		r, err := log.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		repr, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		if err := v.readBatch(repr); err != nil {
+			return err
+		}
+	}
+}
+
+func (v *versions) readBatch(repr []byte) error {
+	if len(repr) <= batchrepr.HeaderLen {
+		return nil
+	}
+	seq := uint64(batchrepr.ReadSeqNum(repr))
+	for r := batchrepr.Read(repr); ; seq++ {
+		kind, key, value, ok, err := r.Next()
+		if !ok || err != nil {
+			return err
+		}
+		switch kind {
+		case pebble.InternalKeyKindSet, pebble.InternalKeyKindDelete:
+			err = v.put(key, seq, kind == pebble.InternalKeyKindSet, value)
+		case pebble.InternalKeyKindRangeDelete:
+			v.putRange(key, value, seq)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// settle puts the newest version of each record in its place and forgets the others.
+func (v *versions) settle() error {
+	from, to := []byte{versionPrefix}, []byte{versionPrefix + 1}
+	var last []byte
+	err := each(v.db, from, to, func(k, value []byte) error {
+		key := k[1 : len(k)-8]
+		seq := math.MaxUint64 - binary.BigEndian.Uint64(k[len(k)-8:])
+		if bytes.Equal(key, last) {
+			return nil
+		}
+		last = append(last[:0], key...)
+		if value[0] == 0 || v.isDeleted(key, seq) {
+			return nil
+		}
+		v.saved++
+		return v.db.Set(key, value[1:], pebble.NoSync)
+	})
+	return errors.Join(err, v.db.DeleteRange(from, to, pebble.NoSync), v.db.Flush())
+}
+
+func (v *versions) isDeleted(key []byte, seq uint64) bool {
+	for _, r := range v.ranges {
+		if r.seq > seq && bytes.Compare(r.from, key) <= 0 && bytes.Compare(key, r.to) < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func readerOptions() sstable.ReaderOptions {
+	o := &pebble.Options{}
+	o.EnsureDefaults()
+	return o.MakeReaderOptions()
+}
+
+// openLog calls Pebble's reader of logs with the number of the log, whose type has no name outside of Pebble.
+func openLog[N ~uint64](open func(io.Reader, N) *walrecord.Reader, r io.Reader, number uint64) *walrecord.Reader {
+	return open(r, N(number))
+}
