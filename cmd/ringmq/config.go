@@ -119,7 +119,8 @@ type settings struct {
 	LogLevel            string `toml:"log_level"`
 	Admin               string `toml:"admin"`
 
-	XDP xdpSettings `toml:"xdp"`
+	XDP   xdpSettings   `toml:"xdp"`
+	Store storeSettings `toml:"store"`
 
 	port int // -p
 }
@@ -199,7 +200,8 @@ func (s *settings) fromFlags(c *cli.Context) error {
 		v := c.Bool("allow-anonymous")
 		s.AllowAnonymous = &v
 	}
-	for name, to := range map[string]*string{"mode": &s.Mode, "passwords": &s.Passwords, "admin": &s.Admin} {
+	for name, to := range map[string]*string{"mode": &s.Mode, "passwords": &s.Passwords, "admin": &s.Admin,
+		"data": &s.Store.Data, "durability": &s.Store.Durability} {
 		if c.IsSet(name) {
 			*to = c.String(name)
 		}
@@ -260,6 +262,9 @@ func (s *settings) check() error {
 		if v != nil && time.Duration(*v)%time.Second != 0 {
 			return fmt.Errorf("%s: %v is not a whole number of seconds", name, time.Duration(*v))
 		}
+	}
+	if err := s.Store.check(); err != nil {
+		return err
 	}
 	_, err := s.strategy()
 	return err
@@ -328,6 +333,9 @@ func (s *settings) limits(ram int64, descriptors int, users *credentials.File, d
 	}
 	if l.Memory == 0 {
 		l.Memory = broker.DefaultMemory(ram)
+	}
+	if s.Store.Data != "" {
+		l.StoreBytes = s.Store.config(l.Memory).MemoryBytes()
 	}
 	if err := s.applyDataPlane(&l, d); err != nil {
 		return l, err

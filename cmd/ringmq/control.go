@@ -59,6 +59,7 @@ func (p *process) control() error {
 	s.Handle("GET /v1/connections", http.HandlerFunc(p.listConnections))
 	s.Handle("GET /v1/capture", http.HandlerFunc(p.serveCapture))
 	p.bypass.handle(s, p.broker.Loops())
+	p.durable.handle(s)
 	p.admin = s
 	return nil
 }

@@ -18,7 +18,7 @@ func tried(t *testing.T) map[string][]string {
 			"-c " + config + " --test-config -v",
 			"--listen 127.0.0.1:0 --listen [::1]:0 --allow-anonymous --passwords " + users + " --mode standard --admin none --test-config -q",
 			"--mode standard --interface lo,eth0 --queues all --cpus 0 --xdp-require any --xdp-limit native --busy-poll --allow-unbound-queues --test-config",
-			"-p 1884 --shards 2 --max-connections 100 --memory 128MiB --prefault --plan",
+			"-p 1884 --shards 2 --max-connections 100 --memory 128MiB --prefault --data /var/lib/ringmq --durability os --plan",
 		},
 		"passwd": {
 			"-c -b " + users + " alice secret",
@@ -31,7 +31,7 @@ func tried(t *testing.T) map[string][]string {
 }
 
 // triedElsewhere have a test of their own that runs them.
-var triedElsewhere = [...]string{"bench", "conform", "status", "pub", "sub", "doctor", "xdp", "capture"}
+var triedElsewhere = [...]string{"bench", "conform", "status", "pub", "sub", "doctor", "xdp", "capture", "store"}
 
 func TestEveryFlagOfTheHelpIsTried(t *testing.T) {
 	rows := tried(t)

@@ -19,7 +19,7 @@ const description = `Examples:
   ringmq COMMAND --help                          more of them`
 
 func commands() []*cli.Command {
-	return []*cli.Command{serveCommand(), pubCommand(), subCommand(), benchCommand(), conformCommand(), statusCommand(), doctorCommand(), xdpCommand(), captureCommand(),
+	return []*cli.Command{serveCommand(), pubCommand(), subCommand(), benchCommand(), conformCommand(), statusCommand(), storeCommand(), doctorCommand(), xdpCommand(), captureCommand(),
 		passwdCommand(), completionCommand()}
 }
 

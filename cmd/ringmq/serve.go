@@ -48,6 +48,8 @@ func serveCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "listen", Usage: "listen on `ADDR:PORT` (may be repeated)"},
 			&cli.BoolFlag{Name: "allow-anonymous", Usage: "let clients in that give no User Name"},
 			&cli.StringFlag{Name: "passwords", Usage: "verify users against `FILE` (see ringmq passwd)"},
+			&cli.StringFlag{Name: "data", Usage: "keep Sessions, queued and Retained Messages in `DIR`", DefaultText: "they end with the process"},
+			&cli.StringFlag{Name: "durability", Usage: "what an acknowledged message survives: fsync (loss of power), os (a crash of the broker) or none", DefaultText: "fsync"},
 			&cli.StringFlag{Name: "mode", Usage: "data plane: auto, standard or xdp", DefaultText: "auto"},
 			&cli.IntFlag{Name: "shards", Usage: "`N` event loops", DefaultText: "the number of CPUs"},
 			&cli.IntFlag{Name: "max-connections", Usage: "serve at most `N` clients at a time", DefaultText: "by memory and file descriptors"},
@@ -132,6 +134,7 @@ type process struct {
 	auth     *authenticator
 	journal  *journal
 	admin    *admin.Server // nil: none
+	durable  *durable      // nil: nothing outlives the process
 
 	listeners int // of the configuration; the kernel may have fewer, where it has no IPv6
 }
@@ -141,6 +144,9 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	if err := p.pin(); err != nil {
+		return err
+	}
+	if err := p.openStore(); err != nil {
 		return err
 	}
 	// Queues that another process has just left may take seconds to come free. Who connects after listen and before the
@@ -155,7 +161,7 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	}
 	defer p.group.Close()
 	if err := p.open(loopback); err != nil {
-		return err
+		return errors.Join(err, p.durable.close())
 	}
 	if err := p.control(); err != nil {
 		return err
@@ -180,7 +186,7 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 		case err := <-done:
 			p.auth.close()
 			p.journal.close()
-			return err
+			return errors.Join(err, p.durable.close())
 		case sig := <-signals:
 			p.onSignal(sig, cancel)
 		}
@@ -280,12 +286,14 @@ func (p *process) open(loopback bool) error {
 	p.journal = newJournal(p.log)
 	p.auth = newAuthenticator(p.users, p.limits.ConnectTimeout/2)
 	p.tuneRuntime()
-	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Prefault: p.settings.Prefault, LockThread: p.locks}, planes)
+	start := time.Now()
+	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Store: p.durable.asStore(), Prefault: p.settings.Prefault, LockThread: p.locks}, planes)
 	if err != nil {
 		return err
 	}
 	p.auth.start(p.broker.Loops())
 	p.journal.start()
+	p.durable.start(p.broker, time.Since(start))
 	return nil
 }
 

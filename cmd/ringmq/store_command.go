@@ -1,0 +1,253 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringmq/ringmq/broker/record"
+	"github.com/ringmq/ringmq/broker/store"
+	"github.com/ringmq/ringmq/cmd/admin"
+)
+
+const storeDescription = `DIR is what ringmq serve --data names. stats and backup without DIR ask the running broker; everything else needs
+the directory for itself.
+
+Examples:
+  ringmq store stats                             of the running broker: sizes and commits
+  ringmq store backup /backup/monday             a copy from the running broker
+  ringmq store backup /var/lib/ringmq /backup/x  a copy while no broker runs
+  ringmq store check /var/lib/ringmq             read every record; exit 1 when one is damaged
+  ringmq store dump /var/lib/ringmq | jq .       every record as a line of JSON
+  ringmq store compact /var/lib/ringmq           give space back`
+
+func storeCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "store",
+		Usage:       "check, measure, print, compact and back up what a broker keeps",
+		UsageText:   "ringmq store check|stats|dump|compact|backup [flags] [DIR]",
+		Description: storeDescription,
+		Subcommands: []*cli.Command{
+			{Name: "check", Usage: "read every record", ArgsUsage: "DIR", Action: checkStore},
+			{Name: "stats", Usage: "show sizes", ArgsUsage: "[DIR]", Action: showStoreStats,
+				Flags: []cli.Flag{adminFlag(), &cli.BoolFlag{Name: "json", Usage: "print JSON"}}},
+			{Name: "dump", Usage: "print every record as a line of JSON", ArgsUsage: "DIR", Action: dumpStore},
+			{Name: "compact", Usage: "remove garbage and rewrite the tables", ArgsUsage: "DIR", Action: compactStore},
+			{Name: "backup", Usage: "copy the store to TO", ArgsUsage: "[DIR] TO", Action: backupStore, Flags: []cli.Flag{adminFlag()}},
+		},
+	}
+}
+
+// withStore runs f on the store in the directory that is the command's one argument.
+func withStore(c *cli.Context, readOnly bool, f func(*store.Store) error) error {
+	if c.NArg() != 1 {
+		return fmt.Errorf("store %s: name one directory, as in ringmq store %s /var/lib/ringmq", c.Command.Name, c.Command.Name)
+	}
+	return onStore(c, c.Args().First(), readOnly, f)
+}
+
+func onStore(c *cli.Context, dir string, readOnly bool, f func(*store.Store) error) error {
+	s, err := store.OpenForTools(store.Config{Dir: dir}, readOnly)
+	if err != nil {
+		return fmt.Errorf("store %s: %w", c.Command.Name, err)
+	}
+	if err := errors.Join(f(s), s.CloseTools()); err != nil {
+		return fmt.Errorf("store %s: %w", c.Command.Name, err)
+	}
+	return nil
+}
+
+func checkStore(c *cli.Context) error {
+	return withStore(c, true, func(s *store.Store) error {
+		found, err := s.Check()
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(found.Records)) {
+			fmt.Fprintf(c.App.Writer, "%d %s\n", found.Records[name], name)
+		}
+		for _, p := range found.Problems {
+			fmt.Fprintln(c.App.Writer, p)
+		}
+		if found.Wrong > 0 {
+			return fmt.Errorf("%d problems; ringmq serve starts all the same, skips what is damaged and says so", found.Wrong)
+		}
+		fmt.Fprintln(c.App.Writer, "the store is good")
+		return nil
+	})
+}
+
+func showStoreStats(c *cli.Context) error {
+	var stats store.Stats
+	if c.NArg() == 0 {
+		client, ctx, stop, err := dialAdmin(c)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		if err := client.Get(ctx, "/v1/store", &stats); err != nil {
+			return fmt.Errorf("store stats: %w", err)
+		}
+		return printStats(c, &stats)
+	}
+	return withStore(c, true, func(s *store.Store) (err error) {
+		if stats, err = s.Stats(true); err != nil {
+			return err
+		}
+		return printStats(c, &stats)
+	})
+}
+
+func printStats(c *cli.Context, stats *store.Stats) error {
+	if c.Bool("json") {
+		return json.NewEncoder(c.App.Writer).Encode(stats)
+	}
+	w := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	for _, name := range slices.Sorted(maps.Keys(stats.Records)) {
+		k := stats.Records[name]
+		fmt.Fprintf(w, "%s\t%d\t%d bytes\n", name, k.Count, k.Bytes)
+	}
+	fmt.Fprintf(w, "on disk\t%d\tbytes\nof it log\t%d\tbytes\n", stats.DiskBytes, stats.LogBytes)
+	if stats.Commits > 0 {
+		fmt.Fprintf(w, "commits\t%d\twith %d batches, %d changes, %d bytes\n", stats.Commits, stats.Batches, stats.Changes, stats.Bytes)
+		fmt.Fprintf(w, "write amplification\t%.2f\t\nfailures\t%d\t\n", stats.WriteAmplification, stats.Failures)
+	}
+	return w.Flush()
+}
+
+func dumpStore(c *cli.Context) error {
+	encoder := json.NewEncoder(c.App.Writer)
+	return withStore(c, true, func(s *store.Store) error {
+		return s.Records(func(key, value []byte) error { return encoder.Encode(describeRecord(key, value)) })
+	})
+}
+
+// describeRecord is a record as the dump prints it.
+func describeRecord(key, value []byte) map[string]any {
+	kind := record.Kind(key[0])
+	out := map[string]any{"record": store.KindName(kind), "bytes": len(key) + len(value)}
+	number := func(name string, i int) {
+		if n := record.Number(key, i); n != 0 {
+			out[name] = strconv.FormatUint(n, 10) // beyond what a number of JSON holds exactly
+		}
+	}
+	var err error
+	switch kind {
+	case record.KindSession:
+		number("session", 0)
+		var v record.Session
+		err = v.Decode(value)
+		out["client"], out["user"], out["expiry_s"], out["offline_since_ms"], out["will"] = v.ClientID, v.User, v.Expiry, v.Offline, len(v.Will) > 0
+	case record.KindSubscription:
+		number("session", 0)
+		var v record.Subscription
+		err = v.Decode(value)
+		out["filter"], out["qos"], out["id"] = string(record.Rest(key, 1)), v.QoS, v.ID
+	case record.KindEntry:
+		number("session", 0)
+		number("position", 1)
+		var v record.Entry
+		err = v.Decode(value)
+		out["packet_id"], out["qos"], out["released"] = record.PacketID(record.Number(key, 1)), v.Flags&record.EntryQoS, v.Flags&record.EntryReleased != 0
+		if v.Mid != 0 {
+			out["message"] = strconv.FormatUint(v.Mid, 10)
+		} else {
+			describeMessage(out, &v.Message)
+		}
+	case record.KindMessage, record.KindRetained:
+		if kind == record.KindMessage {
+			number("message", 0)
+		}
+		var v record.Message
+		err = v.Decode(value)
+		describeMessage(out, &v)
+	default:
+		number("session", 0)
+	}
+	if err != nil {
+		out["damaged"] = true
+	}
+	return out
+}
+
+func describeMessage(out map[string]any, m *record.Message) {
+	out["topic"], out["payload_bytes"] = string(m.Topic), len(m.Payload)
+	if m.Expires != 0 {
+		out["expires_ms"] = m.Expires
+	}
+}
+
+func compactStore(c *cli.Context) error {
+	return withStore(c, false, func(s *store.Store) error {
+		before, err := s.Stats(false)
+		if err != nil {
+			return err
+		}
+		if err := s.Compact(); err != nil {
+			return err
+		}
+		after, err := s.Stats(false)
+		fmt.Fprintf(c.App.Writer, "%d bytes on disk, before %d\n", after.DiskBytes, before.DiskBytes)
+		return err
+	})
+}
+
+func backupStore(c *cli.Context) error {
+	if c.NArg() < 1 || c.NArg() > 2 {
+		return errors.New("store backup: name the directory to write, or the store's and that, as in ringmq store backup /var/lib/ringmq /backup/monday")
+	}
+	to, err := filepath.Abs(c.Args().Get(c.NArg() - 1))
+	if err != nil {
+		return fmt.Errorf("store backup: %w", err)
+	}
+	if c.NArg() == 2 {
+		return onStore(c, c.Args().First(), false, func(s *store.Store) error { return s.Backup(to) })
+	}
+	path, err := admin.Find(c.String("admin"))
+	if err != nil {
+		return fmt.Errorf("store backup: %w", err)
+	}
+	var done struct{}
+	if err := admin.NewClient(path).Post(c.Context, "/v1/store/backup", backupRequest{To: to}, &done); err != nil {
+		return fmt.Errorf("store backup: %w", err)
+	}
+	return nil
+}
+
+// backupRequest asks a running broker for a backup.
+type backupRequest struct {
+	To string `json:"to"` // an absolute path
+}
+
+// handle answers what ringmq store asks of a running broker.
+func (d *durable) handle(s *admin.Server) {
+	none := func(*http.Request) (any, error) {
+		return nil, admin.Errorf(http.StatusNotFound, "this broker keeps nothing: it runs without --data")
+	}
+	if d == nil {
+		s.Answer("GET /v1/store", none)
+		s.Answer("POST /v1/store/backup", none)
+		return
+	}
+	s.Answer("GET /v1/store", func(*http.Request) (any, error) { return d.store.Stats(false) })
+	s.Answer("POST /v1/store/backup", func(r *http.Request) (any, error) {
+		var in backupRequest
+		text, err := io.ReadAll(r.Body)
+		if err == nil {
+			err = json.Unmarshal(text, &in)
+		}
+		if err != nil || !filepath.IsAbs(in.To) {
+			return nil, admin.Errorf(http.StatusBadRequest, "want {\"to\": an absolute path}")
+		}
+		return struct{}{}, d.store.Backup(in.To)
+	})
+}

@@ -1,0 +1,81 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestStoreTools makes a store, looks at it with each tool while the broker runs and afterwards, and starts a broker on the backup.
+func TestStoreTools(t *testing.T) {
+	program, dir, socket := buildProgram(t), t.TempDir(), filepath.Join(t.TempDir(), "admin")
+	p := startProgram(t, program, "serve", "-p", unusedPort(t), "--memory", "256MiB", "--data", dir, "--admin", socket)
+	port := p.address[strings.LastIndexByte(p.address, ':')+1:]
+	must := func(arguments ...string) string {
+		t.Helper()
+		stdout, stderr, code := ringmq(t, arguments...)
+		if code != 0 {
+			t.Fatalf("ringmq %s: exit code %d, %s%s", strings.Join(arguments, " "), code, stdout, stderr)
+		}
+		return stdout
+	}
+	must("pub", "-p", port, "-t", "kept/x", "-m", "hello", "-q", "1", "-r")
+	if out := must("store", "stats", "--admin", socket); !strings.Contains(out, "commits") {
+		t.Errorf("stats of a running broker: %s", out)
+	}
+	copied := filepath.Join(t.TempDir(), "copy")
+	must("store", "backup", "--admin", socket, copied)
+	if _, stderr, code := ringmq(t, "store", "check", dir); code == 0 || !strings.Contains(stderr, "in use") {
+		t.Errorf("check of a store in use: exit code %d, %s", code, stderr)
+	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait()
+	for _, d := range []string{dir, copied} {
+		if out := must("store", "check", d); !strings.Contains(out, "1 retained messages") || !strings.Contains(out, "good") {
+			t.Errorf("check %s: %s", d, out)
+		}
+		if out := must("store", "dump", d); !strings.Contains(out, `"topic":"kept/x"`) {
+			t.Errorf("dump %s: %s", d, out)
+		}
+		must("store", "compact", d)
+		if out := must("store", "stats", "--json", d); !strings.Contains(out, `"retained messages":{"count":1`) {
+			t.Errorf("stats %s: %s", d, out)
+		}
+	}
+	must("store", "backup", dir, filepath.Join(t.TempDir(), "again"))
+	q := startProgram(t, program, "serve", "-p", unusedPort(t), "--memory", "256MiB", "--data", copied, "--admin", "none")
+	if out := must("sub", "-p", q.address[strings.LastIndexByte(q.address, ':')+1:], "-t", "kept/#", "-C", "1"); !strings.Contains(out, "hello") {
+		t.Errorf("the backup gives %q", out)
+	}
+}
+
+// TestStoreRefusals: each says in one line what is wrong and what to do, and changes nothing on disk.
+func TestStoreRefusals(t *testing.T) {
+	file, other, newer := inFile(t, "x"), t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{filepath.Join(other, "notes"): "mine", filepath.Join(newer, "FORMAT"): "ringmq store format 99\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, word := range map[string]string{filepath.Join(other, "missing"): "mkdir", file: "is a file", other: "other files", newer: "format 99"} {
+		_, stderr, code := ringmq(t, "serve", "-p", unusedPort(t), "--admin", "none", "--data", dir)
+		if code == 0 || !strings.Contains(stderr, word) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("--data %s: exit code %d, %s", dir, code, stderr)
+		}
+	}
+	for _, dir := range []string{other, newer} {
+		if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+			t.Errorf("%s was changed: %v %v", dir, list, err)
+		}
+	}
+	for _, arguments := range [][]string{{"store", "check"}, {"store", "check", other}, {"store", "backup"}, {"serve", "--durability", "os"}, {"serve", "--data", other, "--durability", "maybe"}} {
+		if _, stderr, code := ringmq(t, arguments...); code == 0 || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v: exit code %d, %s", arguments, code, stderr)
+		}
+	}
+}
