@@ -15,6 +15,7 @@ import (
 const usage = `usage: go run ./perf COMMAND [flags]
 
   compare  start brokers in turn, load each alike, print a table
+  durable  acknowledged QoS 1 messages to Sessions that are kept, beside what the disk can do
   lab      compare over a veth pair, XDP mode included (root)
   echo     the limit of XDP mode over a veth pair: frames through two bare AF_XDP sockets (root)
   conform  start brokers in turn, and try each against the normative statements of MQTT
@@ -47,6 +48,8 @@ func dispatch(ctx context.Context, args []string) error {
 	switch args[0] {
 	case "compare":
 		return runCompare(ctx, args[1:])
+	case "durable":
+		return runDurable(ctx, args[1:])
 	case "lab":
 		return runLab(ctx, args[1:])
 	case "echo":
@@ -60,5 +63,5 @@ func dispatch(ctx context.Context, args []string) error {
 	case "relay":
 		return runRelay(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are compare, lab, echo, conform, overload, soak, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, durable, lab, echo, conform, overload, soak, relay", args[0])
 }

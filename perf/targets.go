@@ -168,7 +168,7 @@ func prepareMochi(ctx context.Context, s sources) (target, error) {
 	path, version, _ := strings.Cut(mochiModule, "@")
 	for _, args := range [][]string{
 		{"mod", "init", "mochi"},
-		{"get", mochiModule, path + "/hooks/auth@" + version, path + "/listeners@" + version},
+		{"get", mochiModule, path + "/hooks/auth@" + version, path + "/listeners@" + version, path + "/hooks/storage/pebble@" + version},
 		{"build", "-o", "broker", "."},
 	} {
 		if err := goTool(ctx, source, nil, args...); err != nil {

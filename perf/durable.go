@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// durableCase is one broker at one level of durability. config writes what it needs into dir and returns how to start it on a port.
+type durableCase struct {
+	name   string
+	config func(s sources, dir string, port int) ([]string, error)
+}
+
+func durableCases() []durableCase {
+	ringmq := func(durability string) func(sources, string, int) ([]string, error) {
+		return func(s sources, dir string, port int) ([]string, error) {
+			return []string{s.ringmq, "serve", "--mode", "standard", "-p", strconv.Itoa(port), "-q", "--admin", "none", "--data", dir, "--durability", durability}, nil
+		}
+	}
+	return []durableCase{
+		{"ringmq-fsync", ringmq("fsync")}, {"ringmq-os", ringmq("os")}, {"ringmq-none", ringmq("none")},
+		{"mosquitto", mosquittoDurable}, {"mochi-sync", mochiDurable}, {"nats-sync", natsDurable},
+	}
+}
+
+// mosquittoDurable is Mosquitto with its persistence: it writes all of it every 30 minutes and at its end.
+func mosquittoDurable(_ sources, dir string, port int) ([]string, error) {
+	file := filepath.Join(dir, "mosquitto.conf")
+	text := fmt.Sprintf("user root\nlistener %d %s\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\n"+
+		"persistence true\npersistence_location %s/\nsys_interval 0\nlog_type error\n", port, loopback(), dir)
+	return []string{"mosquitto", "-c", file}, os.WriteFile(file, []byte(text), 0o644)
+}
+
+// natsDurable is NATS with JetStream that syncs before it acknowledges.
+func natsDurable(s sources, dir string, port int) ([]string, error) {
+	file := filepath.Join(dir, "nats.conf")
+	text := fmt.Sprintf("server_name: perf\nhost: %[3]s\nport: -1\nmax_connections: 100000\njetstream { store_dir: %[1]q, sync_interval: always }\n"+
+		"mqtt { host: %[3]s, port: %[2]d, max_ack_pending: 16000 }\n", dir, port, loopback())
+	return []string{filepath.Join(s.dir, "nats-server"), "-c", file}, os.WriteFile(file, []byte(text), 0o644)
+}
+
+// mochiDurable is mochi with its Pebble hook, which hands every write to Pebble and asks for a sync.
+func mochiDurable(s sources, dir string, port int) ([]string, error) {
+	return []string{filepath.Join(s.dir, "mochi", "broker"), fmt.Sprintf("%s:%d", loopback(), port), dir}, nil
+}
+
+// runDurable is `perf durable`.
+func runDurable(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("perf durable", flag.ContinueOnError)
+	names := flags.String("targets", "ringmq-fsync,ringmq-os,mosquitto", "some of ringmq-fsync, ringmq-os, ringmq-none, mosquitto, mochi-sync, nats-sync")
+	publishers := flags.String("publishers", "1,100,1000", "how many publish at a time")
+	receivers := flags.String("receivers", "absent,present", "absent, present or both: the Sessions that the messages are for")
+	seconds := flags.Float64("seconds", 3, "length of each measured part")
+	rounds := flags.Int("rounds", 3, "how often each is run; medians are shown")
+	on := flags.String("dir", os.TempDir(), "a directory on the disk to be measured")
+	built := flags.String("ringmq", "", "a ringmq program to measure instead of building this checkout's")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(*on, "ringmq-durable")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	d := durableRun{sources: sources{dir: dir, ringmq: *built}, seconds: *seconds, port: portFirst, results: map[string][]durableResult{}}
+	chosen := strings.Split(*names, ",")
+	if err := d.prepare(ctx, chosen); err != nil {
+		return err
+	}
+	for range *rounds {
+		for _, present := range strings.Split(*receivers, ",") {
+			for _, n := range strings.Split(*publishers, ",") {
+				count, err := strconv.Atoi(n)
+				if err != nil {
+					return fmt.Errorf("-publishers: %w", err)
+				}
+				if err := d.round(ctx, chosen, count, present == "present"); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	d.print()
+	return nil
+}
+
+// durableRun is one call of `perf durable`.
+type durableRun struct {
+	sources
+	seconds float64
+	port    int
+	rows    []string
+	results map[string][]durableResult
+}
+
+func (d *durableRun) prepare(ctx context.Context, names []string) error {
+	var err error
+	for _, name := range names {
+		switch {
+		case strings.HasPrefix(name, "ringmq") && d.ringmq == "":
+			if d.ringmq, _, err = d.buildRingMQ(ctx); err != nil {
+				return err
+			}
+		case name == "nats-sync":
+			_, err = prepareNATS(ctx, d.sources)
+		case name == "mochi-sync":
+			_, err = prepareMochi(ctx, d.sources)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// round measures the disk and then every target once, so that all saw the same machine.
+func (d *durableRun) round(ctx context.Context, names []string, publishers int, present bool) error {
+	load := durableLoad{publishers: publishers, present: present, window: 16, payload: 64, duration: time.Duration(d.seconds * float64(time.Second))}
+	disk, err := measureDisk(d.dir, load.duration/2)
+	if err != nil {
+		return err
+	}
+	d.note("disk: write 4 KiB, fsync", publishers, present, disk)
+	for _, sync := range []bool{true, false} {
+		bare, err := measurePebble(d.dir, publishers, load, sync)
+		if err != nil {
+			return err
+		}
+		d.note(map[bool]string{true: "bare Pebble, sync", false: "bare Pebble, no sync"}[sync], publishers, present, bare)
+	}
+	for _, c := range durableCases() {
+		if !slices.Contains(names, c.name) {
+			continue
+		}
+		r, err := d.measure(ctx, c, load)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		d.note(c.name, publishers, present, r)
+	}
+	return nil
+}
+
+func (d *durableRun) note(name string, publishers int, present bool, r durableResult) {
+	row := fmt.Sprintf("%-8s %5d  %s", map[bool]string{true: "present", false: "absent"}[present], publishers, name)
+	if !slices.Contains(d.rows, row) {
+		d.rows = append(d.rows, row)
+	}
+	d.results[row] = append(d.results[row], r)
+	fmt.Fprintf(os.Stderr, "%-50s %10.0f/s  p50 %8v  p99 %8v\n", row, r.perSecond, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
+}
+
+// measure starts a broker on an empty directory, loads it and ends it.
+func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoad) (durableResult, error) {
+	data, err := os.MkdirTemp(d.dir, c.name)
+	if err != nil {
+		return durableResult{}, err
+	}
+	defer os.RemoveAll(data)
+	d.port++
+	argv, err := c.config(d.sources, data, d.port)
+	if err != nil {
+		return durableResult{}, err
+	}
+	if path, err := exec.LookPath(argv[0]); err == nil {
+		argv[0] = path
+	}
+	address := netip.AddrPortFrom(loopback(), uint16(d.port))
+	s, err := startServer(ctx, argv, -1, address)
+	if err != nil {
+		return durableResult{}, err
+	}
+	defer s.stop()
+	r, err := load.run(address)
+	if err != nil {
+		return r, errors.Join(err, fmt.Errorf("it said: %s", lastLine(s.output.Bytes())))
+	}
+	return r, nil
+}
+
+func (d *durableRun) print() {
+	fmt.Println("receivers  publishers  what                       per second       p50       p99   (medians)")
+	for _, row := range d.rows {
+		list := d.results[row]
+		slices.SortFunc(list, func(a, b durableResult) int { return int(a.perSecond - b.perSecond) })
+		m := list[len(list)/2]
+		fmt.Printf("%-50s %10.0f %9v %9v\n", row, m.perSecond, m.p50.Round(time.Microsecond), m.p99.Round(time.Microsecond))
+	}
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// durableLoad is publishers of QoS 1 in a closed loop, for Sessions that outlive their connections.
+type durableLoad struct {
+	publishers, window, payload int
+	present                     bool
+	duration                    time.Duration
+}
+
+// durableResult is what was acknowledged, or done, per second, and how long it took.
+type durableResult struct {
+	perSecond float64
+	p50, p99  time.Duration
+}
+
+// durableSessions is how many Sessions the publishers share: each publisher's messages are for one.
+const durableSessions = 10
+
+// run loads the broker at an address.
+func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
+	var connections []net.Conn
+	defer func() {
+		for _, c := range connections {
+			_ = c.Close()
+		}
+	}()
+	for i := range durableSessions {
+		c, err := dialMQTT(address, fmt.Sprint("kept", i), false)
+		if err != nil {
+			return durableResult{}, err
+		}
+		topic := []packet.Subscription{{Filter: fmt.Appendf(nil, "d/%d", i), Options: packet.Options{QoS: 1}}}
+		if _, err := c.Write(packet.AppendSubscribe(nil, &packet.Subscribe{PacketID: 1}, topic, packet.V311)); err != nil {
+			return durableResult{}, err
+		}
+		if kind, _, err := readPacket(bufio.NewReader(c)); err != nil || kind != packet.SUBACK {
+			return durableResult{}, fmt.Errorf("no SUBACK: %v %w", kind, err)
+		}
+		if !l.present {
+			_ = c.Close()
+			continue
+		}
+		connections = append(connections, c)
+		go acknowledgeAll(c)
+	}
+	meters := make([]*publishMeter, l.publishers)
+	var begin, end atomic.Bool
+	var work sync.WaitGroup
+	for i := range meters {
+		c, err := dialMQTT(address, fmt.Sprint("pub", i), true)
+		if err != nil {
+			return durableResult{}, err
+		}
+		connections = append(connections, c)
+		meters[i] = &publishMeter{conn: c, topic: fmt.Sprintf("d/%d", i%durableSessions), payload: make([]byte, l.payload)}
+		work.Go(func() { meters[i].run(l.window, &begin, &end) })
+	}
+	time.Sleep(500 * time.Millisecond)
+	begin.Store(true)
+	start := time.Now()
+	time.Sleep(l.duration)
+	end.Store(true)
+	took := time.Since(start)
+	for _, c := range connections {
+		_ = c.SetDeadline(time.Now().Add(time.Second))
+	}
+	work.Wait()
+	var all []time.Duration
+	for _, m := range meters {
+		all = append(all, m.took...)
+	}
+	return resultOf(all, took), nil
+}
+
+func resultOf(all []time.Duration, took time.Duration) durableResult {
+	r := durableResult{perSecond: float64(len(all)) / took.Seconds()}
+	if len(all) > 0 {
+		slices.Sort(all)
+		r.p50, r.p99 = all[len(all)/2], all[len(all)*99/100]
+	}
+	return r
+}
+
+// publishMeter is one publisher.
+type publishMeter struct {
+	conn    net.Conn
+	topic   string
+	payload []byte
+	took    []time.Duration
+	sent    [1 << 16]time.Time
+	pid     uint16
+	out     []byte
+}
+
+func (m *publishMeter) publish(now time.Time) {
+	m.pid = m.pid%65535 + 1
+	m.sent[m.pid] = now
+	h := packet.PublishHead{Flags: packet.PublishFlags(false, 1, false), Topic: []byte(m.topic), PacketID: m.pid, PayloadSize: len(m.payload)}
+	m.out = packet.AppendPublish(m.out, &h, m.payload, packet.V311)
+}
+
+func (m *publishMeter) run(window int, begin, end *atomic.Bool) {
+	for range window {
+		m.publish(time.Now())
+	}
+	in := bufio.NewReaderSize(m.conn, 4096)
+	for !end.Load() {
+		if len(m.out) > 0 && in.Buffered() == 0 {
+			if _, err := m.conn.Write(m.out); err != nil {
+				return
+			}
+			m.out = m.out[:0]
+		}
+		kind, body, err := readPacket(in)
+		if err != nil {
+			return
+		}
+		if kind == packet.PUBACK && len(body) >= 2 {
+			now := time.Now()
+			if begin.Load() && !end.Load() {
+				m.took = append(m.took, now.Sub(m.sent[binary.BigEndian.Uint16(body)]))
+			}
+			m.publish(now)
+		}
+	}
+}
+
+// dialMQTT opens a connection of MQTT 3.1.1, as patiently as a client would.
+func dialMQTT(address netip.AddrPort, id string, clean bool) (c net.Conn, err error) {
+	for range 10 {
+		if c, err = dialOnce(address, id, clean); err == nil {
+			return c, nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return nil, err
+}
+
+func dialOnce(address netip.AddrPort, id string, clean bool) (net.Conn, error) {
+	c, err := net.DialTimeout("tcp", address.String(), 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.Write(packet.AppendConnect(nil, &packet.Connect{Version: packet.V311, CleanStart: clean, ClientID: []byte(id)}))
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	kind, _, err := readPacket(bufio.NewReaderSize(c, 16))
+	if err != nil || kind != packet.CONNACK {
+		return nil, errors.Join(fmt.Errorf("no CONNACK for %s", id), err)
+	}
+	return c, c.SetReadDeadline(time.Time{})
+}
+
+// readPacket reads one packet; the body is valid until the next call on the same reader.
+func readPacket(in *bufio.Reader) (packet.Kind, []byte, error) {
+	first, err := in.ReadByte()
+	if err != nil {
+		return 0, nil, err
+	}
+	size, err := binary.ReadUvarint(in)
+	if err != nil {
+		return 0, nil, err
+	}
+	body := make([]byte, size)
+	for n := 0; n < len(body); {
+		k, err := in.Read(body[n:])
+		if err != nil {
+			return 0, nil, err
+		}
+		n += k
+	}
+	return packet.Kind(first >> 4), body, nil
+}
+
+// acknowledgeAll is a subscriber that is there.
+func acknowledgeAll(c net.Conn) {
+	in := bufio.NewReaderSize(c, 64<<10)
+	var out []byte
+	var p packet.Publish
+	for {
+		kind, body, err := readPacket(in)
+		if err != nil {
+			return
+		}
+		if kind == packet.PUBLISH && p.DecodeFromServer(2, body, packet.V311) == packet.Success {
+			out = packet.AppendAck(out, packet.PUBACK, p.PacketID, packet.Success, packet.V311)
+		}
+		if in.Buffered() == 0 {
+			if _, err := c.Write(out); err != nil {
+				return
+			}
+			out = out[:0]
+		}
+	}
+}
+
+// measureDisk writes and syncs a plain file, one write after the other.
+func measureDisk(dir string, duration time.Duration) (durableResult, error) {
+	f, err := os.Create(filepath.Join(dir, "plain"))
+	if err != nil {
+		return durableResult{}, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	var all []time.Duration
+	block := make([]byte, 4096)
+	start := time.Now()
+	for at := start; at.Sub(start) < duration; {
+		if _, err := f.Write(block); err != nil {
+			return durableResult{}, err
+		}
+		if err := f.Sync(); err != nil {
+			return durableResult{}, err
+		}
+		now := time.Now()
+		all = append(all, now.Sub(at))
+		at = now
+	}
+	return resultOf(all, time.Since(start)), nil
+}
+
+// measurePebble has as many goroutines as there are messages under way write a record of the same size each, as fast as Pebble takes them.
+func measurePebble(dir string, publishers int, l durableLoad, sync bool) (durableResult, error) {
+	at := filepath.Join(dir, "bare")
+	defer os.RemoveAll(at)
+	db, err := pebble.Open(at, &pebble.Options{MemTableSize: 16 << 20, Logger: quiet{}})
+	if err != nil {
+		return durableResult{}, err
+	}
+	option := pebble.NoSync
+	if sync {
+		option = pebble.Sync
+	}
+	writers := min(publishers*l.window, 1000)
+	took := make([][]time.Duration, writers)
+	done := make(chan error, writers)
+	start := time.Now()
+	for w := range writers {
+		go func() {
+			key, value := make([]byte, 17), make([]byte, l.payload+40)
+			for n := uint64(0); time.Since(start) < l.duration/2; n++ {
+				binary.BigEndian.PutUint64(key, uint64(w))
+				binary.BigEndian.PutUint64(key[8:], n)
+				from := time.Now()
+				if err := db.Set(key, value, option); err != nil {
+					done <- err
+					return
+				}
+				took[w] = append(took[w], time.Since(from))
+			}
+			done <- nil
+		}()
+	}
+	for range writers {
+		err = errors.Join(err, <-done)
+	}
+	r := resultOf(slices.Concat(took...), time.Since(start))
+	return r, errors.Join(err, db.Close())
+}
+
+// quiet is a logger for Pebble.
+type quiet struct{}
+
+// Infof drops a line.
+func (quiet) Infof(string, ...any) {}
+
+// Errorf drops a line.
+func (quiet) Errorf(string, ...any) {}
+
+// Fatalf ends the program, as Pebble expects.
+func (quiet) Fatalf(format string, a ...any) { panic(fmt.Sprintf(format, a...)) }
