@@ -130,13 +130,14 @@ func TestKillAndRecover(t *testing.T) {
 	if os.Getenv("RINGMQ_LONG") != "" {
 		cycles = 200
 	}
+	program := buildProgram(t)
 	for _, durability := range []string{"fsync", "os"} {
-		t.Run(durability, func(t *testing.T) { killAndRecover(t, cycles, durability) })
+		t.Run(durability, func(t *testing.T) { killAndRecover(t, program, cycles, durability) })
 	}
 }
 
-func killAndRecover(t *testing.T, cycles int, durability string) {
-	program, dir, port := buildProgram(t), t.TempDir(), unusedPort(t)
+func killAndRecover(t *testing.T, program string, cycles int, durability string) {
+	dir, port := t.TempDir(), unusedPort(t)
 	f := newFleet(t)
 	var slowest atomic.Int64
 	run := func() *running {
