@@ -241,7 +241,7 @@ func (s *Shard) admitKept(id uint32, c *conn, in *packet.Publish, wants bool) (v
 			return s.refusePublish(id, in, packet.QuotaExceeded), false
 		}
 		return stalled, false
-	case !s.streamRoom(), in.Retain && s.retainedLog.size.Load() > int64(s.limits.streamBytes()) && !s.refusing.Load():
+	case wants && !s.streamRoom(), in.Retain && s.retainedLog.size.Load() > int64(s.limits.streamBytes()):
 		s.counters[CounterStalledStore]++
 		return stalled, false
 	}
