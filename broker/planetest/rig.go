@@ -108,6 +108,10 @@ func (r *rig) connectMany(n, listener int) []*link {
 	for len(links) < n || peers < n {
 		select {
 		case peer, ok := <-dialled:
+			if !ok && peers == n {
+				dialled = nil // All have dialled; the plane has yet to accept some.
+				continue
+			}
 			if !ok {
 				r.t.Fatalf("Dial: %v", <-failed)
 			}
