@@ -193,12 +193,12 @@ unset t
 static
 if command -v gcc >/dev/null; then
 	# What -short leaves out measures memory and speed, which the race detector changes: it runs in the next step.
-	shown "tests under the race detector" go test -race -short -count=1 -p 2 -timeout 10m ./...
+	shown "tests under the race detector" go test -race -short -count=1 -p 2 -timeout 20m ./...
 else
-	shown "tests (no race detector without gcc)" go test -short -count=1 -p 2 -timeout 10m ./...
+	shown "tests (no race detector without gcc)" go test -short -count=1 -p 2 -timeout 20m ./...
 fi
 # One package at a time, because others' work would be measured, too.
-shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -timeout 10m $(packages_with 'AllocsPerRun|testing\.Short')
+shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -timeout 20m $(packages_with 'AllocsPerRun|testing\.Short')
 if [ -n "$long" ]; then
 	shown "XDP mode in its lab, the long run" env RINGMQ_LONG=1 go test -count=1 -timeout 60m ./scripts/lab
 	shown "every planted bug, found by simulation" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run TestPlantedBugs ./scripts/sim
