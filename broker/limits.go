@@ -41,6 +41,7 @@ type Limits struct {
 	PlaneConnectionBytes int64
 	PlaneSendBytes       int64
 	PlaneBytes           int64
+	ProgramBytes         int64         // the program, its runtime, the tables that do not depend on limits; default 10 MiB
 	StoreBytes           int64         // what a store takes of memory; 0: there is none
 	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s
 	PacketTimeout        time.Duration // a large packet must make progress within it; default 20 s
@@ -49,7 +50,7 @@ type Limits struct {
 // The sizes in bytes that the plan multiplies. Go objects are counted as the allocator rounds them; a test measures
 // a full broker against the sum.
 const (
-	baseBytes         = 10 << 20 // the program, its runtime, the tables that do not depend on limits
+	programBytes      = 10 << 20 // for a small program around the engine; see Limits.ProgramBytes
 	connPlaneBytes    = 72       // what the plane keeps per connection
 	sessionBytes      = 288      // a Session, its Client Identifier, its place in the registry
 	subscriptionBytes = 176      // a subscription, its Topic Filter, its place in the index
@@ -90,6 +91,7 @@ func (l Limits) Resolve() (Limits, error) {
 	}
 	orDefault(&l.MaxSessions, 2*l.MaxConnections)
 	orDefault(&l.MaxSubscriptions, int(max(l.Memory/8/subscriptionBytes, 1024)))
+	orDefault(&l.ProgramBytes, programBytes)
 	orDefault(&l.MaxRetained, int(max(l.Memory/32/retainedBytes, 1024)))
 	orDefault(&l.MaxPacketSize, int(min(2<<20, max(l.Memory/32, 64<<10))))
 	l.QueueOnDisk = l.StoreBytes > 0 && l.MaxQueuedMessages == 0
@@ -227,7 +229,7 @@ func (l Limits) longNames() int64 { return l.headroom() / 2 }
 func (l Limits) Plan() (Plan, error) {
 	conns, sessions, shards := int64(l.connSlots()), int64(l.sessionSlots()), int64(l.Shards)
 	p := Plan{Lines: []PlanLine{
-		{"program and runtime", 1, baseBytes, true},
+		{"program and runtime", 1, l.ProgramBytes, true},
 		{"connection slots", conns, sizeOf[conn]() + sizeOf[timer]() + 8, false},
 		{"connections", conns, sizeOf[connRef]() + connPlaneBytes, true},
 		{"sessions", sessions, sessionBytes + 8, true},

@@ -319,7 +319,8 @@ func parseListen(text string) ([]netip.AddrPort, error) {
 // limits are the broker's limits with what the file and the flags say; descriptors is what the process may open.
 func (s *settings) limits(ram int64, descriptors int, users *credentials.File, d dataPlane) (broker.Limits, error) {
 	l := broker.Limits{
-		Memory: int64(s.Memory), Shards: s.Shards, MaxConnections: s.MaxConnections, MaxSessions: s.MaxSessions,
+		ProgramBytes: programBytes,
+		Memory:       int64(s.Memory), Shards: s.Shards, MaxConnections: s.MaxConnections, MaxSessions: s.MaxSessions,
 		MaxSubscriptions: s.MaxSubscriptions, MaxRetained: s.MaxRetained, MaxPacketSize: int(s.MaxPacketSize),
 		MaxQueuedMessages: s.MaxQueuedMessages, MaxQueuedBytes: int64(s.MaxQueuedBytes), MaxInflight: s.MaxInflight,
 		MaxOutboundBytes: int(s.MaxOutboundBytes), ReceiveMaximum: s.ReceiveMaximum, TopicAliasMaximum: s.TopicAliasMaximum,
@@ -342,3 +343,7 @@ func (s *settings) limits(ram int64, descriptors int, users *credentials.File, d
 	}
 	return l.Resolve()
 }
+
+// programBytes is what of this program is resident before anybody connects: half of it are pages of its file, for the store, the
+// planes and the tools are all in it.
+const programBytes = 24 << 20
