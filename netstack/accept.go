@@ -130,6 +130,7 @@ func (p *Plane) track(key *flowKey, isV6 bool, c *conn) *flow {
 		f.handshake = l.clock.elapsed() - f.handshake
 	}
 	l.flows.promote(f)
+	p.unread.adopt(f)
 	f.conn = c
 	return f
 }

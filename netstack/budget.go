@@ -57,10 +57,11 @@ func newBudget(c *Config, counters *counterSet) budget {
 	return budget{maxBytes: c.SendMemoryBytes, scarceBelow: min(c.SendMemoryBytes/2, scarceShare*full), counters: counters}
 }
 
-// heapOf is what a Write of n bytes takes of the heap at most: the stack's chunks have sizes of powers of two.
-func heapOf(n int) int64 {
-	return int64(1)<<bits.Len(uint(max(n, 64)-1)) + int64(1+n/segmentPayload)*segmentBytes
-}
+// heapOf is what a Write of n bytes takes of the heap at most.
+func heapOf(n int) int64 { return chunkOf(n) + int64(1+n/segmentPayload)*segmentBytes }
+
+// chunkOf is the size of the stack's chunk for n bytes: a power of two.
+func chunkOf(n int) int64 { return int64(1) << bits.Len(uint(max(n, 64)-1)) }
 
 // room is how many of n bytes may be written to a flow now.
 func (b *budget) room(f *flow, n int) int {

@@ -37,6 +37,10 @@ type Config struct {
 	// them, beside 1.5 KiB for each. Zero means 64 MiB: room for hundreds of the slowest.
 	SendMemoryBytes int64
 
+	// ReceiveMemoryBytes bounds the heap that the connections of one plane take all together for what they have received and
+	// the broker has not read. Zero means 64 MiB.
+	ReceiveMemoryBytes int64
+
 	// TCP is how the stacks' TCP behaves.
 	TCP TCPConfig
 }
@@ -90,6 +94,7 @@ const (
 	maxConnectionsDefault = 128 << 10 // beyond the 100,000 that one process is to hold
 	backlogDefault        = 4096      // a fleet that reconnects at once must not be refused
 	sendMemoryDefault     = 64 << 20
+	receiveMemoryDefault  = 64 << 20  // 700 full receive buffers
 	overflowBytesDefault  = 512 << 10 // 340 full frames: what one turn of a large fan-out may have too many
 	bufferBytesDefault    = 64 << 10  // what a window without scaling can use, and a slow consumer may cost
 	minRTODefault         = 200 * time.Millisecond
@@ -108,6 +113,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Backlog, backlogDefault)
 	setDefault(&c.OverflowBytes, overflowBytesDefault)
 	setDefault(&c.SendMemoryBytes, sendMemoryDefault)
+	setDefault(&c.ReceiveMemoryBytes, receiveMemoryDefault)
 	setDefault(&c.TCP.ReceiveBufferBytes, bufferBytesDefault)
 	setDefault(&c.TCP.SendBufferBytes, bufferBytesDefault)
 	setDefault(&c.TCP.CongestionControl, Reno)
@@ -165,6 +171,8 @@ func (c Config) checkBounds() error {
 		return fmt.Errorf("backlog of %d: at least 1", c.Backlog)
 	case c.SendMemoryBytes < SendMemoryMinBytes:
 		return fmt.Errorf("%d bytes for what clients do not acknowledge: at least %d", c.SendMemoryBytes, SendMemoryMinBytes)
+	case c.ReceiveMemoryBytes < ReceiveMemoryMinBytes:
+		return fmt.Errorf("%d bytes for what is not read yet: at least %d", c.ReceiveMemoryBytes, ReceiveMemoryMinBytes)
 	case c.OverflowBytes < 0:
 		return fmt.Errorf("overflow of %d bytes: not negative", c.OverflowBytes)
 	}

@@ -77,17 +77,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.flags&untouchable != 0 {
 		return 0, errPanicked
 	}
-	w := &c.plane.reader
-	w.room = p
-	result, err := c.endpoint.Read(w, tcpip.ReadOptions{})
-	w.room = nil
+	n, err := c.take(p)
 	switch err.(type) {
 	case nil:
 		// No more bytes: but the end may be there. It comes with a new state, under the lock that Read has just held.
-		if result.Count < len(p) && tcp.EndpointState(c.endpoint.State()) == tcp.StateEstablished {
+		if n < len(p) && tcp.EndpointState(c.endpoint.State()) == tcp.StateEstablished {
 			c.flags |= drained
 		}
-		return result.Count, nil
+		return n, nil
 	case *tcpip.ErrWouldBlock:
 		c.flags |= drained
 		return 0, broker.ErrWouldBlock
@@ -97,6 +94,26 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return 0, c.breakWith(err)
+}
+
+// take reads from the stack and has the budget know.
+func (c *conn) take(b []byte) (n int, err tcpip.Error) {
+	p, f := c.plane, c.flow
+	var acked uint32
+	mayLearn := false
+	if !f.unread.isKnown {
+		acked, mayLearn = p.lastAck(f)
+	}
+	p.reader.room = b
+	result, err := c.endpoint.Read(&p.reader, tcpip.ReadOptions{})
+	p.reader.room = nil
+	p.unread.took(f, result.Count)
+	if mayLearn && result.Count < len(b) {
+		if now, _ := p.lastAck(f); now == acked {
+			p.unread.learn(f, acked)
+		}
+	}
+	return result.Count, err
 }
 
 // isBroken tells whether the connection was reset or has failed.

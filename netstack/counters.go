@@ -49,6 +49,9 @@ type Counters struct {
 	StuckReset  uint64 // connections reset then because their clients acknowledged nothing for seconds
 	PinnedBytes uint64 // now: the heap that what was not acknowledged takes, as it is counted
 
+	ReceiveLimited uint64 // segments that were dropped because what the broker has not read has used up its memory
+	UnreadBytes    uint64 // now: the heap that what was not read takes, as it is counted
+
 	Established uint64 // now
 	HalfOpen    uint64 // now: handshakes that are tracked
 	Connections uint64 // now: slots taken, with those that are being closed
@@ -69,6 +72,7 @@ type counterSet struct {
 	linkLearned, linkChanged, linkRefused           counter
 	accepted, acceptRefused, panics, connections    counter
 	sendLimited, stuckReset, pinnedBytes            counter
+	unreadBytes                                     counter
 }
 
 // snapshot is what the plane itself has counted.
@@ -86,6 +90,7 @@ func (c *counterSet) snapshot() Counters {
 		Accepted: c.accepted.Load(), AcceptRefused: c.acceptRefused.Load(), Panics: c.panics.Load(),
 		Connections: c.connections.Load(),
 		SendLimited: c.sendLimited.Load(), StuckReset: c.stuckReset.Load(), PinnedBytes: c.pinnedBytes.Load(),
+		ReceiveLimited: c.drops[unreadFull].Load(), UnreadBytes: c.unreadBytes.Load(),
 	}
 }
 
@@ -99,7 +104,7 @@ func (c *Counters) Add(o Counters) {
 	c.OverflowHighTide = high
 }
 
-func (c *Counters) fields() [41]*uint64 {
+func (c *Counters) fields() [43]*uint64 {
 	return [...]*uint64{
 		&c.FramesIn, &c.BytesIn, &c.FramesOut, &c.BytesOut, &c.Malformed, &c.NotOurs, &c.AddressGone, &c.ICMPRefused,
 		&c.HandoverDropped, &c.Poisoned, &c.ChecksumErrors, &c.NoLinkAddress, &c.OverflowDropped, &c.NotTCP, &c.TooLong,
@@ -107,6 +112,6 @@ func (c *Counters) fields() [41]*uint64 {
 		&c.LinkLearned, &c.LinkChanged, &c.LinkRefused, &c.Accepted, &c.AcceptRefused, &c.Panics, &c.Retransmits,
 		&c.ResetsSent, &c.ResetsReceived, &c.Established, &c.HalfOpen, &c.Connections, &c.Flows, &c.Remotes,
 		&c.CookiesSent, &c.CookiesReturned, &c.CookiesRefused,
-		&c.SendLimited, &c.StuckReset, &c.PinnedBytes,
+		&c.SendLimited, &c.StuckReset, &c.PinnedBytes, &c.ReceiveLimited, &c.UnreadBytes,
 	}
 }

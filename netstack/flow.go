@@ -36,6 +36,8 @@ type flow struct {
 	pinnedBytes    int64
 	stuckSweeps    uint8
 
+	unread unread // the plane's owner's
+
 	acked  uint32 // the acknowledgement number last sent
 	sent   uint32 // the sequence number behind the last byte sent
 	window uint16 // last sent, unscaled

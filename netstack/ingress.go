@@ -17,6 +17,7 @@ const (
 	inboxFull
 	poisoned
 	damaged
+	unreadFull
 	dropReasons
 )
 
@@ -120,6 +121,9 @@ func (p *Plane) admitKnown(r *received, frame []byte) (known bool, c *conn, why 
 		}
 		f.isReborn = f.isReborn || f.isLive && r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
 		f.hear(r, &p.budget)
+		if r.payload > 0 && !p.mayTake(f, r) {
+			return true, nil, unreadFull
+		}
 		if r.payload > 0 {
 			f.unacked = min(f.unacked+1, heldMessages)
 			f.judge(l.clock.elapsed())

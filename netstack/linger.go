@@ -86,10 +86,11 @@ func (p *Plane) closeConn(c *conn) {
 func (p *Plane) drain(c *conn) (isFinished bool) {
 	for range drainReadsMax {
 		p.reader.room = p.scratch[:]
-		_, err := c.endpoint.Read(&p.reader, tcpip.ReadOptions{})
+		result, err := c.endpoint.Read(&p.reader, tcpip.ReadOptions{})
 		p.reader.room = nil
 		switch err.(type) {
 		case nil:
+			p.unread.took(c.flow, result.Count)
 		case *tcpip.ErrWouldBlock:
 			c.flags |= drained
 			return false
@@ -105,6 +106,7 @@ func (p *Plane) closeEndpoint(c *conn) {
 	if c.state == closing || c.flags&untouchable != 0 {
 		return
 	}
+	p.unread.forget(c.flow)
 	c.endpoint.Close()
 }
 
@@ -155,6 +157,7 @@ func (p *Plane) release(c *conn) {
 	if c.flags&untouchable == 0 {
 		c.queue.EventUnregister(&c.entry)
 		p.budget.forget(c.flow)
+		p.unread.forget(c.flow)
 		p.dropFlow(c.flow)
 	}
 	inList := c.flags & reviewed

@@ -57,6 +57,7 @@ type Plane struct {
 	lingerers deadlines
 	closers   deadlines
 	budget    budget
+	unread    unreadBudget
 	reader    roomWriter
 	writer    sliceReader
 	scratch   [scratchBytes]byte
@@ -203,6 +204,7 @@ func (p *Plane) Buffer() []byte { return p.device.Buffer() }
 func (p *Plane) Flush() {
 	p.isTurn = false
 	p.counters.pinnedBytes.Store(uint64(p.budget.pinnedBytes))
+	p.counters.unreadBytes.Store(uint64(p.unread.bytes))
 	p.linkRest = p.link.endTurn()
 }
 

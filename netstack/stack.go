@@ -24,6 +24,7 @@ func newPlane(g *Group, device Device) (*Plane, error) {
 	p := &Plane{group: g, config: &g.config, device: device}
 	p.deliver = p.onFrame
 	p.budget = newBudget(p.config, &p.counters)
+	p.unread = newUnreadBudget(p.config, device.MTU())
 	p.events = make([]broker.Event, 0, eventsMax+acceptBatch)
 	mac := device.HardwareAddr()
 	p.link = &link{device: device, neighbour: g.config.Neighbour, address: tcpip.LinkAddress(mac[:]), counters: &p.counters,

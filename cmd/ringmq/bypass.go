@@ -36,12 +36,13 @@ var _ netstack.Device = (*xdp.Queue)(nil)
 const closingShare = 4
 
 // openBypass attaches the steering program to each interface, with nothing steered yet, and builds the stacks, each of which
-// may have all of the broker's sockets, and its part of the memory for slow clients.
+// may have all of the broker's sockets, and its part of the memory for slow clients and for what is not read.
 func openBypass(s *settings, listeners []netip.AddrPort, limits *broker.Limits, queues int, log *slog.Logger) (*bypass, error) {
 	b := &bypass{log: log}
 	sockets := limits.Sockets()
 	config := netstack.Config{Addresses: listeners, MaxConnections: sockets + sockets/closingShare,
-		SendMemoryBytes: limits.PlaneSendBytes / int64(queues), TCP: s.XDP.tcp()}
+		SendMemoryBytes: limits.PlaneSendBytes / int64(queues), ReceiveMemoryBytes: limits.PlaneReceiveBytes / int64(queues),
+		TCP: s.XDP.tcp()}
 	for _, name := range s.XDP.Interfaces {
 		if err := b.openLane(s, name, config); err != nil {
 			return nil, errors.Join(err, b.close())

@@ -20,6 +20,9 @@ const (
 	// sendShare is the part of the memory that may wait for clients to acknowledge it, if send_memory does not say
 	// otherwise: a thousand of the slowest in a gigabyte, before the memory is shared out.
 	sendShare = 8
+
+	// receiveShare is the same of what is received and not read, as long as publishers are held up: receive_memory.
+	receiveShare = 16
 )
 
 // dataPlane is what carries the clients, decided before anything is opened.
@@ -179,12 +182,18 @@ func (s *settings) applyDataPlane(l *broker.Limits, d dataPlane) error {
 	}
 	l.Shards, l.Descriptors = d.queues+max(1, l.Shards), 0
 	l.PlaneConnectionBytes, l.PlaneBytes = connectionBytes, int64(umem)*int64(d.queues)
-	l.PlaneSendBytes = int64(s.XDP.SendMemory)
-	if l.PlaneSendBytes == 0 {
-		l.PlaneSendBytes = max(l.Memory/sendShare, netstack.SendMemoryMinBytes*int64(d.queues))
+	sendMin, receiveMin := netstack.SendMemoryMinBytes*int64(d.queues), netstack.ReceiveMemoryMinBytes*int64(d.queues)
+	if l.PlaneSendBytes = int64(s.XDP.SendMemory); l.PlaneSendBytes == 0 {
+		l.PlaneSendBytes = max(l.Memory/sendShare, sendMin)
 	}
-	if l.PlaneSendBytes < netstack.SendMemoryMinBytes*int64(d.queues) {
+	if l.PlaneReceiveBytes = int64(s.XDP.ReceiveMemory); l.PlaneReceiveBytes == 0 {
+		l.PlaneReceiveBytes = max(l.Memory/receiveShare, receiveMin)
+	}
+	switch {
+	case l.PlaneSendBytes < sendMin:
 		return fmt.Errorf("xdp: send_memory: %d bytes are less than 1 MiB for each of %d queues", l.PlaneSendBytes, d.queues)
+	case l.PlaneReceiveBytes < receiveMin:
+		return fmt.Errorf("xdp: receive_memory: %d bytes are less than 1 MiB for each of %d queues", l.PlaneReceiveBytes, d.queues)
 	}
 	return nil
 }

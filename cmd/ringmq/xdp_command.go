@@ -184,6 +184,7 @@ func printQueue(to io.Writer, q queueStatus) {
 		thousands(int64(t.Established)), t.HalfOpen, thousands(int64(t.Accepted)), t.AcceptRefused, thousands(int64(t.Retransmits)), t.ResetsSent)
 	line("TCP, SYN cookies", "%s sent, %s returned, %s refused", thousands(int64(t.CookiesSent)), thousands(int64(t.CookiesReturned)), thousands(int64(t.CookiesRefused)))
 	line("TCP, slow clients", "%s bytes not acknowledged, %s writes limited, %d connections reset", thousands(int64(t.PinnedBytes)), thousands(int64(t.SendLimited)), t.StuckReset)
+	line("TCP, unread", "%s bytes, %s segments dropped because they found no room", thousands(int64(t.UnreadBytes)), thousands(int64(t.ReceiveLimited)))
 	line("TCP, dropped", "%d malformed, %d not ours, %d checksum, %d no link address, %d overflow, %d between queues",
 		t.Malformed, t.NotOurs, t.ChecksumErrors, t.NoLinkAddress, t.OverflowDropped, t.HandoverDropped)
 	line("TCP, acknowledgements", "%s held back, %s of them never needed", thousands(int64(t.HeldACKs)), thousands(int64(t.SupersededACKs)))

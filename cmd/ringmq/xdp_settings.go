@@ -46,7 +46,8 @@ type xdpSettings struct {
 	TimeWait          span   `toml:"time_wait"`
 	ReceiveBuffer     size   `toml:"receive_buffer"`
 	SendBuffer        size   `toml:"send_buffer"`
-	SendMemory        size   `toml:"send_memory"` // of all queues, for what clients do not acknowledge
+	SendMemory        size   `toml:"send_memory"`    // of all queues, for what clients do not acknowledge
+	ReceiveMemory     size   `toml:"receive_memory"` // of all queues, for what the broker has not read
 }
 
 // busyPollMicroseconds is how long --busy-poll lets a system call poll the NIC: the kernel's documented recommendation

@@ -47,7 +47,7 @@ type queueReport struct {
 	TCP struct {
 		Established, HalfOpen, Connections, Accepted, AcceptRefused, Retransmits, ResetsSent, ResetsReceived uint64
 		CookiesSent, CookiesReturned, CookiesRefused                                                         uint64
-		SendLimited, StuckReset, PinnedBytes                                                                 uint64
+		SendLimited, StuckReset, PinnedBytes, ReceiveLimited, UnreadBytes                                    uint64
 		HandedOver, TakenOver, Malformed, NotOurs, ChecksumErrors, Panics, Poisoned, OverflowDropped         uint64
 	} `json:"tcp"`
 }
