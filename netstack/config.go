@@ -65,6 +65,10 @@ type TCPConfig struct {
 	// still under way on real paths, little enough that a storm of reconnects does not fill the memory.
 	TimeWait time.Duration
 
+	// HandshakeTimeout is how long a client may take to answer our SYN. Zero means 20 s: what was sent after 1, 3, 7 and 15 s
+	// again can be answered.
+	HandshakeTimeout time.Duration
+
 	// Lifetime of a connection after Close, while the peer does not acknowledge what was written: beyond it the
 	// connection is reset. Zero means 20 s: a few retransmissions on a bad link.
 	CloseTimeout time.Duration
@@ -100,6 +104,7 @@ const (
 	minRTODefault         = 200 * time.Millisecond
 	timeWaitDefault       = 5 * time.Second
 	closeTimeoutDefault   = 20 * time.Second
+	handshakeTimeDefault  = 20 * time.Second
 	ackDelayDefault       = 2 * time.Millisecond
 	ackDelayMax           = 40 * time.Millisecond // what Linux calls a delayed ACK
 
@@ -120,6 +125,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.TCP.MinRTO, minRTODefault)
 	setDefault(&c.TCP.TimeWait, timeWaitDefault)
 	setDefault(&c.TCP.CloseTimeout, closeTimeoutDefault)
+	setDefault(&c.TCP.HandshakeTimeout, handshakeTimeDefault)
 	setDefault(&c.TCP.AckDelay, ackDelayDefault)
 	return c, errors.Join(c.checkAddresses(), c.checkBounds(), c.TCP.check())
 }
@@ -192,6 +198,8 @@ func (t TCPConfig) check() error {
 		return fmt.Errorf("least retransmission timeout of %v: from 1ms to 1m", t.MinRTO)
 	case t.AckDelay > ackDelayMax:
 		return fmt.Errorf("acknowledgement delay of %v: at most %v", t.AckDelay, ackDelayMax)
+	case t.HandshakeTimeout < time.Second:
+		return fmt.Errorf("handshake timeout of %v: at least 1s", t.HandshakeTimeout)
 	case t.TimeWait < 0 || t.CloseTimeout < 0:
 		return fmt.Errorf("TIME-WAIT of %v, close timeout of %v: not negative", t.TimeWait, t.CloseTimeout)
 	}

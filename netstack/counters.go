@@ -41,6 +41,8 @@ type Counters struct {
 	ResetsSent     uint64
 	ResetsReceived uint64
 
+	HandshakesExpired uint64 // handshakes given up because the remote did not answer
+
 	CookiesSent     uint64 // SYN cookies, because too many handshakes were under way
 	CookiesReturned uint64 // of these, how many made a connection
 	CookiesRefused  uint64 // acknowledgements of no connection, whose number is no SYN cookie of ours either
@@ -72,7 +74,7 @@ type counterSet struct {
 	linkLearned, linkChanged, linkRefused           counter
 	accepted, acceptRefused, panics, connections    counter
 	sendLimited, stuckReset, pinnedBytes            counter
-	unreadBytes                                     counter
+	unreadBytes, handshakesExpired                  counter
 }
 
 // snapshot is what the plane itself has counted.
@@ -91,6 +93,7 @@ func (c *counterSet) snapshot() Counters {
 		Connections: c.connections.Load(),
 		SendLimited: c.sendLimited.Load(), StuckReset: c.stuckReset.Load(), PinnedBytes: c.pinnedBytes.Load(),
 		ReceiveLimited: c.drops[unreadFull].Load(), UnreadBytes: c.unreadBytes.Load(),
+		HandshakesExpired: c.handshakesExpired.Load(),
 	}
 }
 
@@ -104,7 +107,7 @@ func (c *Counters) Add(o Counters) {
 	c.OverflowHighTide = high
 }
 
-func (c *Counters) fields() [43]*uint64 {
+func (c *Counters) fields() [44]*uint64 {
 	return [...]*uint64{
 		&c.FramesIn, &c.BytesIn, &c.FramesOut, &c.BytesOut, &c.Malformed, &c.NotOurs, &c.AddressGone, &c.ICMPRefused,
 		&c.HandoverDropped, &c.Poisoned, &c.ChecksumErrors, &c.NoLinkAddress, &c.OverflowDropped, &c.NotTCP, &c.TooLong,
@@ -113,5 +116,6 @@ func (c *Counters) fields() [43]*uint64 {
 		&c.ResetsSent, &c.ResetsReceived, &c.Established, &c.HalfOpen, &c.Connections, &c.Flows, &c.Remotes,
 		&c.CookiesSent, &c.CookiesReturned, &c.CookiesRefused,
 		&c.SendLimited, &c.StuckReset, &c.PinnedBytes, &c.ReceiveLimited, &c.UnreadBytes,
+		&c.HandshakesExpired,
 	}
 }

@@ -86,7 +86,7 @@ type flowTable struct {
 	// oldest is forgotten: then the remote's address on the link is known from its last segment only.
 	handshakes []flowKey
 	next       int
-	halfOpen   int // flows that are not live
+	halfOpen   int // flows that are not live; changed by the plane's owner only, who may read it without the mutex
 }
 
 func newFlowTable(handshakesMax int) flowTable {

@@ -251,8 +251,10 @@ func (r *received) packet(frame []byte) *stack.PacketBuffer {
 	})
 }
 
-func (r *received) protocol() tcpip.NetworkProtocolNumber {
-	if r.isV6 {
+func (r *received) protocol() tcpip.NetworkProtocolNumber { return networkProtocol(r.isV6) }
+
+func networkProtocol(isV6 bool) tcpip.NetworkProtocolNumber {
+	if isV6 {
 		return header.IPv6ProtocolNumber
 	}
 	return header.IPv4ProtocolNumber

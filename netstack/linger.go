@@ -206,6 +206,9 @@ func (p *Plane) untilHousekeeping(timeout time.Duration) time.Duration {
 	if p.budget.isScarce {
 		timeout = sooner(timeout, time.Until(p.budget.sweepAt))
 	}
+	if p.link.flows.halfOpen > 0 {
+		timeout = sooner(timeout, time.Until(p.expireAt))
+	}
 	for _, l := range p.listeners {
 		if !l.restsUntil.IsZero() {
 			timeout = sooner(timeout, time.Until(l.restsUntil))
@@ -216,11 +219,13 @@ func (p *Plane) untilHousekeeping(timeout time.Duration) time.Duration {
 
 // keepHouse does what is due of the plane's own business.
 func (p *Plane) keepHouse() {
-	if p.lingerers.count == 0 && p.closers.count == 0 && !p.hasFailed() && !p.budget.isScarce {
+	if p.lingerers.count == 0 && p.closers.count == 0 && !p.hasFailed() && !p.budget.isScarce &&
+		p.link.flows.halfOpen == 0 {
 		return
 	}
 	now := time.Now()
 	p.sweep(now)
+	p.expire(now)
 	for d, ok := p.lingerers.next(lingering); ok && !d.at.After(now); d, ok = p.lingerers.next(lingering) {
 		p.finishOldest()
 	}

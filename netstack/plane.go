@@ -58,6 +58,8 @@ type Plane struct {
 	closers   deadlines
 	budget    budget
 	unread    unreadBudget
+	expireAt  time.Time // when to look for handshakes to give up
+	stale     []*flow   // scratch of expire
 	reader    roomWriter
 	writer    sliceReader
 	scratch   [scratchBytes]byte

@@ -35,8 +35,6 @@ const (
 	soakMemoryMargin = 8 << 20
 	soakHeapMargin   = 1 << 20
 	soakPagesMargin  = 18 // of each shard
-	// soakHandshakes is how many handshakes a queue tracks.
-	soakHandshakes = 4096
 )
 
 // soaker is one call of `perf soak` in one mode.
@@ -61,8 +59,6 @@ func (f *footprints) allowed(name string) int64 {
 		return f[1][name] + f[1][name]/20 + soakMemoryMargin
 	case "descriptors":
 		return f[0][name] + 1 // the connection that has asked for all this may not be closed yet
-	case "TCP half open":
-		return soakHandshakes // the last that came to nothing are tracked until others take their place
 	case "pages in use":
 		return f[0][name] + soakPagesMargin*f[0]["shards"]
 	}
