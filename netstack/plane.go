@@ -219,8 +219,9 @@ func (p *Plane) StopAccepting() {
 	p.listeners = nil
 }
 
-// Close implements broker.Plane. What was written and fits the device is sent, then every connection ends with RST. A
-// second call does nothing. The device stays the caller's to close.
+// Close implements broker.Plane. What was written and fits the device is sent, then every connection ends with RST, at once: a FIN
+// would be sent again and again by timers, for nobody takes the frames that acknowledge it any more, and those timers were what
+// closing 60,000 connections took ten seconds for. A second call does nothing. The device stays the caller's to close.
 func (p *Plane) Close() error {
 	if p.isClosed {
 		return nil
@@ -232,7 +233,9 @@ func (p *Plane) Close() error {
 		if c.state == open && c.flags&(wrote|ended|untouchable) == wrote {
 			p.drain(c) // The best that can be done for its last bytes without waiting.
 		}
-		p.closeEndpoint(c)
+		if c.flags&untouchable == 0 {
+			c.endpoint.Abort()
+		}
 	})
 	p.link.endTurn()
 	if p.counters.panics.Load() == 0 {

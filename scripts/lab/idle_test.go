@@ -67,10 +67,6 @@ func TestIdleConnections(t *testing.T) {
 	s.connect(s.Broker4, "last").alive()
 	checkRunning(t, runs)
 	checkConservation(t, b.lane())
-	if long() {
-		b.kill() // To say goodbye to so many takes longer than any other test waits.
-		b.vanished()
-	}
 }
 
 // checkRunning fails when a client process has ended, as it does when one of its connections is lost or refused.
