@@ -93,6 +93,20 @@ func (k *kernel) addresses(link netlink.Link) ([]netip.Prefix, error) {
 	return all, nil
 }
 
+// elsewhere gives the addresses of all interfaces but one.
+func (k *kernel) elsewhere(index int) (all []netip.Addr, err error) {
+	found, err := k.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the host's addresses: %w", err)
+	}
+	for _, a := range found {
+		if address, ok := netip.AddrFromSlice(a.IP); ok && a.LinkIndex != index {
+			all = append(all, address.Unmap())
+		}
+	}
+	return all, nil
+}
+
 // ethtoolChannels is struct ethtool_channels of linux/ethtool.h.
 type ethtoolChannels struct {
 	command                                     uint32

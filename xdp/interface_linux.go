@@ -147,17 +147,18 @@ func (i *Interface) load(h host) (err error) {
 	if err := i.program.SetPorts(i.config.Ports); err != nil {
 		return err
 	}
-	return i.steer(h)
+	return i.steer(h, nil)
 }
 
-// steer tells the program and the users which addresses the interface has.
-func (i *Interface) steer(h host) error {
+// steer tells the program and the users which addresses the interface has; the program steers those that it had lately, too.
+func (i *Interface) steer(h host, lately departed) error {
 	i.addresses.Store(&h.addresses)
 	addresses := i.config.Addresses
 	if len(addresses) == 0 {
 		for _, prefix := range h.addresses {
 			addresses = append(addresses, prefix.Addr())
 		}
+		addresses = lately.fill(addresses, bpf.MaxAddresses)
 	}
 	return i.program.SetAddresses(addresses)
 }

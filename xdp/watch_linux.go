@@ -3,6 +3,7 @@ package xdp
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -23,6 +24,7 @@ const (
 type watcher struct {
 	i       *Interface
 	known   host
+	lately  departed
 	gone    bool   // The interface was removed, and none has taken its place.
 	unfed   bool   // The sockets stand not all in the XSKMAP, and should.
 	program uint32 // The kernel's id of our program.
@@ -42,7 +44,7 @@ func startWatcher(i *Interface, h host) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the network namespace: %w", err)
 	}
-	w := &watcher{i: i, known: h, starts: make(chan chan error)}
+	w := &watcher{i: i, known: h, lately: departed{}, starts: make(chan chan error)}
 	ready := make(chan error, 1)
 	w.ended.Go(func() {
 		err := w.enter(namespace)
@@ -240,14 +242,36 @@ func (w *watcher) compare(h host) {
 	if h.queues != before.queues {
 		w.tell(Event{Kind: QueuesChanged, Queues: h.queues})
 	}
-	if !slices.Equal(h.addresses, before.addresses) {
-		if err := w.i.steer(h); err != nil {
-			w.fail(-1, fmt.Errorf("steer the new addresses: %w", err))
-			w.known.addresses = before.addresses // Try again.
-			return
-		}
+	w.follow(h, before)
+}
+
+// follow steers what addresses the interface has, and those that it has lost lately.
+func (w *watcher) follow(h, before host) {
+	isNew, now := !slices.Equal(h.addresses, before.addresses), time.Now()
+	w.lately.note(before.addresses, h.addresses, now)
+	if !w.lately.expire(w.elsewhere(), now) && !isNew {
+		return
+	}
+	if err := w.i.steer(h, w.lately); err != nil {
+		w.fail(-1, fmt.Errorf("steer the new addresses: %w", err))
+		w.known.addresses = before.addresses // Try again.
+		return
+	}
+	if isNew {
 		w.tell(Event{Kind: AddressesChanged, Addresses: slices.Clone(h.addresses)})
 	}
+}
+
+// elsewhere are the addresses of the host's other interfaces, asked for only if that matters.
+func (w *watcher) elsewhere() []netip.Addr {
+	if len(w.lately) == 0 {
+		return nil
+	}
+	addresses, err := w.i.kernel.elsewhere(w.known.index)
+	if err != nil {
+		w.fail(-1, err) // The next look asks again.
+	}
+	return addresses
 }
 
 // setDown makes Commit drop or send.

@@ -10,8 +10,7 @@ import (
 )
 
 // TestAddresses: an address is added to the interface while the broker runs, and clients connect to it over the rings. It is
-// removed: new clients do not get in by it, those of other addresses live on, and its own ones wait, as on the kernel's
-// path, and go on when it is back.
+// removed: new clients do not get in by it, those of other addresses live on, and so do its own ones as long as they find it.
 func TestAddresses(t *testing.T) {
 	for _, family := range []string{"4", "6"} {
 		t.Run("IPv"+family, func(t *testing.T) {
@@ -39,15 +38,41 @@ func TestAddresses(t *testing.T) {
 			})
 			s.checkUnreachable(address)
 			old.alive()
+			c.alive()
 			s.connect(s.Broker4, "new").alive()
 			s.broker("ip address add %s%s dev %s", address, length, s.BrokerIf)
-			// What the client sends before the program knows the address again, the kernel answers with RST.
 			eventually(t, "the address is steered again", func() bool { return strings.Count(b.log(), "addresses are now") == 3 })
 			c.alive()
 			if n := b.lane().resetsSent(); n > 0 {
 				t.Errorf("%d resets were sent", n)
 			}
 		})
+	}
+}
+
+// TestAddressFlaps: an address goes and comes back again and again while clients of it are talking: no connection breaks, no message
+// is lost. Then the address moves to another interface of the host, where the kernel serves new clients of it.
+func TestAddressFlaps(t *testing.T) {
+	s := newScene(t, 1)
+	b := s.serve()
+	address := strings.TrimSuffix(s.Broker4, ".1") + ".99"
+	s.broker("ip address add %s/24 dev %s", address, s.BrokerIf)
+	b.await("addresses are now", address)
+	run := s.startBench(address, "-n", "50", "-q", "1", "--rate", "5000", "--time", "5s")
+	eventually(t, "load", func() bool { return b.lane().verdict("redirected") > 2000 })
+	for range 30 {
+		s.broker("ip address del %s/24 dev %s", address, s.BrokerIf)
+		s.broker("ip address add %s/24 dev %s", address, s.BrokerIf)
+	}
+	run.clean()
+	if n := b.lane().resetsSent(); n > 0 {
+		t.Errorf("%d resets were sent", n)
+	}
+	s.broker("ip address del %s/24 dev %s", address, s.BrokerIf)
+	s.broker("ip address add %s/32 dev lo", address)
+	eventually(t, "the kernel serves the address", func() bool { return s.reaches(s.Client4, address) })
+	if d := s.connect(address, "d"); !s.onKernel(d) {
+		t.Error("a client of an address of another interface is not on the kernel's path")
 	}
 }
 
