@@ -26,6 +26,11 @@ type Config struct {
 	// kernel, which adapts them to each connection.
 	SendBufferBytes    int
 	ReceiveBufferBytes int
+
+	// Park has Wait sleep as any goroutine does, and not in a system call, where that is possible (Linux). It is for planes that
+	// are often idle and have no thread of their own: each call that blocks takes its thread's processor away from the scheduler
+	// until it notices, for which it looks around every 20 µs.
+	Park bool
 }
 
 const (

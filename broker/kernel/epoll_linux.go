@@ -17,12 +17,13 @@ type poller struct {
 	fd         int
 	waker      int // an eventfd, edge-triggered: it never needs to be read
 	hasPwait2  bool
+	park       *parker       // nil: wait in the kernel
 	isClosed   bool          // written and read under Plane.wakeMu
 	timeout    unix.Timespec // here and not on the stack, from where it would escape at each call
 	kernelList [readyMax]unix.EpollEvent
 }
 
-func (p *poller) open() error {
+func (p *poller) open(park bool) error {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
@@ -41,6 +42,12 @@ func (p *poller) open() error {
 	// Linux 5.11 has it; a container's seccomp filter may still forbid it, with any error it likes.
 	_, errno := p.pwait2(0)
 	p.hasPwait2 = errno == 0
+	if !park {
+		return nil
+	}
+	if p.park, err = newParker(p); err != nil {
+		return errors.Join(err, p.close())
+	}
 	return nil
 }
 
@@ -49,6 +56,9 @@ func (p *poller) close() error {
 		return nil
 	}
 	p.isClosed = true
+	if p.park != nil {
+		return errors.Join(unix.Close(p.waker), p.park.close())
+	}
 	return errors.Join(unix.Close(p.waker), unix.Close(p.fd))
 }
 
@@ -116,9 +126,12 @@ func (p *poller) armListener(l *listener, on bool) error {
 func (p *poller) wait(timeout time.Duration) (int, error) {
 	var n int
 	var errno syscall.Errno
-	if timeout > 0 && p.hasPwait2 {
+	switch {
+	case timeout != 0 && p.park != nil:
+		return p.park.wait(timeout)
+	case timeout > 0 && p.hasPwait2:
 		n, errno = p.pwait2(timeout)
-	} else {
+	default:
 		n, errno = p.pwait(timeout)
 	}
 	if errno == syscall.EINTR {

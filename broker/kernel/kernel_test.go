@@ -12,9 +12,13 @@ import (
 )
 
 func TestContract(t *testing.T) {
-	for _, planes := range []int{1, 3} {
-		t.Run(map[int]string{1: "one plane", 3: "three planes"}[planes], func(t *testing.T) {
-			planetest.Run(t, func(t *testing.T) planetest.Harness { return harness(t, planes) })
+	for name, config := range map[string]Config{
+		"one plane":    {Planes: 1},
+		"three planes": {Planes: 3},
+		"parked":       {Planes: 1, Park: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			planetest.Run(t, func(t *testing.T) planetest.Harness { return harness(t, config) })
 		})
 	}
 }
@@ -43,9 +47,10 @@ func mustOpen(t testing.TB, config Config) *Group {
 	return g
 }
 
-func harness(t *testing.T, planes int) planetest.Harness {
+func harness(t *testing.T, config Config) planetest.Harness {
 	before := openDescriptors(t)
-	g := mustOpen(t, Config{Addresses: loopback(), Planes: planes, SendBufferBytes: 128 << 10, ReceiveBufferBytes: 128 << 10})
+	config.Addresses, config.SendBufferBytes, config.ReceiveBufferBytes = loopback(), 128<<10, 128<<10
+	g := mustOpen(t, config)
 	h := planetest.Harness{
 		Listeners: len(g.Addresses()),
 		Dial:      func(listener int) (planetest.Peer, error) { return dial(g, listener) },

@@ -29,7 +29,7 @@ type poller struct {
 	change     [1]unix.Kevent_t
 }
 
-func (p *poller) open() error {
+func (p *poller) open(bool) error {
 	fd, err := unix.Kqueue()
 	if err != nil {
 		return fmt.Errorf("kqueue: %w", err)

@@ -64,7 +64,7 @@ func newPlane(config Config, listeners int) (*Plane, error) {
 		return nil, fmt.Errorf("map a read buffer of %d bytes: %w", config.BufferBytes, err)
 	}
 	p := &Plane{buffer: buffer, changed: noSlot, slab: slab{free: noSlot}}
-	if err := p.poller.open(); err != nil {
+	if err := p.poller.open(config.Park); err != nil {
 		_ = unix.Munmap(buffer) // The poller's error is the one to report.
 		return nil, err
 	}

@@ -238,7 +238,7 @@ func (p *process) closeBypass() {
 
 // listen opens the sockets. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
 func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {
-	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues}
+	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks()}
 	group, err := kernel.Open(config)
 	if loopback && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 		four := slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return a.Addr().Is6() })
@@ -299,9 +299,13 @@ func (p *process) open(loopback bool) error {
 
 // locks says which loops keep an OS thread of their own: those of the kernel's TCP, whose Wait blocks in the kernel. A
 // queue's loop shares its thread with its stack's goroutine: each hand-over between two threads would be a futex.
-func (p *process) locks(shard int) bool {
-	return shard >= p.plane.queues || p.settings.XDP.LockThreads
+func (p *process) locks(int) bool {
+	return !p.plane.isXDP() || p.settings.XDP.LockThreads
 }
+
+// parks tells whether the loops of the kernel's TCP wait without a thread. Beside queues they have few clients; but one that is
+// busy in a loop that blocks in the kernel takes half of what 5000 pairs get from a queue.
+func (p *process) parks() bool { return !p.locks(0) }
 
 // tuneRuntime leaves collections to the memory limit: the hot path makes no garbage, and administrative calls make
 // little. Two Ps beside the loops' let the scheduler's own work run while every loop holds its thread.
