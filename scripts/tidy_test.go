@@ -66,7 +66,7 @@ var (
 		"perf/relay":         {code: "broker/packet perf/epoll"},
 		"scripts":            {},
 		"scripts/clients":    {code: "broker/packet", tests: "broker/packet scripts/clients scripts/lab"},
-		"scripts/lab":        {tests: "scripts/lab"},
+		"scripts/lab":        {tests: "broker/crashtest scripts/lab"},
 		"scripts/interop":    {},
 		"scripts/sim":        {code: "broker broker/sim", tests: "scripts/sim"},
 	}

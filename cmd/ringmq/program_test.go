@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,13 +21,24 @@ type running struct {
 }
 
 // buildProgram builds the program as users run it: not under the race detector, which takes memory and time of its own.
-func buildProgram(t *testing.T) string {
+func buildProgram(t *testing.T, flags ...string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "ringmq")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+	arguments := append(append([]string{"build"}, flags...), "-o", program, ".")
+	if out, err := exec.Command("go", arguments...).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return program
+}
+
+// buildRaced builds the program under the race detector when the tests are.
+func buildRaced(t *testing.T) string {
+	t.Helper()
+	info, ok := debug.ReadBuildInfo()
+	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return buildProgram(t, "-race")
+	}
+	return buildProgram(t)
 }
 
 // startProgram starts a broker and waits until it listens.
