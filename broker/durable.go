@@ -48,6 +48,10 @@ type kept struct {
 	blocked, freeing bool
 	willing          bool // its Will is about to be published, and its record says so until then
 
+	// doubtful says that the store has lost something, and that the Session has had no connection to its end since then: a QoS 2 message
+	// that its client sends again may have been received and delivered.
+	doubtful bool
+
 	// What its record says.
 	expiry  uint32
 	offline int64

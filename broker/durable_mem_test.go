@@ -22,6 +22,7 @@ type memStore struct {
 	commits int
 	stopAt  int // no commit beyond it, 0: no limit
 	stuck   bool
+	doubt   bool
 	written int64
 }
 
@@ -40,6 +41,7 @@ func (m *memStore) crashed(last int64) *memStore {
 
 func (m *memStore) Boot() uint32      { return m.boot }
 func (m *memStore) LastCommit() int64 { return m.last }
+func (m *memStore) Doubt() bool       { return m.doubt }
 
 func (m *memStore) Each(kind record.Kind, f func(key, value []byte) error) error {
 	for _, k := range slices.Sorted(maps.Keys(m.records)) {

@@ -360,6 +360,16 @@ func (s *Shard) againReceived(id uint32, c *conn, pid uint16) bool {
 	return true
 }
 
+// mayHaveReceived takes the Packet Identifier of a QoS 2 PUBLISH that is sent again for one that was received, where the store has lost what
+// would say so: to lose the message is better than to deliver it twice [MQTT-4.3.3-1].
+func (s *Shard) mayHaveReceived(sess *Session, pid uint16) bool {
+	if sess.kept == nil || !sess.kept.doubtful || !s.receivedAdd(sess, pid) {
+		return false
+	}
+	s.counters[CounterDroppedDamaged]++
+	return true
+}
+
 // promise has a packet acknowledged when a ticket is durable.
 func (s *Shard) promise(t *ticket, id uint32, c *conn, kind packet.Kind, pid uint16, reason packet.Reason) {
 	t.conn, t.kind, t.pid, t.reason = token(id, c.generation), kind, pid, reason

@@ -80,7 +80,7 @@ func (r *restoring) session(key, value []byte) error {
 		return nil
 	}
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
-	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0}
+	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0, doubtful: w.store.Doubt()}
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true}
 	sess.kept = k
 	sess.durable.Store(true)

@@ -121,7 +121,7 @@ func (s *Shard) offlineKept(sess *Session) {
 	if !k.willing && (sess.expiry != neverExpires || k.expiry != sess.expiry || k.hasWill || sess.will != 0) {
 		s.recordSession(sess, sess.expiry, sess.will, sess.willDelay, s.wall(s.now))
 	}
-	k.loading = false
+	k.loading, k.doubtful = false, false
 	s.spill(sess)
 }
 

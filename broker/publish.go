@@ -91,7 +91,7 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 		}
 	}
 	if in.QoS == 2 {
-		if s.receivedHas(sess, in.PacketID) {
+		if s.receivedHas(sess, in.PacketID) || in.Dup && s.mayHaveReceived(sess, in.PacketID) {
 			if !s.againReceived(id, c, in.PacketID) {
 				s.ack(id, packet.PUBREC, in.PacketID, packet.Success) // [MQTT-4.3.3-10]
 			}

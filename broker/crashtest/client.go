@@ -14,10 +14,13 @@ type Client struct {
 	Filter   string // what it subscribes to, at QoS 2; empty: it only publishes
 	Topic    string // what it publishes to
 	Padding  int    // bytes added to each payload
+	Retain   bool   // what it publishes is retained
 	ledger   *Ledger
 	in       []byte
 	Live     bool // CONNACK came on this connection
 	ready    bool // its subscription is acknowledged, now or earlier
+	known    bool // the broker has acknowledged its Session at some time
+	last     string
 	next     int
 	lastPID  uint16
 	pending  []outgoing
@@ -71,7 +74,7 @@ func (c *Client) Publish(qos byte) []byte {
 
 func (c *Client) publish(to []byte, o *outgoing, dup bool) []byte {
 	payload := payloadOf(c.ID, o.number) + "|" + strings.Repeat("x", c.Padding)
-	h := packet.PublishHead{Flags: packet.PublishFlags(dup, o.qos, false), Topic: []byte(c.Topic), PacketID: o.pid, PayloadSize: len(payload)}
+	h := packet.PublishHead{Flags: packet.PublishFlags(dup, o.qos, c.Retain), Topic: []byte(c.Topic), PacketID: o.pid, PayloadSize: len(payload)}
 	return packet.AppendPublish(to, &h, []byte(payload), c.Version)
 }
 
@@ -122,9 +125,10 @@ func (c *Client) onConnack(out, body []byte) ([]byte, error) {
 		return out, fmt.Errorf("%s: CONNACK: %v %v", c.ID, r, p.Reason)
 	}
 	c.Live = true
-	if c.ready && !p.SessionPresent {
-		c.ledger.problem("%s: its Session, which had an acknowledged subscription, is gone", c.ID)
+	if c.known && !p.SessionPresent {
+		c.forget()
 	}
+	c.known = true
 	for i := range c.pending {
 		if o := &c.pending[i]; o.released {
 			out = packet.AppendAck(out, packet.PUBREL, o.pid, packet.Success, c.Version)
@@ -139,11 +143,21 @@ func (c *Client) onConnack(out, body []byte) ([]byte, error) {
 	return out, nil
 }
 
+// forget is for a Session that the broker no longer has: the client discards its own [MQTT-3.2.2-5].
+func (c *Client) forget() {
+	if !c.ledger.mayLose {
+		c.ledger.problem("%s: its Session, which was acknowledged, is gone", c.ID)
+	}
+	c.ready, c.pending = false, nil
+	clear(c.received)
+}
+
 func (c *Client) onPublish(out []byte, flags uint8, body []byte) ([]byte, error) {
 	var p packet.Publish
 	if r := p.DecodeFromServer(flags, body, c.Version); r != packet.Success {
 		return out, fmt.Errorf("%s: PUBLISH: %v", c.ID, r)
 	}
+	c.last = string(p.Payload)
 	switch p.QoS {
 	case 1:
 		c.ledger.arrivedAt(c.ID, string(p.Payload))
@@ -152,7 +166,7 @@ func (c *Client) onPublish(out []byte, flags uint8, body []byte) ([]byte, error)
 		if !c.received[p.PacketID] {
 			c.received[p.PacketID] = true
 			c.ledger.arrivedAt(c.ID, string(p.Payload))
-		} else if !p.Dup {
+		} else if !p.Dup && !c.ledger.mayLose {
 			c.ledger.problem("%s: Packet Identifier %d is used again before it is released", c.ID, p.PacketID)
 		}
 		return packet.AppendAck(out, packet.PUBREC, p.PacketID, packet.Success, c.Version), nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/memnet"
+	"github.com/ringmq/ringmq/broker/packet"
 )
 
 // Sim is a broker in memory and its clients, driven by one goroutine. When the broker is to crash, it is abandoned, and Restart makes
@@ -185,12 +186,10 @@ func (s *Sim) Drain(l *Ledger, steps int) error {
 		for _, c := range s.Clients {
 			pending += c.Pending()
 		}
-		if pending == 0 && l.Missing(subscribers) == 0 && n > 20 {
+		if pending == 0 && (l.Missing(subscribers) == 0 && n > 20 || l.mayLose && n > settledTurns) {
 			break
 		}
-		if s.Work == nil {
-			time.Sleep(50 * time.Microsecond) // the store has goroutines
-		}
+		s.pause()
 	}
 	for _, c := range s.Clients {
 		if c.Pending() > 0 {
@@ -199,6 +198,49 @@ func (s *Sim) Drain(l *Ledger, steps int) error {
 	}
 	if problems := l.Problems(subscribers); len(problems) > 0 {
 		return fmt.Errorf("%d problems, the first: %s", len(problems), problems[0])
+	}
+	return s.lookAtRetained(l)
+}
+
+// pause leaves time to a store that has goroutines of its own.
+func (s *Sim) pause() {
+	if s.Work == nil {
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+// settledTurns is after how many turns nothing more is waited for when it may be lost.
+const settledTurns = 500
+
+// lookAtRetained has somebody new subscribe and finds that no Retained Message is older than the last one that was acknowledged.
+func (s *Sim) lookAtRetained(l *Ledger) error {
+	for _, c := range s.Clients {
+		last := l.lastAcknowledged(c.ID)
+		if !c.Retain || last == 0 || l.mayLose {
+			continue
+		}
+		visitor := NewClient(NewLedger(), "visitor", packet.V311, c.Topic, "")
+		peer, err := s.network.Dial(0)
+		if err != nil {
+			return err
+		}
+		s.Clients, s.peers = append(s.Clients, visitor), append(s.peers, peer)
+		at := len(s.Clients) - 1
+		s.write(at, visitor.Connect())
+		for n := 0; n < 10*settledTurns && visitor.last == "" && err == nil; n++ {
+			err = s.Turn()
+			s.pause()
+		}
+		s.Clients, s.peers = s.Clients[:at], s.peers[:at]
+		_ = peer.Reset()
+		number := 0
+		_, _ = fmt.Sscanf(visitor.last, c.ID+":%d", &number)
+		if err != nil {
+			return err
+		}
+		if number < last {
+			return fmt.Errorf("%s: %q is retained although number %d was acknowledged", c.Topic, visitor.last, last)
+		}
 	}
 	return nil
 }

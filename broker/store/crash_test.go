@@ -7,7 +7,9 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -27,6 +29,8 @@ func (a simAnswers) Refuse(on bool, _ string)        { a.sim.Broker().Refuse(on)
 // disaster is what happens to the disk at its n-th change.
 type disaster struct {
 	at     int64
+	only   func(errorfs.Op) bool // nil: every change counts
+	healed atomic.Bool
 	count  atomic.Int64
 	dead   atomic.Bool
 	do     func(errorfs.Op) error // decides what the operation says once the disaster has come
@@ -34,12 +38,14 @@ type disaster struct {
 }
 
 func (d *disaster) MaybeError(op errorfs.Op) error {
-	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || d.only != nil && !d.only(op) {
 		return nil
 	}
-	if d.at > 0 && d.count.Add(1) == d.at {
+	if d.count.Add(1) == d.at {
 		d.dead.Store(true)
-		d.strike()
+		if d.strike != nil {
+			d.strike()
+		}
 	}
 	if d.dead.Load() {
 		return d.do(op)
@@ -53,8 +59,9 @@ func newClients(l *crashtest.Ledger) []*crashtest.Client {
 	list := []*crashtest.Client{
 		crashtest.NewClient(l, "s1", packet.V50, "t/#", ""), crashtest.NewClient(l, "s2", packet.V311, "t/+", ""),
 		crashtest.NewClient(l, "p1", packet.V50, "", "t/x"), crashtest.NewClient(l, "p2", packet.V311, "", "t/x"),
+		crashtest.NewClient(l, "p3", packet.V50, "", "t/r"),
 	}
-	list[2].Padding = 300
+	list[2].Padding, list[4].Retain = 300, true
 	return list
 }
 
@@ -114,63 +121,100 @@ func long() bool { return os.Getenv("RINGMQ_LONG") != "" }
 func TestPowerCutAtEveryChange(t *testing.T) {
 	cuts := 0
 	for _, shards := range []int{1, 2} {
-		last, step := int64(1), int64(13)
-		if long() {
-			step = 1
+		last, err := powerCut(shards, 0, 0, 150)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for at := int64(1); at <= last && at < 3000; at += step {
-			changes, err := powerCut(shards, uint64(at), at, 150)
-			if err != nil {
+		for at := int64(1); at <= min(last, 3000); at += sampled(37) {
+			if _, err := powerCut(shards, uint64(at), at, 150); err != nil {
 				t.Fatalf("%d shards, power cut at change %d: %v", shards, at, err)
 			}
-			last = max(last, changes)
 			cuts++
 		}
 	}
 	t.Log(cuts, "power cuts")
 }
 
-// TestFullDiskAtEveryChange has the disk fail for good reasons and for a while: from the at-th change on every write fails, with no space or
-// with an error, then it works again. Nobody is told a lie meanwhile, and everything goes on afterwards by itself.
-func TestFullDiskAtEveryChange(t *testing.T) {
-	step := 97
+// sampled is how far apart the steps are at which a disaster strikes: every one with RINGMQ_LONG, few without.
+func sampled(few int64) int64 {
 	if long() {
-		step = 7
+		return 1
 	}
-	for at := 40; at < 600; at += step {
-		for _, what := range []error{errors.New("no space left on device"), errorfs.ErrInjected} {
-			if err := failForAWhile(uint64(at), int64(at), what); err != nil {
+	return few
+}
+
+// TestFullDiskAtEveryChange has every change of the disk fail from the at-th on, with no space or with an error, and work again later.
+// Nobody is told a lie meanwhile, and everything goes on afterwards by itself. A store that cannot even be opened says so, and opens
+// when the disk works.
+func TestFullDiskAtEveryChange(t *testing.T) {
+	for at := int64(1); at < 500; at += sampled(97) {
+		for _, what := range []error{syscall.ENOSPC, errorfs.ErrInjected} {
+			d := &disaster{at: at}
+			d.do = func(op errorfs.Op) error {
+				if d.healed.Load() || strings.HasSuffix(op.Path, "LOCK") {
+					return nil
+				}
+				return what
+			}
+			if err := failForAWhile(uint64(at), d); err != nil {
 				t.Fatalf("disk fails at change %d with %v: %v", at, what, err)
 			}
 		}
 	}
 }
 
-func failForAWhile(seed uint64, at int64, what error) error {
+// TestOneSyncFails has one sync fail, after which the disk works again and keeps nothing of what that sync was for: what is synced later says
+// nothing about it.
+func TestOneSyncFails(t *testing.T) {
+	for at := int64(1); at < 200; at += sampled(47) {
+		d := &disaster{at: at, only: func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData }}
+		d.do = func(errorfs.Op) error {
+			if d.healed.Swap(true) {
+				return nil
+			}
+			return syscall.EIO
+		}
+		if err := failForAWhile(uint64(at), d); err != nil {
+			t.Fatalf("sync %d fails: %v", at, err)
+		}
+	}
+}
+
+// works waits until a store has recovered: it may have failed beside what the clients asked for.
+func works(s *Store) error {
+	for range 1000 {
+		s.mu.Lock()
+		in := s.in
+		s.mu.Unlock()
+		if !in.hasFailed() && !s.Health().Refusing {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("the store does not recover: %+v", s.Health())
+}
+
+func failForAWhile(seed uint64, d *disaster) error {
 	l := crashtest.NewLedger()
 	sim := crashtest.NewSim(2, seed, newClients(l))
 	mem := vfs.NewCrashableMem()
 	if err := errors.Join(mem.MkdirAll("data", 0o700), syncDir(mem, "")); err != nil {
 		return err
 	}
-	var healed atomic.Bool
-	d := &disaster{at: at, strike: func() {}, do: func(op errorfs.Op) error {
-		if healed.Load() || strings.HasSuffix(op.Path, "LOCK") {
-			return nil
-		}
-		return what
-	}}
 	s, err := start(sim, errorfs.Wrap(mem, d))
 	if err != nil {
-		return nil // the store could not even be made: that is told at the start
+		d.healed.Store(true)
+		if s, err = start(sim, errorfs.Wrap(mem, d)); err != nil {
+			return fmt.Errorf("the disk works again: %w", err)
+		}
 	}
 	for range 150 {
 		if err := sim.Step(true); err != nil {
 			return err
 		}
 	}
-	healed.Store(true)
-	if err := sim.Drain(l, 100000); err != nil {
+	d.healed.Store(true)
+	if err := errors.Join(sim.Drain(l, 100000), works(s)); err != nil {
 		return err
 	}
 	crashed := mem.CrashClone(vfs.CrashCloneCfg{})
@@ -179,6 +223,9 @@ func failForAWhile(seed uint64, at int64, what error) error {
 	}
 	if s, err = start(sim, crashed); err != nil {
 		return err
+	}
+	if s.Doubt() {
+		return errors.New("the store doubts what it has")
 	}
 	return errors.Join(sim.Drain(l, 40000), s.Close())
 }

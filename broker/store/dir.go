@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -48,17 +49,20 @@ func (s *Store) openDir() error {
 // judge says whether the directory is a fresh one, and what is wrong with it.
 func (s *Store) judge(names []string) (fresh bool, err error) {
 	dir := s.config.Dir
-	ours := slices.Contains(names, "FORMAT")
-	if !ours {
-		rest := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == "lost+found" || n == "LOCK" || n == "ballast" || n == "db" })
+	ours := false
+	if slices.Contains(names, "FORMAT") {
+		if ours, err = s.judgeFormat(); err != nil {
+			return false, err
+		}
+	} else {
+		known := []string{"lost+found", "LOCK", "ballast", "db", "progress", formatNew}
+		rest := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(known, n) })
 		if len(rest) > 0 {
 			return false, fmt.Errorf("data directory %s holds other files (%s); name an empty directory", dir, rest[0])
 		}
 		if s.config.mustExist {
 			return false, fmt.Errorf("%s is not a data directory of ringmq: it has no FORMAT", dir)
 		}
-	} else if err := s.judgeFormat(); err != nil {
-		return false, err
 	}
 	if u, err := s.config.FS.GetDiskUsage(dir); err == nil && !s.config.mustExist && u.AvailBytes < 2*uint64(s.config.ReserveBytes) {
 		return false, fmt.Errorf("data directory %s: %d MiB are free on its disk and %d are needed; free some, or name a directory elsewhere",
@@ -69,23 +73,27 @@ func (s *Store) judge(names []string) (fresh bool, err error) {
 
 func (s *Store) formatFile() string { return filepath.Join(s.config.Dir, "FORMAT") }
 
-func (s *Store) judgeFormat() error {
+// judgeFormat reads FORMAT. One that is empty was cut short by a loss of power, and says no more than none.
+func (s *Store) judgeFormat() (ours bool, err error) {
 	f, err := s.config.FS.Open(s.formatFile())
 	if err != nil {
-		return fmt.Errorf("data directory: %w", err)
+		return false, fmt.Errorf("data directory: %w", err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+		return false, fmt.Errorf("data directory: %w", err)
+	}
+	if len(bytes.Trim(text, "\x00")) == 0 {
+		return false, nil
 	}
 	var version int
 	if _, err := fmt.Sscanf(strings.TrimSpace(string(text)), formatWords+"%d", &version); err != nil {
-		return fmt.Errorf("%s is not ringmq's; name another directory", s.formatFile())
+		return false, fmt.Errorf("%s is not ringmq's; name another directory", s.formatFile())
 	}
 	if version > formatVersion {
-		return fmt.Errorf("data directory %s has format %d, and this ringmq knows formats up to %d; run the newer ringmq", s.config.Dir, version, formatVersion)
+		return false, fmt.Errorf("data directory %s has format %d, and this ringmq knows formats up to %d; run the newer ringmq", s.config.Dir, version, formatVersion)
 	}
-	return nil
+	return true, nil
 }
 
 func (s *Store) takeLock() (err error) {
@@ -104,6 +112,9 @@ func (s *Store) prepareDir() error {
 	if s.config.mustExist {
 		return nil
 	}
+	if err := s.finishSalvage(); err != nil {
+		return err
+	}
 	if err := s.config.FS.MkdirAll(s.databaseDir(), 0o700); err != nil {
 		return err
 	}
@@ -114,8 +125,18 @@ func (s *Store) prepareDir() error {
 // noteFormat says that the directory has a store from now on: that it is found empty later means damage.
 func (s *Store) noteFormat() error {
 	s.fresh = false
-	return errors.Join(writeFile(s.config.FS, s.formatFile(), fmt.Appendf(nil, "%s%d\n", formatWords, formatVersion)),
-		syncDir(s.config.FS, s.config.Dir))
+	return noteFormat(s.config.FS, s.config.Dir)
+}
+
+// formatNew is FORMAT until it is whole.
+const formatNew = "FORMAT.new"
+
+func noteFormat(fsys vfs.FS, dir string) error {
+	name := filepath.Join(dir, formatNew)
+	if err := writeFile(fsys, name, fmt.Appendf(nil, "%s%d\n", formatWords, formatVersion)); err != nil {
+		return err
+	}
+	return errors.Join(fsys.Rename(name, filepath.Join(dir, "FORMAT")), syncDir(fsys, dir))
 }
 
 func writeFile(fsys vfs.FS, name string, text []byte) error {

@@ -46,9 +46,21 @@ func (in *instance) do(f func(*pebble.DB) error) error {
 	}()
 	select {
 	case err := <-done:
+		if in.hasFailed() { // what Pebble was not told of
+			return in.err
+		}
 		return err
 	case <-in.failed:
 		return in.err
+	}
+}
+
+func (in *instance) hasFailed() bool {
+	select {
+	case <-in.failed:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -83,10 +95,14 @@ func (l fatalLogger) Fatalf(format string, args ...any) {
 }
 
 // openInstance opens Pebble. It may fail by Fatalf as well, so it runs as do runs things.
-func (s *Store) openInstance() (*instance, error) {
-	in := &instance{fence: &fenceFS{FS: s.config.FS, lazyWAL: s.config.Durability == OS}, failed: make(chan struct{})}
+func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
+	in := &instance{failed: make(chan struct{})}
+	in.fence = newFence(s.config.FS, dir, s.config.Durability == OS, in.fail)
 	err := in.do(func(*pebble.DB) error {
-		db, err := pebble.Open(s.databaseDir(), s.pebbleOptions(in))
+		db, err := pebble.Open(dir, s.pebbleOptions(in, fresh))
+		if err == nil && in.hasFailed() { // what it was not told of; nobody waits any more
+			return db.Close()
+		}
 		in.db = db
 		return err
 	})
@@ -97,7 +113,7 @@ func (s *Store) openInstance() (*instance, error) {
 	return in, nil
 }
 
-func (s *Store) pebbleOptions(in *instance) *pebble.Options {
+func (s *Store) pebbleOptions(in *instance, fresh bool) *pebble.Options {
 	o := &pebble.Options{
 		FS: in.fence, Cache: s.cache, Logger: fatalLogger{in, s.warn},
 		FormatMajorVersion: pebble.FormatNewest, DisableWAL: s.config.Durability == None,
@@ -105,10 +121,10 @@ func (s *Store) pebbleOptions(in *instance) *pebble.Options {
 		MemTableSize: uint64(s.config.MemTableBytes), MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold: 4, L0StopWritesThreshold: 64, MaxOpenFiles: 256,
 		WALBytesPerSync: 0, FlushDelayDeleteRange: flushDelay,
-		ErrorIfNotExists: !s.fresh, ReadOnly: s.config.readOnly,
+		ErrorIfNotExists: !fresh, ReadOnly: s.config.readOnly,
 	}
-	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { s.onBackgroundError(err) },
-		DataCorruption: func(i pebble.DataCorruptionInfo) { s.warn("damaged table: " + i.Path) }}
+	o.EventListener = &pebble.EventListener{BackgroundError: func(err error) { s.onBackgroundError(in, err) },
+		DataCorruption: func(i pebble.DataCorruptionInfo) { s.suspect(in, i.Details) }}
 	return o
 }
 

@@ -73,5 +73,8 @@ func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded,
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return l, r, err
+	if err != nil {
+		return l, broker.Loaded{}, s.suspect(in, err) // whoever reads for a failed instance may still write to r
+	}
+	return l, r, nil
 }

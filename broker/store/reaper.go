@@ -76,8 +76,18 @@ func (s *Store) reap() {
 			return
 		case <-time.After(reapEvery):
 			s.reapOnce(endedAge)
+			s.keepBallast()
+			s.expireOnce()
 		}
 	}
+}
+
+// expireOnce looks at a part of the queues for what has expired.
+func (s *Store) expireOnce() {
+	s.mu.Lock()
+	in := s.in
+	s.mu.Unlock()
+	_ = s.suspect(in, in.do(s.findExpired)) // what fails is found again
 }
 
 // reapOnce removes what is garbage. What fails is garbage still and found by the sweep of the next run.
@@ -86,15 +96,15 @@ func (s *Store) reapOnce(age time.Duration) {
 	in := s.in
 	s.mu.Unlock()
 	if !s.reaper.swept {
-		s.reaper.swept = in.do(s.sweep) == nil
+		s.reaper.swept = s.suspect(in, in.do(s.sweep)) == nil
 	}
 	mids, sids := s.reaper.take(age)
 	for _, sid := range sids {
-		if in.do(func(db *pebble.DB) error { return s.reapSession(db, sid) }) != nil {
+		if s.suspect(in, in.do(func(db *pebble.DB) error { return s.reapSession(db, sid) })) != nil {
 			s.reaper.ended(sid)
 		}
 	}
-	if len(mids) > 0 && in.do(func(db *pebble.DB) error { return reapMessages(db, mids) }) != nil {
+	if len(mids) > 0 && s.suspect(in, in.do(func(db *pebble.DB) error { return reapMessages(db, mids) })) != nil {
 		for _, mid := range mids {
 			s.reaper.dropped(mid)
 		}

@@ -1,69 +1,160 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringmq/ringmq/broker/record"
 )
 
 // isDamage says whether a store cannot be opened because of what is in it, and not because of the machine.
 func isDamage(err error) bool {
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EIO) || isReadOnly(err) || errors.Is(err, syscall.EMFILE) {
+	if errors.Is(err, fs.ErrPermission) || isFull(err) || errors.Is(err, syscall.EIO) || isReadOnly(err) || errors.Is(err, syscall.EMFILE) {
 		return false
 	}
-	return pebble.IsCorruptionError(err) || errors.Is(err, fs.ErrNotExist) || err != nil
+	return err != nil
 }
 
-// salvage puts a damaged store aside, under a name that says when, and makes a new one of what can be read of it.
-func (s *Store) salvage(why error) (*instance, error) {
-	aside := filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
+// verify reads what the broker reads before it serves. Queues and messages may be large: damage in them is found when they are read.
+func verify(db *pebble.DB) error {
+	for _, k := range [...]record.Kind{record.KindBoot, record.KindEnded, record.KindSubscription, record.KindReceived, record.KindRetained,
+		record.KindSent, record.KindSession, record.KindTime} {
+		from, to := record.Bounds(k)
+		if err := each(db, from, to, func([]byte, []byte) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isEmpty says that there is no file of a database.
+func (s *Store) isEmpty() bool {
+	names, err := s.config.FS.List(s.databaseDir())
+	return err == nil && len(names) == 0
+}
+
+// salvageDir is where a salvaged store is made before it takes the damaged one's place.
+func (s *Store) salvageDir() string { return filepath.Join(s.config.Dir, "salvaged") }
+
+// finishSalvage brings a salvage that was cut short to its end when nothing but the last step was missing, and forgets it otherwise.
+func (s *Store) finishSalvage() error {
 	fsys := s.config.FS
-	if err := fsys.Rename(s.databaseDir(), aside); err != nil {
+	if _, err := fsys.Stat(s.salvageDir()); err != nil {
+		return nil
+	}
+	if _, err := fsys.Stat(s.databaseDir()); err == nil {
+		return fsys.RemoveAll(s.salvageDir())
+	}
+	return errors.Join(fsys.Rename(s.salvageDir(), s.databaseDir()), syncDir(fsys, s.config.Dir))
+}
+
+// salvage makes a new store of what can be read of a damaged one, and puts the old one aside under a name that says when. The
+// new one is complete before the old one moves: whenever this is cut short, it starts again or is done.
+func (s *Store) salvage(why error) (*instance, error) {
+	fsys, dir := s.config.FS, s.salvageDir()
+	if err := errors.Join(fsys.RemoveAll(dir), fsys.MkdirAll(dir, 0o700)); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(writeFile(fsys, filepath.Join(aside, "WHY"), []byte(why.Error()+"\n")), fsys.MkdirAll(s.databaseDir(), 0o700)); err != nil {
+	in, err := s.openInstance(dir, true)
+	if err != nil {
 		return nil, err
 	}
-	s.fresh = true
-	in, err := s.openInstance()
-	s.fresh = false
-	if err = errors.Join(err, syncDir(fsys, s.config.Dir)); err != nil {
+	found, err := s.salvageRecords(in)
+	if err != nil {
+		in.discard()
 		return nil, err
 	}
-	saved, lost := s.salvageRecords(in, aside)
-	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %d records were read from it, %d files could not be read to their end", why, aside, saved, lost))
-	return in, nil
+	aside := filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
+	if err := errors.Join(writeFile(fsys, filepath.Join(s.databaseDir(), "WHY"), []byte(why.Error()+"\n")), syncDir(fsys, s.config.Dir),
+		fsys.Rename(s.databaseDir(), aside), syncDir(fsys, s.config.Dir),
+		fsys.Rename(dir, s.databaseDir()), syncDir(fsys, s.config.Dir)); err != nil {
+		return nil, err
+	}
+	s.counts.salvages.Add(1)
+	s.counts.salvaged.Add(int64(found.saved))
+	s.counts.lostRecords.Add(int64(found.lostRecords))
+	s.counts.lostFiles.Add(int64(found.lostFiles))
+	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", why, aside, found))
+	return s.openInstance(s.databaseDir(), false)
+}
+
+// findings are what salvage has read of a store.
+type findings struct {
+	saved       int   // records that the new store has
+	lostRecords int   // records, and versions of records, in parts of tables that cannot be read
+	lostFiles   int   // files of which nothing says how much could not be read
+	doubted     int64 // messages of QoS 2 that are not delivered again for that reason
+}
+
+// String is what was found in words.
+func (f findings) String() string {
+	return fmt.Sprintf("%d records were read from it, %d could not be read, %d files could not be read to their end, "+
+		"%d messages of QoS 2 that may have been delivered are not delivered again", f.saved, f.lostRecords, f.lostFiles, f.doubted)
 }
 
 // salvageRecords copies what can be read of a damaged store's tables and logs. The newest version of each record counts; as
 // nothing says any more which table is newer, all versions go into the new store first, under a prefix and with their
 // number, and then the newest of each is put in its place.
-func (s *Store) salvageRecords(in *instance, aside string) (saved, lost int) {
-	names, err := s.config.FS.List(aside)
+func (s *Store) salvageRecords(in *instance) (f findings, err error) {
+	names, err := s.config.FS.List(s.databaseDir())
 	if err != nil {
-		return 0, 1
+		return f, err
 	}
-	v := versions{}
+	v, lastLog := versions{}, ""
 	for _, name := range names {
-		path := filepath.Join(aside, name)
-		err = nil
-		switch filepath.Ext(name) {
-		case ".sst":
-			err = in.do(func(db *pebble.DB) error { v.db = db; return v.readTable(s.config.FS, path) })
-		case ".log":
-			err = in.do(func(db *pebble.DB) error { v.db = db; return v.readLog(s.config.FS, path) })
+		if filepath.Ext(name) == ".log" {
+			lastLog = max(lastLog, name)
+		}
+	}
+	for _, name := range names {
+		path := filepath.Join(s.databaseDir(), name)
+		err := in.do(func(db *pebble.DB) error {
+			v.db = db
+			switch filepath.Ext(name) {
+			case ".sst":
+				lost, err := v.readTable(s.config.FS, path)
+				f.lostRecords += lost
+				return err
+			case ".log":
+				return v.readLog(s.config.FS, path, name == lastLog)
+			}
+			return nil
+		})
+		if in.hasFailed() {
+			return findings{}, in.err
 		}
 		if err != nil {
-			lost++
+			f.lostFiles++
 		}
 	}
-	if err := in.do(func(db *pebble.DB) error { v.db = db; return v.settle() }); err != nil {
-		s.warn("salvage: " + err.Error())
+	if err := s.settleSalvage(in, &v, &f); err != nil {
+		return findings{}, err
 	}
-	return v.saved, lost
+	return f, nil
+}
+
+// settleSalvage puts what was read in its place and closes the new store.
+func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
+	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
+	return in.do(func(db *pebble.DB) (err error) {
+		if err = v.settle(); err != nil {
+			return err
+		}
+		if f.saved = v.saved; f.lostRecords+f.lostFiles > 0 {
+			s.doubt = true
+			if f.doubted, err = settleDoubt(db); err != nil {
+				return err
+			}
+			s.counts.doubted.Add(f.doubted)
+		}
+		return errors.Join(db.Flush(), db.Close())
+	})
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -42,11 +44,11 @@ func (p *space) enough(s *Store) bool {
 // lookAtSpace refuses messages when space runs low and takes them again when there is enough.
 func (s *Store) lookAtSpace() {
 	if s.space.enough(s) {
-		s.recovered()
+		s.over(noSpace)
 		return
 	}
 	avail, _ := s.space.look(s)
-	s.refuse(true, fmt.Sprintf("%d MiB are left on the disk of %s, fewer than %d", avail>>20, s.config.Dir, 2*s.config.ReserveBytes>>20))
+	s.troubled(noSpace, fmt.Sprintf("%d MiB are left on the disk of %s, fewer than %d", avail>>20, s.config.Dir, 2*s.config.ReserveBytes>>20))
 }
 
 // waitForSpace lets a commit pass while there is space at all. What frees space must get through as long as possible, so the reserve
@@ -90,9 +92,26 @@ func (s *Store) makeBallast() {
 	}
 }
 
-// dropBallast gives the ballast up, so that the store can be opened and what frees space be written.
-func (s *Store) dropBallast() {
+// dropBallast gives the ballast up when the disk is full, so that the store can be opened and what frees space be written.
+func (s *Store) dropBallast(why error) {
+	if !isFull(why) {
+		return
+	}
 	if s.config.FS.Remove(s.ballastFile()) == nil {
+		s.lighter.Store(true)
 		s.warn("the disk is full: the ballast is given up")
 	}
+}
+
+// keepBallast sets space aside again once there is enough.
+func (s *Store) keepBallast() {
+	if s.lighter.Load() && !s.Health().Refusing && s.space.enough(s) {
+		s.lighter.Store(false)
+		s.makeBallast()
+	}
+}
+
+// isFull says whether the disk has no space. What Pebble says by Fatalf is text.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error())
 }

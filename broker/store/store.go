@@ -50,7 +50,8 @@ const (
 	memTableBytes = 16 << 20               // default size of each
 	cacheBytes    = 32 << 20               // default block cache: queues are read once, in order
 	flushDelay    = 10 * time.Second       // space of a deleted range comes back after it
-	reopenEvery   = 250 * time.Millisecond // how often a failed store is opened anew
+	reopenEvery   = 250 * time.Millisecond // how often a failed store is opened anew,
+	reopenSeldom  = 5 * time.Second        // and how seldom, when it fails again and again
 	spaceEvery    = 100 * time.Millisecond // how often free space is asked for
 	reserveBytes  = 64 << 20               // free space below which nothing is written
 	ballastBytes  = 8 << 20                // given up when the disk is full
@@ -110,33 +111,47 @@ type Store struct {
 	boot   uint32
 	fresh  bool  // there is no store in the directory yet
 	last   int64 // T of the last run
+	doubt  bool  // the last run had more than was found
 
-	mu       sync.Mutex // guards what follows
-	in       *instance
-	queue    []request
-	closing  bool
-	loading  map[*broker.Load]bool // not answered yet
-	wake     chan struct{}
-	answers  Answers
-	work     sync.WaitGroup
-	loads    chan *broker.Load
-	stop     chan struct{}
-	reaper   reaper
-	refusing atomic.Bool
-	space    space
-	counts   counts
+	commits  uint64 // of all runs; the writer's, once it runs
+	progress progress
+
+	mu      sync.Mutex // guards what follows
+	in      *instance
+	queue   []request
+	closing bool
+	loading map[*broker.Load]bool // not answered yet
+	wake    chan struct{}
+	answers Answers
+	work    sync.WaitGroup
+	loads   chan *broker.Load
+	stop    chan struct{}
+	reaper  reaper
+	expiry  expiry // the reaper's goroutine's
+	refusal refusal
+	damage  atomic.Pointer[error] // why the open instance cannot be read; reopening salvages then
+	space   space
+	lighter atomic.Bool // the ballast was given up
+	counts  counts
+	warned  warned
 }
 
 // counts is what Stats reports; written by the writer.
 type counts struct {
 	commits, batches, bytes, changes, failures, damaged atomic.Int64
+	// Since the store was opened: commits that an earlier run made and that are gone, messages of QoS 2 that are not delivered for that reason.
+	lostCommits, doubted atomic.Int64
+	expired              atomic.Int64 // messages that were removed because they had expired
+	// What salvage has found.
+	salvages, salvaged, lostRecords, lostFiles atomic.Int64
 }
 
-// request is a batch or a load, in the order in which they were asked for.
+// request is a batch, a load or what has expired, in the order in which they were asked for.
 type request struct {
-	shard int
-	ops   []byte
-	load  *broker.Load
+	shard   int
+	ops     []byte
+	load    *broker.Load
+	expired [][]byte // queue entries to be removed
 }
 
 // Open opens or makes the store in config.Dir, which must exist. What it returns does nothing until Start.
@@ -159,13 +174,17 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") }
 
-func (s *Store) warn(text string) { s.config.Warn(text) }
-
 // openFirst opens Pebble, salvaging a damaged one, and begins a new run.
 func (s *Store) openFirst() (err error) {
-	if s.in, err = s.openInstance(); err != nil {
-		if s.fresh || !isDamage(err) || s.config.mustExist {
+	if s.in, err = s.openInstance(s.databaseDir(), s.fresh); err == nil && !s.config.mustExist {
+		err = s.in.do(verify)
+	}
+	if err != nil {
+		if !isDamage(err) || s.config.mustExist || s.fresh && s.isEmpty() {
 			return fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
+		}
+		if s.in != nil {
+			s.in.discard()
 		}
 		if s.in, err = s.salvage(err); err != nil {
 			return fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
@@ -179,7 +198,14 @@ func (s *Store) openFirst() (err error) {
 			return err
 		}
 	}
-	return s.in.do(s.beginRun)
+	if err := s.in.do(s.beginRun); err != nil {
+		return err
+	}
+	if s.config.Durability == None {
+		return s.removeProgress() // what a run without a log loses is no surprise
+	}
+	s.progress.open(s)
+	return nil
 }
 
 // beginRun counts the boot number up, durably, before any number is made of it.
@@ -187,17 +213,41 @@ func (s *Store) beginRun(db *pebble.DB) error {
 	if v := get(db, []byte{byte(record.KindBoot)}); len(v) == 4 {
 		s.boot = binary.BigEndian.Uint32(v)
 	}
-	if v := get(db, []byte{byte(record.KindTime)}); len(v) == 8 {
+	if v := get(db, []byte{byte(record.KindTime)}); len(v) >= 8 {
 		s.last = int64(binary.BigEndian.Uint64(v))
+		s.commits = record.ReadNumber(v[8:])
+	}
+	var lost uint64
+	if lost, s.boot = s.compareProgress(s.commits, s.boot); lost > 0 {
+		doubted, err := settleDoubt(db)
+		if err != nil {
+			return err
+		}
+		s.doubt = true
+		s.commits += lost // numbers go on where the lost ones ended
+		s.counts.lostCommits.Add(int64(lost))
+		s.counts.doubted.Add(doubted)
+		s.tellLoss(lost, doubted)
 	}
 	s.boot++
-	if err := db.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, s.boot), s.syncOption()); err != nil {
+	b := db.NewBatch()
+	defer b.Close()
+	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, s.boot), nil), s.setTime(b, s.commits, s.last)); err != nil {
+		return err
+	}
+	if err := db.Apply(b, s.syncOption()); err != nil {
 		return err
 	}
 	if s.config.Durability == None {
 		return db.Flush() // numbers must not be used twice even so
 	}
 	return nil
+}
+
+// setTime has a batch record when it was committed, in unix milliseconds, and how many commits there were before.
+func (s *Store) setTime(b *pebble.Batch, commits uint64, now int64) error {
+	value := binary.BigEndian.AppendUint64(nil, uint64(now))
+	return b.Set([]byte{byte(record.KindTime)}, record.AppendNumber(value, commits), nil)
 }
 
 func (s *Store) syncOption() *pebble.WriteOptions {
@@ -289,6 +339,7 @@ func (s *Store) shut() error {
 	select {
 	case <-s.in.failed:
 		err = s.in.err
+		s.in.discard()
 	default:
 		err = s.in.do(func(db *pebble.DB) error {
 			if s.config.Durability == None && !s.config.mustExist {
@@ -298,5 +349,5 @@ func (s *Store) shut() error {
 		})
 	}
 	s.cache.Unref()
-	return errors.Join(err, s.lock.Close())
+	return errors.Join(err, s.progress.close(), s.lock.Close())
 }

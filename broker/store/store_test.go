@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,14 +75,14 @@ func open(t *testing.T, fsys vfs.FS) (*Store, *asked) {
 	return s, a
 }
 
-// TestMain finds leaked goroutines. What an abandoned instance of Pebble leaves is no leak of ours.
+// TestMain finds leaked goroutines, flushes and commits of abandoned instances included; what Pebble leaves behind when it cannot
+// open a store is not ours.
 func TestMain(m *testing.M) {
 	const pebble = "github.com/cockroachdb/pebble/v2"
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(pebble+"/record.(*LogWriter).flushLoop"),
 		goleak.IgnoreAnyFunction(pebble+".(*cleanupManager).mainLoop"),
 		goleak.IgnoreAnyFunction(pebble+".(*ConcurrencyLimitScheduler).periodicGranter"),
-		goleak.IgnoreAnyFunction(pebble+"/internal/genericcache.(*shard[...]).releaseLoop"),
-		goleak.IgnoreAnyFunction("github.com/ringmq/ringmq/broker/store.(*instance).discard.func1"))
+		goleak.IgnoreAnyFunction(pebble+"/internal/genericcache.(*shard[...]).releaseLoop"))
 }
 
 func entryBatch(sid, pos uint64, text string) []byte {
@@ -125,13 +124,13 @@ func TestCommitAndLoad(t *testing.T) {
 
 // TestPowerCut ends the world at a random moment: what was answered is there, and numbers begin anew.
 func TestPowerCut(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(8) {
 		mem := vfs.NewCrashableMem()
 		s, a := open(t, mem)
 		for pos := range uint64(50) {
 			s.Commit(int(pos%3), entryBatch(1, pos, strings.Repeat("x", int(pos)*10)))
 		}
-		a.until(t, "some commits", func() bool { return a.committed > int(seed) })
+		a.until(t, "some commits", func() bool { return a.committed > 2*int(seed) })
 		a.mu.Lock()
 		crashed := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(seed, 1))})
 		n := a.committed
@@ -201,65 +200,6 @@ func TestFailingDisk(t *testing.T) {
 	}
 }
 
-// TestSalvage damages a store in various ways: it opens, what can be read is there, and the old one is kept.
-func TestSalvage(t *testing.T) {
-	for _, damage := range []string{"manifest", "gone", "table"} {
-		t.Run(damage, func(t *testing.T) {
-			mem := vfs.NewMem()
-			s, a := open(t, mem)
-			for pos := range uint64(2000) {
-				s.Commit(0, entryBatch(1, pos, strings.Repeat("y", 500)))
-			}
-			s.Commit(0, record.AppendDelete(nil, record.EntryKey(nil, 1, 0)))
-			a.until(t, "commits", func() bool { return a.committed == 2001 })
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			hurt(t, mem, damage)
-			s2, _ := open(t, mem)
-			var first, n uint64
-			if err := s2.Each(record.KindEntry, func(key, _ []byte) error {
-				if n == 0 {
-					first = record.Number(key, 1)
-				}
-				n++
-				return nil
-			}); err != nil && damage != "table" {
-				t.Error(err)
-			}
-			if damage != "table" && (n != 1999 || first != 1) {
-				t.Errorf("%d entries from %d on", n, first)
-			}
-			names, _ := mem.List("data")
-			if !strings.Contains(strings.Join(names, " "), "damaged-") && damage != "table" {
-				t.Error("the damaged store is not kept: ", names)
-			}
-			_ = s2.Close()
-		})
-	}
-}
-
-// hurt damages the files of a store.
-func hurt(t *testing.T, mem vfs.FS, how string) {
-	names, err := mem.List("data/db")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		path := "data/db/" + name
-		switch {
-		case how == "manifest" && strings.HasPrefix(name, "MANIFEST"):
-			if err := writeFile(mem, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
-				t.Fatal(err)
-			}
-		case how == "gone" && strings.HasPrefix(name, "marker.manifest"):
-			if err := mem.Remove(path); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 func TestReaper(t *testing.T) {
 	s, a := open(t, vfs.NewMem())
 	b := record.AppendSet(nil, record.MessageKey(nil, 5), record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, 0))
@@ -285,6 +225,39 @@ func TestReaper(t *testing.T) {
 		if n := count(t, s, k); n != 0 {
 			t.Errorf("%d records %c are left", n, k)
 		}
+	}
+	_ = s.Close()
+}
+
+// TestExpiry: what expires in the queue of somebody who is away is removed, with the message that it shared; what was sent once, what does not
+// expire and what has time left stays.
+func TestExpiry(t *testing.T) {
+	s, a := open(t, vfs.NewMem())
+	past, future := time.Now().Add(-time.Minute).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()
+	b := record.AppendSet(nil, record.MessageKey(nil, 9), record.AppendMessage(nil, &record.Message{Topic: []byte("t"), Expires: past}, 0))
+	for pos, e := range []record.Entry{{Flags: 1, Message: record.Message{Expires: past}}, {Flags: 1, Message: record.Message{Expires: past}}, {Flags: 2, Mid: 9},
+		{Flags: 1, Message: record.Message{Expires: future}}, {Flags: 1}, {Flags: 2 | record.EntrySent, Message: record.Message{Expires: past}},
+		{Flags: 2 | record.EntryReleased}} {
+		value := e.AppendHead(nil)
+		if e.Mid == 0 && e.Flags&record.EntryReleased == 0 {
+			value = record.AppendMessage(value, &e.Message, 0)
+		}
+		b = record.AppendSet(b, record.EntryKey(nil, 1, uint64(pos)), value)
+	}
+	b = record.AppendSet(b, record.ReferenceKey(nil, 9, 1, 2), nil)
+	b = record.AppendSet(b, record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil))
+	b = record.AppendSet(b, record.SentKey(nil, 1), record.AppendNumber(nil, 0)) // position 0 was sent
+	s.Commit(0, b)
+	a.until(t, "the commit", func() bool { return a.committed == 1 })
+	for until := time.Now().Add(20 * time.Second); count(t, s, record.KindMessage) > 0 && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond) // the reaper looks once a second
+	}
+	list, err := entries(s)
+	if got := fmt.Sprint(list); got != "[0 3 4 5 6]" || err != nil {
+		t.Errorf("positions %s are left, %v", got, err)
+	}
+	if n := count(t, s, record.KindReference) + count(t, s, record.KindMessage); n != 0 || mustStats(t, s).Expired != 2 {
+		t.Errorf("%d records of the shared message are left, %+v", n, mustStats(t, s))
 	}
 	_ = s.Close()
 }

@@ -110,6 +110,17 @@ type Stats struct {
 	Changes            int64   `json:"changes"`
 	Bytes              int64   `json:"bytes"`
 	Failures           int64   `json:"failures"`
+	// Expired messages were removed from the queues of clients that are away.
+	Expired int64 `json:"expired"`
+	// What was lost, since the store was opened: LostCommits were made by an earlier run and are gone, Doubted messages of QoS 2 are not
+	// delivered for that reason or because of damage. Salvages have read Salvaged records; LostRecords and the rest of LostFiles could not be read.
+	LostCommits int64 `json:"lost_commits"`
+	Doubted     int64 `json:"doubted"`
+	Salvages    int64 `json:"salvages"`
+	Salvaged    int64 `json:"salvaged"`
+	LostRecords int64 `json:"lost_records"`
+	LostFiles   int64 `json:"lost_files"`
+	Health
 }
 
 // KindStats are the sizes of a kind of records.
@@ -121,7 +132,8 @@ type KindStats struct {
 // Stats measures the store; with records it reads all of them.
 func (s *Store) Stats(records bool) (Stats, error) {
 	out := Stats{Records: make(map[string]KindStats), Commits: s.counts.commits.Load(), Batches: s.counts.batches.Load(),
-		Changes: s.counts.changes.Load(), Bytes: s.counts.bytes.Load(), Failures: s.counts.failures.Load()}
+		Changes: s.counts.changes.Load(), Bytes: s.counts.bytes.Load(), Failures: s.counts.failures.Load(), LostCommits: s.counts.lostCommits.Load(), Doubted: s.counts.doubted.Load(), Salvages: s.counts.salvages.Load(),
+		Salvaged: s.counts.salvaged.Load(), LostRecords: s.counts.lostRecords.Load(), LostFiles: s.counts.lostFiles.Load(), Expired: s.counts.expired.Load(), Health: s.Health()}
 	s.mu.Lock()
 	in := s.in
 	s.mu.Unlock()
@@ -172,7 +184,7 @@ func (s *Store) Backup(to string) error {
 	s.mu.Unlock()
 	err := in.do(func(db *pebble.DB) error { return db.Checkpoint(filepath.Join(to, "db"), pebble.WithFlushedWAL()) })
 	if err == nil {
-		err = errors.Join(writeFile(fsys, filepath.Join(to, "FORMAT"), fmt.Appendf(nil, "%s%d\n", formatWords, formatVersion)), syncDir(fsys, to))
+		err = noteFormat(fsys, to)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("backup: %w", err), fsys.RemoveAll(to))

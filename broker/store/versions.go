@@ -49,35 +49,56 @@ func (v *versions) putRange(from, to []byte, seq uint64) {
 	v.ranges = append(v.ranges, deletedRange{bytes.Clone(from), bytes.Clone(to), seq})
 }
 
-// readTable reads a table as far as it can be read.
-func (v *versions) readTable(fs vfs.FS, path string) error {
+// readTable reads a table as far as it can be read: from its start and, when it is damaged somewhere, from its end. It says how many
+// records lie between, and errs when it cannot say.
+func (v *versions) readTable(fs vfs.FS, path string) (lost int, err error) {
 	f, err := fs.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	readable, err := sstable.NewSimpleReadable(f)
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return 0, errors.Join(err, f.Close())
 	}
 	r, err := sstable.NewReader(context.Background(), readable, readerOptions())
 	if err != nil {
-		return errors.Join(err, readable.Close())
+		return 0, errors.Join(err, readable.Close())
 	}
 	defer r.Close()
+	n, err := v.readPoints(r, false)
+	if err != nil {
+		var more int
+		more, _ = v.readPoints(r, true)
+		properties, err := r.ReadPropertiesBlock(context.Background(), nil)
+		if err != nil {
+			return 0, err
+		}
+		lost = max(1, int(properties.NumEntries-properties.NumRangeDeletions)-n-more)
+	}
+	return lost, v.readRanges(r)
+}
+
+// readPoints reads a table in one direction, up to its end or damage, and says how many records that were.
+func (v *versions) readPoints(r *sstable.Reader, backward bool) (n int, err error) {
 	it, err := r.NewIter(sstable.NoTransforms, nil, nil, sstable.AssertNoBlobHandles)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	for kv := it.First(); kv != nil; kv = it.Next() {
+	first, next := it.First, it.Next
+	if backward {
+		first, next = it.Last, it.Prev
+	}
+	for kv := first(); kv != nil; kv = next() {
 		value, _, err := kv.Value(nil)
+		if err == nil {
+			err = v.put(kv.K.UserKey, uint64(kv.SeqNum()), kv.Kind() == pebble.InternalKeyKindSet, value)
+		}
 		if err != nil {
-			return errors.Join(err, it.Close())
+			return n, errors.Join(err, it.Close())
 		}
-		if err := v.put(kv.K.UserKey, uint64(kv.SeqNum()), kv.Kind() == pebble.InternalKeyKindSet, value); err != nil {
-			return errors.Join(err, it.Close())
-		}
+		n++
 	}
-	return errors.Join(it.Error(), it.Close(), v.readRanges(r))
+	return n, errors.Join(it.Error(), it.Close())
 }
 
 func (v *versions) readRanges(r *sstable.Reader) error {
@@ -95,8 +116,9 @@ func (v *versions) readRanges(r *sstable.Reader) error {
 	return err
 }
 
-// readLog reads a log up to its end or the first record that is torn.
-func (v *versions) readLog(fs vfs.FS, path string) error {
+// readLog reads a log up to its end or the first record that is torn. The end of the last one may be torn: nothing in it was
+// confirmed.
+func (v *versions) readLog(fs vfs.FS, path string, last bool) error {
 	f, err := fs.Open(path)
 	if err != nil {
 		return err
@@ -112,11 +134,14 @@ func (v *versions) readLog(fs vfs.FS, path string) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err != nil {
-			return err
+		var repr []byte
+		if err == nil {
+			repr, err = io.ReadAll(r)
 		}
-		repr, err := io.ReadAll(r)
 		if err != nil {
+			if last && walrecord.IsInvalidRecord(err) {
+				return nil
+			}
 			return err
 		}
 		if err := v.readBatch(repr); err != nil {
@@ -168,8 +193,11 @@ func (v *versions) settle() error {
 }
 
 func (v *versions) isDeleted(key []byte, seq uint64) bool {
-	for _, r := range v.ranges {
-		if r.seq > seq && bytes.Compare(r.from, key) <= 0 && bytes.Compare(key, r.to) < 0 {
+	for _, r := range v.ranges { // the newest first
+		if r.seq <= seq {
+			break
+		}
+		if bytes.Compare(r.from, key) <= 0 && bytes.Compare(key, r.to) < 0 {
 			return true
 		}
 	}

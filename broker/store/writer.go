@@ -1,8 +1,9 @@
 package store
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -36,6 +37,9 @@ func (s *Store) write() {
 			case <-time.After(spaceEvery):
 				s.lookAtSpace()
 			}
+			if !closing && !s.repair() {
+				return
+			}
 			continue
 		}
 		start := time.Now()
@@ -46,6 +50,10 @@ func (s *Store) write() {
 		for _, r := range round {
 			if r.load != nil {
 				s.dispatch(r.load)
+				continue
+			}
+			if r.expired != nil {
+				_ = s.in.do(func(db *pebble.DB) error { return s.removeExpired(db, r.expired) })
 				continue
 			}
 			shards++
@@ -89,14 +97,14 @@ func (s *Store) commitUntilDone(round []request, closing bool) bool {
 	for {
 		err := s.waitForSpace(closing)
 		if err == nil {
-			err = s.in.do(func(db *pebble.DB) error { return s.commit(db, round) })
+			err = s.commit(round)
 		}
 		if err == nil {
-			s.recovered()
+			s.over(failing)
 			return true
 		}
 		s.counts.failures.Add(1)
-		s.refuse(true, err.Error())
+		s.troubled(failing, err.Error())
 		if closing || s.isClosing() {
 			return false
 		}
@@ -112,8 +120,9 @@ func (s *Store) isClosing() bool {
 	return s.closing
 }
 
-// commit puts all batches of a round into one batch of Pebble's.
-func (s *Store) commit(db *pebble.DB, round []request) error {
+// commit puts all batches of a round into one batch of Pebble's. Whoever commits for an instance that has failed may still be at
+// it when the round is put again and its batches are the shards': it has the batch alone.
+func (s *Store) commit(round []request) error {
 	size := 0
 	for _, r := range round {
 		size += len(r.ops)
@@ -121,24 +130,27 @@ func (s *Store) commit(db *pebble.DB, round []request) error {
 	if size == 0 {
 		return nil
 	}
-	b := db.NewBatchWithSize(size + size/8 + 64)
-	defer b.Close()
+	b := s.in.db.NewBatchWithSize(size + size/8 + 64)
 	for _, r := range round {
 		if err := record.Each(r.ops, func(op record.Op, key, value []byte) error { return s.apply(b, op, key, value) }); err != nil {
-			return err
+			return errors.Join(err, b.Close())
 		}
 		if len(r.ops) > 0 {
 			s.counts.batches.Add(1)
 		}
 	}
-	now := time.Now().UnixMilli()
-	if err := b.Set([]byte{byte(record.KindTime)}, binary.BigEndian.AppendUint64(nil, uint64(now)), nil); err != nil {
-		return err
+	s.commits++
+	if err := s.setTime(b, s.commits, time.Now().UnixMilli()); err != nil {
+		return errors.Join(err, b.Close())
 	}
 	s.counts.commits.Add(1)
 	s.counts.bytes.Add(int64(b.Len()))
 	s.counts.changes.Add(int64(b.Count()))
-	return db.Apply(b, s.syncOption())
+	if err := s.in.do(func(db *pebble.DB) error { return errors.Join(db.Apply(b, s.syncOption()), b.Close()) }); err != nil {
+		return err
+	}
+	s.progress.note(s.commits, s.boot)
+	return nil
 }
 
 func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
@@ -162,49 +174,115 @@ func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
 // reopen abandons the instance and opens the store until that works; false when the broker closes meanwhile.
 func (s *Store) reopen() bool {
 	s.in.discard()
-	for {
+	for wait := reopenEvery; ; wait = min(2*wait, reopenSeldom) {
 		select {
 		case <-s.stop:
 			return false
-		case <-time.After(reopenEvery):
+		case <-time.After(wait):
 		}
-		in, err := s.openInstance()
+		var in *instance
+		err := s.tryDisk()
 		if err != nil {
-			s.refuse(true, err.Error())
-			s.dropBallast()
+			wait = reopenEvery / 2
+		} else if in, err = s.openAgain(); err == nil {
+			number := s.commits
+			if err = in.do(func(db *pebble.DB) error { return s.probe(db, number) }); err != nil {
+				in.discard()
+			}
+		}
+		if err != nil {
+			s.troubled(failing, err.Error())
+			s.dropBallast(err)
 			continue
 		}
-		s.mu.Lock()
-		s.in = in
-		var again []*broker.Load
-		for l := range s.loading {
-			again = append(again, l)
-		}
-		s.mu.Unlock()
-		s.warn("the store is open again")
-		go func() { // readers may be stuck in the old instance; what they answer late is not answered twice
-			for _, l := range again {
-				s.answer(s.load(in, l))
-			}
-		}()
+		s.adopt(in)
 		return true
 	}
 }
 
-// refuse tells the broker whether to refuse messages, when that changes.
-func (s *Store) refuse(on bool, why string) {
-	if s.refusing.Swap(on) != on {
-		s.answers.Refuse(on, why)
+// adopt goes on with another instance.
+func (s *Store) adopt(in *instance) {
+	s.mu.Lock()
+	s.in = in
+	var again []*broker.Load
+	for l := range s.loading {
+		again = append(again, l)
 	}
+	s.mu.Unlock()
+	s.warn("the store is open again")
+	go func() { // readers may be stuck in the old instance; what they answer late is not answered twice
+		for _, l := range again {
+			s.answer(s.load(in, l))
+		}
+	}()
 }
 
-// recovered says that a commit worked.
-func (s *Store) recovered() {
-	if s.refusing.Load() && s.space.enough(s) {
-		s.refuse(false, "")
+// openAgain opens the store after a failure, and salvages it where damage was the reason.
+func (s *Store) openAgain() (*instance, error) {
+	if why := s.damage.Load(); why != nil {
+		in, err := s.salvage(*why)
+		if err == nil {
+			s.damage.Store(nil)
+		}
+		return in, err
 	}
+	in, err := s.openInstance(s.databaseDir(), false)
+	if err != nil && pebble.IsCorruptionError(err) {
+		return s.salvage(err)
+	}
+	return in, err
 }
 
-func (s *Store) onBackgroundError(err error) {
+// repair opens the store anew if it has failed beside the writer; false when the broker closes meanwhile.
+func (s *Store) repair() bool {
+	select {
+	case <-s.in.failed:
+	default:
+		return true
+	}
+	s.counts.failures.Add(1)
+	s.troubled(failing, s.in.err.Error())
+	if !s.reopen() {
+		return false
+	}
+	s.over(failing)
+	return true
+}
+
+// probe finds out whether the store can be written.
+func (s *Store) probe(db *pebble.DB, number uint64) error {
+	b := db.NewBatch()
+	defer b.Close()
+	if err := s.setTime(b, number, time.Now().UnixMilli()); err != nil {
+		return err
+	}
+	return db.Apply(b, s.syncOption())
+}
+
+// suspect is told what an access to an instance has said. Damage ends the instance: it is salvaged when the writer reopens the store.
+func (s *Store) suspect(in *instance, err error) error {
+	if err != nil && !in.hasFailed() && pebble.IsCorruptionError(err) {
+		s.damage.CompareAndSwap(nil, &err)
+		in.fail(err)
+		s.signal()
+	}
+	return err
+}
+
+// onBackgroundError is told that tables cannot be written or read. Commits would still work until memory is full of what is to
+// be written: the store is opened anew, which refuses messages until that works.
+func (s *Store) onBackgroundError(in *instance, err error) {
+	if in.hasFailed() {
+		return
+	}
 	s.warn("store: " + err.Error())
+	_ = s.suspect(in, err)
+	in.fail(err)
+	s.signal()
+}
+
+// tryDisk writes a small file. While that fails Pebble is not opened: each opening that fails may cost memory.
+func (s *Store) tryDisk() error {
+	name := filepath.Join(s.config.Dir, "probe")
+	return errors.Join(writeFile(s.config.FS, name, make([]byte, 4096)), s.config.FS.Remove(name))
 }

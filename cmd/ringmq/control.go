@@ -7,8 +7,10 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/store"
 	"github.com/ringmq/ringmq/cmd/admin"
 )
 
@@ -30,6 +32,7 @@ type status struct {
 	Goroutines    int               `json:"goroutines"`
 	InUse         broker.Usage      `json:"in_use"`
 	Counters      map[string]uint64 `json:"counters"`
+	Store         *store.Health     `json:"store,omitempty"` // none: nothing outlives the process
 }
 
 // control opens the admin socket. Without one the broker still serves: only a place that was asked for must work.
@@ -56,6 +59,7 @@ func (p *process) control() error {
 		}
 		return p.status(), nil
 	})
+	s.Answer("GET /v1/ready", func(*http.Request) (any, error) { return p.ready() })
 	s.Handle("GET /v1/connections", http.HandlerFunc(p.listConnections))
 	s.Handle("GET /v1/capture", http.HandlerFunc(p.serveCapture))
 	p.bypass.handle(s, p.broker.Loops())
@@ -77,7 +81,21 @@ func (p *process) status() status {
 	for i, name := range n.Names() {
 		s.Counters[name] = n[i]
 	}
+	s.Store = p.durable.health()
 	return s
+}
+
+// readiness is the answer to GET /v1/ready of a broker that takes all that clients may send; another answers 503 and says why.
+type readiness struct {
+	Ready bool `json:"ready"`
+}
+
+func (p *process) ready() (any, error) {
+	if h := p.durable.health(); h != nil && h.Refusing {
+		return nil, admin.Errorf(http.StatusServiceUnavailable, "not ready for %v: the store refuses messages that are to be kept: %s",
+			time.Since(h.Since).Round(time.Second), h.Why)
+	}
+	return readiness{true}, nil
 }
 
 // listConnections streams one JSON object a line, up to ?limit=N (default all), only ?client=ID.

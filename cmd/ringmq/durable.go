@@ -74,6 +74,15 @@ func (d *durable) start(b *broker.Broker, took time.Duration) {
 		"sessions", b.Sessions(), "retained", b.Retained(), "read_ms", took.Milliseconds())
 }
 
+// health is how the store is; nil where there is none.
+func (d *durable) health() *store.Health {
+	if d == nil {
+		return nil
+	}
+	h := d.store.Health()
+	return &h
+}
+
 // close commits what the last turns of the loops have handed over.
 func (d *durable) close() error {
 	if d == nil {

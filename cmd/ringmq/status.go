@@ -25,6 +25,7 @@ const statusDescription = `Examples:
   ringmq status --connections              who is connected, from where, on which shard
   ringmq status --connections --client d7  where one client is
   ringmq status --json | jq .counters      for programs
+  ringmq status --ready                    exit 1, and why, when it refuses messages because its store fails
   ringmq status --admin 4711               of several brokers, the one with this process id`
 
 func statusCommand() *cli.Command {
@@ -38,6 +39,7 @@ func statusCommand() *cli.Command {
 			&cli.BoolFlag{Name: "connections", Aliases: []string{"c"}, Usage: "list the connections"},
 			&cli.StringFlag{Name: "client", Usage: "only the connection of this Client `ID`"},
 			&cli.IntFlag{Name: "limit", Usage: "at most `N` connections", DefaultText: "all"},
+			&cli.BoolFlag{Name: "ready", Usage: "only say whether it takes all messages; exit 1 when not"},
 			&cli.BoolFlag{Name: "collect", Usage: "have the broker collect garbage first, so that its heap is what is in use"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, one object a line for connections"},
 		},
@@ -72,6 +74,9 @@ func showStatus(c *cli.Context) error {
 	if c.IsSet("limit") && c.Int("limit") < 1 {
 		return errors.New("status: --limit: want at least 1")
 	}
+	if c.Bool("ready") {
+		return showReady(ctx, c, client)
+	}
 	if c.Bool("connections") || c.IsSet("client") || c.IsSet("limit") {
 		return showConnections(ctx, c, client)
 	}
@@ -91,6 +96,15 @@ func showStatus(c *cli.Context) error {
 	return printStatus(c.App.Writer, s)
 }
 
+func showReady(ctx context.Context, c *cli.Context, client *admin.Client) error {
+	var r readiness
+	if err := client.Get(ctx, "/v1/ready", &r); err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	_, err := fmt.Fprintln(c.App.Writer, "ready")
+	return err
+}
+
 func printStatus(to io.Writer, s status) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "ringmq %s\tpid %d, mode %s, %d shards, up %v\n", s.Version, s.PID, s.Mode, s.Shards,
@@ -103,6 +117,13 @@ func printStatus(to io.Writer, s status) error {
 	fmt.Fprintf(w, "in use\t%s sessions, %s subscriptions, %s retained messages, %s messages stored for %s deliveries, %s pages\n",
 		thousands(s.InUse.Sessions), thousands(s.InUse.Subscriptions), thousands(s.InUse.Retained), thousands(s.InUse.Messages),
 		thousands(s.InUse.Deliveries), thousands(s.InUse.Pages))
+	switch {
+	case s.Store == nil:
+	case s.Store.Refusing:
+		fmt.Fprintf(w, "store\tREFUSES messages that are to be kept, for %v: %s\n", time.Since(s.Store.Since).Round(time.Second), s.Store.Why)
+	default:
+		fmt.Fprintf(w, "store\tworks\n")
+	}
 	names := make([]string, 0, len(s.Counters))
 	for name, n := range s.Counters {
 		if n != 0 {

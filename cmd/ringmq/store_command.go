@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -120,6 +121,17 @@ func printStats(c *cli.Context, stats *store.Stats) error {
 	if stats.Commits > 0 {
 		fmt.Fprintf(w, "commits\t%d\twith %d batches, %d changes, %d bytes\n", stats.Commits, stats.Batches, stats.Changes, stats.Bytes)
 		fmt.Fprintf(w, "write amplification\t%.2f\t\nfailures\t%d\t\n", stats.WriteAmplification, stats.Failures)
+	}
+	if stats.Expired > 0 {
+		fmt.Fprintf(w, "expired\t%d\tmessages removed from queues\n", stats.Expired)
+	}
+	if stats.Refusing {
+		fmt.Fprintf(w, "REFUSING\t\tsince %v: %s\n", stats.Since.Format(time.RFC3339), stats.Why)
+	}
+	if stats.LostCommits+stats.Salvages > 0 {
+		fmt.Fprintf(w, "lost\t%d\tcommits of earlier runs\nsalvages\t%d\twith %d records saved, %d lost, %d files not read to their end\n",
+			stats.LostCommits, stats.Salvages, stats.Salvaged, stats.LostRecords, stats.LostFiles)
+		fmt.Fprintf(w, "given up\t%d\tmessages of QoS 2 that may have been delivered\n", stats.Doubted)
 	}
 	return w.Flush()
 }

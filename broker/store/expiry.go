@@ -1,0 +1,93 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// expiryChunk is how many queue entries are looked at for expiry at a time, once a second: a thousandth of a second's work.
+// Ten million take an hour and a half; until then what has expired takes space, and is not delivered.
+const expiryChunk = 2048
+
+// expiry is where the search for expired messages is. Clients that are away for long do not find them, so somebody must.
+type expiry struct{ next []byte }
+
+// findExpired looks at the next part of all queues and has the writer remove what has expired. Only the writer may remove it: it alone
+// knows that an entry is still as it was found.
+func (s *Store) findExpired(db *pebble.DB) error {
+	from, to := record.Bounds(record.KindEntry)
+	if s.expiry.next != nil {
+		from = s.expiry.next
+	}
+	s.expiry.next = nil
+	now, n := time.Now().UnixMilli(), 0
+	var keys [][]byte
+	err := each(db, from, to, func(key, value []byte) error {
+		if n++; n > expiryChunk {
+			s.expiry.next = bytes.Clone(key)
+			return errEnough
+		}
+		if _, expired := expiredEntry(db, key, value, now); expired {
+			keys = append(keys, bytes.Clone(key))
+		}
+		return nil
+	})
+	if len(keys) > 0 {
+		s.put(request{expired: keys})
+	}
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// expiredEntry says whether a queue entry's message has expired and was not sent yet: what was sent once is sent to its end.
+func expiredEntry(db *pebble.DB, key, value []byte, now int64) (mid uint64, expired bool) {
+	var e record.Entry
+	if e.Decode(value) != nil || e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
+		return 0, false
+	}
+	m := e.Message
+	if e.Mid != 0 && m.Decode(get(db, record.MessageKey(nil, e.Mid))) != nil {
+		return 0, false
+	}
+	if m.Expires <= 0 || m.Expires > now {
+		return 0, false
+	}
+	sid, pos := record.Number(key, 0), record.Number(key, 1)
+	return e.Mid, pos > record.ReadNumber(get(db, record.SentKey(nil, sid)))
+}
+
+// removeExpired is the writer's part.
+func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
+	now := time.Now().UnixMilli()
+	b := db.NewBatch()
+	defer b.Close()
+	n := int64(0)
+	for _, key := range keys {
+		value := get(db, key)
+		if value == nil {
+			continue
+		}
+		mid, expired := expiredEntry(db, key, value, now)
+		if !expired {
+			continue
+		}
+		err := b.Delete(key, nil)
+		if mid != 0 {
+			err = errors.Join(err, b.Delete(record.ReferenceKey(nil, mid, record.Number(key, 0), record.Number(key, 1)), nil))
+			s.reaper.dropped(mid)
+		}
+		if err != nil {
+			return err
+		}
+		n++
+	}
+	s.counts.expired.Add(n)
+	return db.Apply(b, pebble.NoSync) // lost with the power, they are found again
+}

@@ -1,0 +1,330 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// damagedEntries is how many queue entries a store has that is to be damaged: enough for a table of many blocks.
+const damagedEntries = 2000
+
+// fill makes a store with entries of a queue, the first of which is deleted, and one Session.
+func fill(t *testing.T, fsys vfs.FS, inTables bool) {
+	t.Helper()
+	s, a := open(t, fsys)
+	for pos := range uint64(damagedEntries) {
+		s.Commit(0, entryBatch(1, pos, strings.Repeat("y", 500)))
+	}
+	s.Commit(0, record.AppendDelete(nil, record.EntryKey(nil, 1, 0)))
+	s.Commit(0, record.AppendSet(nil, record.SessionKey(nil, 1), (&record.Session{ClientID: "c", Expiry: 1<<32 - 1}).Append(nil)))
+	a.until(t, "commits", func() bool { return a.committed == damagedEntries+2 })
+	if inTables {
+		if err := s.in.do((*pebble.DB).Flush); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// entries are the positions in the queue.
+func entries(s *Store) (list []uint64, err error) {
+	return list, s.Each(record.KindEntry, func(key, _ []byte) error { list = append(list, record.Number(key, 1)); return nil })
+}
+
+// files are the paths of a store's files with a suffix or prefix.
+func files(t *testing.T, fsys vfs.FS, with func(string) bool) (list []string) {
+	t.Helper()
+	names, err := fsys.List("data/db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if with(n) {
+			list = append(list, "data/db/"+n)
+		}
+	}
+	if len(list) == 0 {
+		t.Fatal("no such file among ", names)
+	}
+	return list
+}
+
+func isTable(name string) bool { return strings.HasSuffix(name, ".sst") }
+func isLog(name string) bool   { return strings.HasSuffix(name, ".log") }
+
+func content(t *testing.T, fsys vfs.FS, path string) []byte {
+	t.Helper()
+	f, err := fsys.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestSalvageManifest damages what says which files there are: every record is read all the same, and the old store is kept.
+func TestSalvageManifest(t *testing.T) {
+	for _, damage := range []string{"overwritten", "gone"} {
+		mem := vfs.NewMem()
+		fill(t, mem, damage == "gone")
+		if damage == "gone" {
+			for _, path := range files(t, mem, func(n string) bool { return strings.HasPrefix(n, "marker.manifest") }) {
+				if err := mem.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		} else {
+			for _, path := range files(t, mem, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
+				if err := writeFile(mem, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s, _ := open(t, mem)
+		list, err := entries(s)
+		if err != nil || len(list) != damagedEntries-1 || list[0] != 1 || s.Doubt() {
+			t.Errorf("%s: %d entries, %v, doubt %v", damage, len(list), err, s.Doubt())
+		}
+		names, _ := mem.List("data")
+		if !strings.Contains(strings.Join(names, " "), "damaged-") {
+			t.Error("the damaged store is not kept: ", names)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSalvageTable overwrites bytes of a table while the store is in use: the load that comes upon them, and whatever else
+// is asked for, is answered once everything else is salvaged; what was lost is counted, and the next start finds a good store.
+func TestSalvageTable(t *testing.T) {
+	mem := vfs.NewMem()
+	fill(t, mem, true)
+	path := files(t, mem, isTable)[0]
+	b := content(t, mem, path)
+	copy(b[len(b)/3:], "damage")
+	if err := writeFile(mem, path, b); err != nil {
+		t.Fatal(err)
+	}
+	s, a := open(t, mem)
+	s.Load(broker.Load{SID: 1, From: 0, To: damagedEntries, Entries: damagedEntries, Bytes: 1 << 30})
+	a.until(t, "the load", func() bool { return len(a.loaded) == 1 })
+	n, stats := len(a.loaded[0].Entries), mustStats(t, s)
+	if n < damagedEntries*9/10 || n >= damagedEntries-1 {
+		t.Errorf("%d of %d entries were salvaged", n, damagedEntries-1)
+	}
+	if lost := damagedEntries - 1 - n; stats.LostRecords != int64(lost) || stats.Salvages != 1 {
+		t.Errorf("%d entries are missing, the store says %+v", lost, stats)
+	}
+	s.Commit(0, entryBatch(1, damagedEntries, "afterwards"))
+	a.until(t, "a commit", func() bool { return a.committed == 1 && !a.refusing })
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	again, _ := open(t, mem)
+	if list, err := entries(again); err != nil || len(list) != n+1 || again.Boot() != 3 {
+		t.Errorf("%d entries, %v, boot %d", len(list), err, again.Boot())
+	}
+	if found, err := again.Check(); err != nil || found.Wrong > 0 {
+		t.Errorf("%+v %v", found, err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSalvageEverywhere overwrites a few bytes of a table of Sessions, here and there: the store opens wherever they are, has what
+// is elsewhere, and knows that it has lost something if it has.
+func TestSalvageEverywhere(t *testing.T) {
+	const sessions = 300
+	original := vfs.NewMem()
+	s, a := open(t, original)
+	for sid := range uint64(sessions) {
+		s.Commit(0, record.AppendSet(nil, record.SessionKey(nil, sid+1), (&record.Session{ClientID: strings.Repeat("c", 200)}).Append(nil)))
+	}
+	a.until(t, "commits", func() bool { return a.committed == sessions })
+	if err := s.in.do((*pebble.DB).Flush); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	table := files(t, original, isTable)[0]
+	size := len(content(t, original, table))
+	step := max(1, size/int(400/sampled(40)))
+	for at := 0; at < size; at += step {
+		mem := vfs.NewMem()
+		if _, err := vfs.Clone(original, mem, "data", "data"); err != nil {
+			t.Fatal(err)
+		}
+		b := content(t, mem, table)
+		for i := at; i < min(at+8, size); i++ {
+			b[i] ^= 0xff
+		}
+		if err := writeFile(mem, table, b); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := open(t, mem)
+		n := count(t, s, record.KindSession)
+		if stats := mustStats(t, s); n < sessions && stats.LostRecords+stats.LostFiles == 0 {
+			t.Errorf("byte %d of %d: %d of %d Sessions are there, and the store does not know: %+v", at, size, n, sessions, stats)
+		}
+		if s.Boot() < 2 {
+			t.Errorf("byte %d: boot %d is used twice", at, s.Boot())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func mustStats(t *testing.T, s *Store) Stats {
+	t.Helper()
+	stats, err := s.Stats(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stats
+}
+
+// TestTornLog cuts the log off at each of its last bytes, as a loss of power may, and overwrites each: what was committed
+// before is there, in order, and nothing else.
+func TestTornLog(t *testing.T) {
+	original := vfs.NewMem()
+	s, a := open(t, original)
+	const commits = 20
+	for pos := range uint64(commits) {
+		s.Commit(0, entryBatch(1, pos, strings.Repeat("z", 50)))
+		a.until(t, "a commit", func() bool { return a.committed == int(pos)+1 })
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	logs := files(t, original, isLog)
+	log := logs[len(logs)-1]
+	whole := content(t, original, log)
+	end := len(bytes.TrimRight(whole, "\x00"))
+	fewest := commits
+	for cut := end; cut > end-400; cut -= int(sampled(79)) {
+		for _, how := range []string{"cut off", "overwritten"} {
+			mem := vfs.NewMem()
+			if _, err := vfs.Clone(original, mem, "data", "data"); err != nil {
+				t.Fatal(err)
+			}
+			b := bytes.Clone(whole)
+			if how == "cut off" {
+				b = b[:cut]
+			} else {
+				b[cut-1] ^= 0x5a
+			}
+			if err := writeFile(mem, log, b); err != nil {
+				t.Fatal(err)
+			}
+			s, _ := open(t, mem)
+			list, err := entries(s)
+			for i, pos := range list {
+				if pos != uint64(i) {
+					t.Errorf("%s at %d: position %d follows %d others", how, cut, pos, i)
+				}
+			}
+			if err != nil || how == "cut off" && len(list) < commits && !s.Doubt() {
+				t.Errorf("%s at %d: %d of %d commits are there, doubt %v, %v", how, cut, len(list), commits, s.Doubt(), err)
+			}
+			fewest = min(fewest, len(list))
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if fewest == commits || fewest == 0 {
+		t.Errorf("at least %d of %d commits were there: nothing was torn, or everything", fewest, commits)
+	}
+}
+
+// TestSalvageCutShort cuts the power at changes of the disk while a store is salvaged: the next start has what the first would have had.
+func TestSalvageCutShort(t *testing.T) {
+	changes := int64(1)
+	for at := int64(0); at <= changes; at += sampled(9) {
+		mem := vfs.NewCrashableMem()
+		fill(t, mem, true)
+		for _, path := range files(t, mem, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
+			if err := writeFile(mem, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after := mem
+		d := &disaster{at: at, do: func(errorfs.Op) error { return errorfs.ErrInjected }, strike: func() { after = mem.CrashClone(vfs.CrashCloneCfg{}) }}
+		s, err := Open(Config{Dir: "data", FS: errorfs.Wrap(mem, d), MemTableBytes: 256 << 10, CacheBytes: 1 << 20})
+		if changes = d.count.Load(); err == nil {
+			_ = s.shut()
+		}
+		if at == 0 {
+			continue
+		}
+		s, _ = open(t, after)
+		if list, err := entries(s); err != nil || len(list) != damagedEntries-1 {
+			t.Errorf("power cut at change %d of %d: %d entries, %v", at, changes, len(list), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDoubt takes a store back to an earlier state, as a disk does that lies: a message of QoS 2 that may have been delivered
+// since then becomes the release of its Packet Identifier, one of QoS 1 stays, and numbers are not used again.
+func TestDoubt(t *testing.T) {
+	mem := vfs.NewMem()
+	s, a := open(t, mem)
+	for pos, qos := range []uint8{1, 2} {
+		value := record.AppendMessage((&record.Entry{Flags: qos}).AppendHead(nil), &record.Message{Topic: []byte("t")}, 1, []byte("x"))
+		s.Commit(0, record.AppendSet(nil, record.EntryKey(nil, 1, uint64(pos)), value))
+	}
+	a.until(t, "commits", func() bool { return a.committed == 2 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	noted := binary.BigEndian.Uint64(content(t, mem, "data/progress"))
+	p := progress{}
+	p.file, _ = mem.Create("data/progress", vfs.WriteCategoryUnspecified)
+	p.note(noted+7, 41)
+	s, _ = open(t, mem)
+	stats := mustStats(t, s)
+	if !s.Doubt() || s.Boot() != 42 || stats.LostCommits != 7 || stats.Doubted != 1 {
+		t.Errorf("doubt %v, boot %d, %+v", s.Doubt(), s.Boot(), stats)
+	}
+	var flags []string
+	_ = s.Each(record.KindEntry, func(_, value []byte) error {
+		var e record.Entry
+		err := e.Decode(value)
+		flags = append(flags, fmt.Sprint(e.Flags))
+		return err
+	})
+	if got := strings.Join(flags, " "); got != fmt.Sprint(1, " ", 2|record.EntryReleased) {
+		t.Errorf("flags %s", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if s, _ = open(t, mem); s.Doubt() {
+		t.Error("one loss is told twice")
+	}
+	_ = s.Close()
+}
