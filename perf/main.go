@@ -16,6 +16,7 @@ const usage = `usage: go run ./perf COMMAND [flags]
 
   compare  start brokers in turn, load each alike, print a table
   durable  acknowledged QoS 1 messages to Sessions that are kept, beside what the disk can do
+  store    what kept Sessions and messages take on disk and in memory, and how soon the broker is back
   lab      compare over a veth pair, XDP mode included (root)
   echo     the limit of XDP mode over a veth pair: frames through two bare AF_XDP sockets (root)
   conform  start brokers in turn, and try each against the normative statements of MQTT
@@ -50,6 +51,8 @@ func dispatch(ctx context.Context, args []string) error {
 		return runCompare(ctx, args[1:])
 	case "durable":
 		return runDurable(ctx, args[1:])
+	case "store":
+		return runStore(ctx, args[1:])
 	case "lab":
 		return runLab(ctx, args[1:])
 	case "echo":
@@ -63,5 +66,5 @@ func dispatch(ctx context.Context, args []string) error {
 	case "relay":
 		return runRelay(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are compare, durable, lab, echo, conform, overload, soak, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, durable, store, lab, echo, conform, overload, soak, relay", args[0])
 }
