@@ -62,6 +62,7 @@ func runDurable(ctx context.Context, args []string) error {
 	receivers := flags.String("receivers", "absent,present", "absent, present or both: the Sessions that the messages are for")
 	seconds := flags.Float64("seconds", 3, "length of each measured part")
 	rounds := flags.Int("rounds", 3, "how often each is run; medians are shown")
+	half := flags.Bool("half", false, "then publish at half of that rate: the time until the acknowledgement counts from when a message was due")
 	on := flags.String("dir", os.TempDir(), "a directory on the disk to be measured")
 	built := flags.String("ringmq", "", "a ringmq program to measure instead of building this checkout's")
 	if err := flags.Parse(args); err != nil {
@@ -72,7 +73,7 @@ func runDurable(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	d := durableRun{sources: sources{dir: dir, ringmq: *built}, seconds: *seconds, port: portFirst, results: map[string][]durableResult{}}
+	d := durableRun{sources: sources{dir: dir, ringmq: *built}, seconds: *seconds, half: *half, port: portFirst, results: map[string][]durableResult{}}
 	chosen := strings.Split(*names, ",")
 	if err := d.prepare(ctx, chosen); err != nil {
 		return err
@@ -98,6 +99,7 @@ func runDurable(ctx context.Context, args []string) error {
 type durableRun struct {
 	sources
 	seconds float64
+	half    bool
 	port    int
 	rows    []string
 	results map[string][]durableResult
@@ -142,11 +144,14 @@ func (d *durableRun) round(ctx context.Context, names []string, publishers int, 
 		if !slices.Contains(names, c.name) {
 			continue
 		}
-		r, err := d.measure(ctx, c, load)
+		r, half, err := d.measure(ctx, c, load)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		d.note(c.name, publishers, present, r)
+		if d.half {
+			d.note(c.name+", at half of it", publishers, present, half)
+		}
 	}
 	return nil
 }
@@ -160,17 +165,17 @@ func (d *durableRun) note(name string, publishers int, present bool, r durableRe
 	fmt.Fprintf(os.Stderr, "%-50s %10.0f/s  p50 %8v  p99 %8v\n", row, r.perSecond, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
 }
 
-// measure starts a broker on an empty directory, loads it and ends it.
-func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoad) (durableResult, error) {
+// measure starts a broker on an empty directory, loads it, fully and by half, and ends it.
+func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoad) (r, half durableResult, err error) {
 	data, err := os.MkdirTemp(d.dir, c.name)
 	if err != nil {
-		return durableResult{}, err
+		return r, half, err
 	}
 	defer os.RemoveAll(data)
 	d.port++
 	argv, err := c.config(d.sources, data, d.port)
 	if err != nil {
-		return durableResult{}, err
+		return r, half, err
 	}
 	if path, err := exec.LookPath(argv[0]); err == nil {
 		argv[0] = path
@@ -178,14 +183,18 @@ func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoa
 	address := netip.AddrPortFrom(loopback(), uint16(d.port))
 	s, err := startServer(ctx, argv, -1, address)
 	if err != nil {
-		return durableResult{}, err
+		return r, half, err
 	}
 	defer s.stop()
-	r, err := load.run(address)
-	if err != nil {
-		return r, errors.Join(err, fmt.Errorf("it said: %s", lastLine(s.output.Bytes())))
+	r, err = load.run(address)
+	if err == nil && d.half {
+		load.rate = r.perSecond / 2
+		half, err = load.run(address)
 	}
-	return r, nil
+	if err != nil {
+		return r, half, errors.Join(err, fmt.Errorf("it said: %s", lastLine(s.output.Bytes())))
+	}
+	return r, half, nil
 }
 
 func (d *durableRun) print() {

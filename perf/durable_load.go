@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -24,6 +25,7 @@ type durableLoad struct {
 	publishers, window, payload int
 	present                     bool
 	duration                    time.Duration
+	rate                        float64 // messages per second of all publishers; 0: as fast as they are acknowledged
 }
 
 // durableResult is what was acknowledged, or done, per second, and how long it took.
@@ -62,33 +64,46 @@ func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 		connections = append(connections, c)
 		go acknowledgeAll(c)
 	}
-	meters := make([]*publishMeter, l.publishers)
+	took := make([]func() []time.Duration, l.publishers)
 	var begin, end atomic.Bool
 	var work sync.WaitGroup
-	for i := range meters {
+	for i := range took {
 		c, err := dialMQTT(address, fmt.Sprint("pub", i), true)
 		if err != nil {
 			return durableResult{}, err
 		}
 		connections = append(connections, c)
-		meters[i] = &publishMeter{conn: c, topic: fmt.Sprintf("d/%d", i%durableSessions), payload: make([]byte, l.payload)}
-		work.Go(func() { meters[i].run(l.window, &begin, &end) })
+		took[i] = l.publisher(i, c, &work, &begin, &end)
 	}
 	time.Sleep(500 * time.Millisecond)
 	begin.Store(true)
 	start := time.Now()
 	time.Sleep(l.duration)
 	end.Store(true)
-	took := time.Since(start)
+	length := time.Since(start)
 	for _, c := range connections {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 	}
 	work.Wait()
 	var all []time.Duration
-	for _, m := range meters {
-		all = append(all, m.took...)
+	for _, t := range took {
+		all = append(all, t()...)
 	}
-	return resultOf(all, took), nil
+	return resultOf(all, length), nil
+}
+
+// publisher starts one of the publishers; what it returns has its figures when work is done.
+func (l durableLoad) publisher(i int, c net.Conn, work *sync.WaitGroup, begin, end *atomic.Bool) func() []time.Duration {
+	topic, payload := fmt.Sprintf("d/%d", i%durableSessions), make([]byte, l.payload)
+	if l.rate > 0 {
+		m := &pacedMeter{conn: c, topic: topic, payload: payload}
+		interval := time.Duration(float64(l.publishers) / l.rate * float64(time.Second))
+		work.Go(func() { m.run(interval*time.Duration(i)/time.Duration(l.publishers), interval, begin, end) })
+		return func() []time.Duration { return m.took }
+	}
+	m := &publishMeter{conn: c, topic: topic, payload: payload}
+	work.Go(func() { m.run(l.window, begin, end) })
+	return func() []time.Duration { return m.took }
 }
 
 func resultOf(all []time.Duration, took time.Duration) durableResult {
@@ -165,9 +180,9 @@ func dialOnce(address netip.AddrPort, id string, clean bool) (net.Conn, error) {
 		return nil, err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-	kind, _, err := readPacket(bufio.NewReaderSize(c, 16))
-	if err != nil || kind != packet.CONNACK {
-		return nil, errors.Join(fmt.Errorf("no CONNACK for %s", id), err)
+	var connack [4]byte // and not a byte more: what was queued may follow at once
+	if _, err := io.ReadFull(c, connack[:]); err != nil || packet.Kind(connack[0]>>4) != packet.CONNACK || connack[3] != 0 {
+		return nil, errors.Join(fmt.Errorf("no CONNACK for %s", id), err, c.Close())
 	}
 	return c, c.SetReadDeadline(time.Time{})
 }

@@ -29,6 +29,7 @@ type assault struct {
 	loadCPU   int
 	built     string
 	jsonFile  string
+	data      string // the broker's --data; empty: none
 	broker    target
 	sink      target
 	dir       string
@@ -102,6 +103,9 @@ func (a *assault) startBroker(ctx context.Context, settings string) (*server, ne
 			return nil, address, err
 		}
 		argv = append(argv, "-c", file)
+	}
+	if a.data != "" {
+		argv = append(argv, "--data", a.data)
 	}
 	s, err := a.start(ctx, argv, a.brokerCPU, address, a.broker.socket)
 	return s, address, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -34,7 +35,8 @@ const (
 	// the arena by one for each size of block.
 	soakMemoryMargin = 8 << 20
 	soakHeapMargin   = 1 << 20
-	soakPagesMargin  = 18 // of each shard
+	soakPagesMargin  = 18       // of each shard
+	soakStoreMargin  = 64 << 20 // logs are as large as the memtables they are for, and kept to be used again
 )
 
 // soaker is one call of `perf soak` in one mode.
@@ -57,6 +59,10 @@ func (f *footprints) allowed(name string) int64 {
 		return f[1][name] + soakHeapMargin
 	case "resident bytes":
 		return f[1][name] + f[1][name]/20 + soakMemoryMargin
+	case "stored bytes":
+		return f[1][name] + soakStoreMargin
+	case "stored time":
+		return 1
 	case "descriptors":
 		return f[0][name] + 1 // the connection that has asked for all this may not be closed yet
 	case "pages in use":
@@ -80,6 +86,7 @@ func runSoak(ctx context.Context, args []string) error {
 	var s soaker
 	flags := flag.NewFlagSet("perf soak", flag.ContinueOnError)
 	s.flags(flags)
+	kept := flags.Bool("data", false, "with a store, which must be empty again at the end")
 	flags.Float64Var(&s.minutes, "minutes", 10, "length of the churn, its warm-up apart")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -95,6 +102,11 @@ func runSoak(ctx context.Context, args []string) error {
 		return err
 	}
 	defer tidy()
+	if *kept {
+		if s.data, err = os.MkdirTemp(s.dir, "data"); err != nil {
+			return err
+		}
+	}
 	return s.run(ctx)
 }
 
@@ -181,10 +193,32 @@ func (s *soaker) look(ctx context.Context, pid int) (footprint, error) {
 		return nil, err
 	}
 	f["descriptors"] = int64(len(descriptors))
+	if err := s.lookAtStore(ctx, f); err != nil {
+		return nil, err
+	}
 	if f["resident bytes"], err = load.ResidentMemory(pid); err != nil || s.mode != modeXDP {
 		return f, err
 	}
 	return f, s.lookAtQueues(ctx, f)
+}
+
+// lookAtStore adds what the store holds: records by kind, and what they take on disk.
+func (s *soaker) lookAtStore(ctx context.Context, f footprint) error {
+	if s.data == "" {
+		return nil
+	}
+	var stats struct {
+		Records map[string]struct{ Count int64 } `json:"records"`
+	}
+	if err := s.askFor(ctx, "/v1/store?records=true", &stats); err != nil {
+		return err
+	}
+	for name, kind := range stats.Records {
+		f["stored "+name] = kind.Count
+	}
+	var err error
+	f["stored bytes"], err = allocatedBelow(filepath.Join(s.data, "db"))
+	return err
 }
 
 // lookAtQueues adds what XDP mode holds.

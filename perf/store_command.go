@@ -164,14 +164,17 @@ func (r *storeRun) tell(ctx context.Context, what string, took time.Duration) er
 	if err := json.NewDecoder(response.Body).Decode(&stats); err != nil {
 		return err
 	}
-	_, err = fmt.Printf("%-28s %9.3f s  resident %5d MiB  on disk %7.1f MiB  handed to the store %7.1f MiB in %7d commits, written to tables %.2f times\n", what, took.Seconds(),
+	_, err = fmt.Printf("%-28s %9.3f s  resident %5d MiB  on disk %7.1f MiB  handed to the store %7.1f MiB in %7d commits, written %.2f times\n", what, took.Seconds(),
 		resident>>20, float64(used)/(1<<20), float64(stats.Bytes)/(1<<20), stats.Commits, stats.WriteAmplification)
 	return err
 }
 
 // onDisk is what the database takes, log included; the ballast is not counted.
-func (r *storeRun) onDisk() (sum int64, err error) {
-	err = filepath.WalkDir(filepath.Join(r.data, "db"), func(_ string, d fs.DirEntry, err error) error {
+func (r *storeRun) onDisk() (int64, error) { return allocatedBelow(filepath.Join(r.data, "db")) }
+
+// allocatedBelow is what the files of a directory take on their disk.
+func allocatedBelow(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // it was in use when the walk began
 		}

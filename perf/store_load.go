@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"syscall"
@@ -93,10 +94,12 @@ func (r *storeRun) publish(w, n int) error {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	payload, session := make([]byte, r.payload), w
+	random := rand.NewChaCha8([32]byte{byte(w)}) // what sensors send compresses better
 	var out []byte
 	for sent, acked := 0, 0; acked < n; {
 		for ; sent < n && sent-acked < storeWindow; sent++ {
 			topic := fmt.Appendf(nil, "s/%d", session)
+			_, _ = random.Read(payload)
 			h := packet.PublishHead{Flags: packet.PublishFlags(false, 1, false), Topic: topic, PacketID: uint16(sent%65535) + 1, PayloadSize: len(payload)}
 			out = packet.AppendPublish(out, &h, payload, packet.V311)
 			if session += storeClients; session >= r.sessions {
@@ -130,7 +133,10 @@ func (r *storeRun) deliver() error {
 			return err
 		}
 		defer c.Close()
-		return take(c, expected)
+		if err := take(c, expected); err != nil {
+			return fmt.Errorf("%s: %w", sessionID(i), err)
+		}
+		return nil
 	})
 }
 

@@ -103,7 +103,7 @@ type Stats struct {
 	// DiskBytes is what the store takes on disk, LogBytes what of it is log that is not in tables yet.
 	DiskBytes uint64 `json:"disk_bytes"`
 	LogBytes  uint64 `json:"log_bytes"`
-	// WriteAmplification is how often a byte that was handed over has been written to tables in this run.
+	// WriteAmplification is how often a byte that was handed over has been written in this run, to the log and to tables.
 	WriteAmplification float64 `json:"write_amplification"`
 	Commits            int64   `json:"commits"`
 	Batches            int64   `json:"batches"`

@@ -250,7 +250,7 @@ func (d *durable) handle(s *admin.Server) {
 		s.Answer("POST /v1/store/backup", none)
 		return
 	}
-	s.Answer("GET /v1/store", func(*http.Request) (any, error) { return d.store.Stats(false) })
+	s.Answer("GET /v1/store", func(r *http.Request) (any, error) { return d.store.Stats(r.URL.Query().Get("records") == "true") })
 	s.Answer("POST /v1/store/backup", func(r *http.Request) (any, error) {
 		var in backupRequest
 		text, err := io.ReadAll(r.Body)
