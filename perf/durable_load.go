@@ -46,11 +46,11 @@ func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 		}
 	}()
 	for i := range durableSessions {
-		c, err := dialMQTT(address, fmt.Sprint("kept", i), false)
+		c, err := dialMQTT(address, fmt.Sprint("kept-", l.prefix(), i), false)
 		if err != nil {
 			return durableResult{}, err
 		}
-		topic := []packet.Subscription{{Filter: fmt.Appendf(nil, "d/%d", i), Options: packet.Options{QoS: 1}}}
+		topic := []packet.Subscription{{Filter: fmt.Appendf(nil, "%s/%d", l.prefix(), i), Options: packet.Options{QoS: 1}}}
 		if _, err := c.Write(packet.AppendSubscribe(nil, &packet.Subscribe{PacketID: 1}, topic, packet.V311)); err != nil {
 			return durableResult{}, err
 		}
@@ -92,9 +92,17 @@ func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 	return resultOf(all, length), nil
 }
 
+// prefix keeps the Sessions of a load at a fixed rate apart from those of the load before it, whose queues may be long.
+func (l durableLoad) prefix() string {
+	if l.rate > 0 {
+		return "paced"
+	}
+	return "d"
+}
+
 // publisher starts one of the publishers; what it returns has its figures when work is done.
 func (l durableLoad) publisher(i int, c net.Conn, work *sync.WaitGroup, begin, end *atomic.Bool) func() []time.Duration {
-	topic, payload := fmt.Sprintf("d/%d", i%durableSessions), make([]byte, l.payload)
+	topic, payload := fmt.Sprintf("%s/%d", l.prefix(), i%durableSessions), make([]byte, l.payload)
 	if l.rate > 0 {
 		m := &pacedMeter{conn: c, topic: topic, payload: payload}
 		interval := time.Duration(float64(l.publishers) / l.rate * float64(time.Second))
