@@ -60,3 +60,45 @@ func addrPort(ip net.IP, port uint16) (netip.AddrPort, bool) {
 	address, ok := netip.AddrFromSlice(ip)
 	return netip.AddrPortFrom(address.Unmap(), port), ok
 }
+
+// passKernelFlows has the program pass the connections that the kernel has now.
+func (i *Interface) passKernelFlows() error {
+	flows, err := i.KernelFlows()
+	if err != nil {
+		return err
+	}
+	if i.passed == nil {
+		i.passed = map[bpf.Flow]struct{}{}
+	}
+	for _, f := range flows {
+		i.passed[f] = struct{}{}
+	}
+	return i.program.AddKernelFlows(flows...)
+}
+
+// forgetKernelFlows takes connections that the kernel no longer has from those that the program passes, so that a client which
+// has the same port again is steered like others.
+func (i *Interface) forgetKernelFlows() error {
+	if len(i.passed) == 0 {
+		return nil
+	}
+	flows, err := i.KernelFlows()
+	if err != nil {
+		return err
+	}
+	alive := make(map[bpf.Flow]struct{}, len(flows))
+	for _, f := range flows {
+		alive[f] = struct{}{}
+	}
+	var ended []bpf.Flow
+	for f := range i.passed {
+		if _, ok := alive[f]; !ok {
+			ended = append(ended, f)
+			delete(i.passed, f)
+		}
+	}
+	if len(ended) == 0 {
+		return nil
+	}
+	return i.program.RemoveKernelFlows(ended...)
+}

@@ -33,6 +33,9 @@ type Interface struct {
 	reasons []string // Why no stronger mode.
 	started bool     // Written by the watcher, and read by it and after its end.
 
+	// passed are the kernel's connections that the program passes, of which some may have ended. The watcher's.
+	passed map[bpf.Flow]struct{}
+
 	addresses atomic.Pointer[[]netip.Prefix] // Written by the watcher.
 
 	closing    chan struct{} // Closed by Detach or Close; ends retries and the watcher.
@@ -317,14 +320,6 @@ func (i *Interface) feed() error {
 		}
 	}
 	return nil
-}
-
-func (i *Interface) passKernelFlows() error {
-	flows, err := i.KernelFlows()
-	if err != nil {
-		return err
-	}
-	return i.program.AddKernelFlows(flows...)
 }
 
 // KernelFlows lists the connections that the kernel's own TCP has now on the steered ports, without those of loopback.

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	tickEvery = 250 * time.Millisecond // A queue that stands still is kicked after one tick.
-	lookEvery = 4                      // Ticks between looks without news: taking a program off by its bpf_link makes none.
+	tickEvery   = 250 * time.Millisecond // A queue that stands still is kicked after one tick.
+	forgetEvery = 20                     // Ticks between looks for connections on the kernel's path that have ended.
+	lookEvery   = 4                      // Ticks between looks without news: taking a program off by its bpf_link makes none.
 )
 
 // watcher is the Interface's goroutine: it compares what the kernel says with what it knew, tells the difference as Events
@@ -117,6 +118,9 @@ func (w *watcher) run() {
 			ticks++
 			news = ticks%lookEvery == 0
 			w.tendQueues()
+			if ticks%forgetEvery == 0 {
+				w.forget()
+			}
 		case update, ok := <-w.links:
 			news = w.subscribed(ok) && (int(update.Index) == w.known.index || update.Attrs().Name == w.i.config.Interface)
 		case update, ok := <-w.addresses:
@@ -219,6 +223,12 @@ func (w *watcher) look() {
 	w.compare(h)
 	w.checkProgram(h)
 	w.feed()
+}
+
+func (w *watcher) forget() {
+	if err := w.i.forgetKernelFlows(); err != nil {
+		w.fail(-1, fmt.Errorf("forget connections of the kernel's that have ended: %w", err))
+	}
 }
 
 // compare tells what has changed of the interface.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -116,7 +117,8 @@ func detach(t *testing.T, b *process) {
 }
 
 // TestProgramRemoved: somebody takes our program off. It is attached again, which is logged. Meanwhile new clients are served
-// over the kernel's path, and stay there; idle connections of the rings outlive it, and later clients are on the rings.
+// over the kernel's path, and stay there; idle connections of the rings outlive it, and later clients are on the rings. The
+// program forgets connections of the kernel's path once they have ended.
 func TestProgramRemoved(t *testing.T) {
 	s := newScene(t, 2)
 	b := s.serve()
@@ -130,7 +132,14 @@ func TestProgramRemoved(t *testing.T) {
 	idle.alive()
 	between.alive()
 	s.connect(s.Broker4, "later").alive()
-	if n := b.lane().established(); n != 2 {
-		t.Errorf("%d connections are on the rings, want 2", n)
+	lane := b.lane()
+	if n := lane.established(); n != 2 || lane.KernelFlows != 1 {
+		t.Errorf("%d connections are on the rings, and the program passes %d, want 2 and 1", n, lane.KernelFlows)
+	}
+	_ = between.conn.Close()
+	for deadline := time.Now().Add(20 * time.Second); b.lane().KernelFlows != 0; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the program still passes a connection that has ended")
+		}
 	}
 }
