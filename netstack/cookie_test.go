@@ -40,6 +40,39 @@ func TestCookieOnAnotherQueue(t *testing.T) {
 	}
 }
 
+// TestCookieLikeTheStack: the SYN-ACK that is made before the stack is the stack's, and its cookie too.
+func TestCookieLikeTheStack(t *testing.T) {
+	for family, local := range []netip.AddrPort{clientAddrPort(), clientAddrPortV6()} {
+		c := cable.New(cable.Config{})
+		config := testConfig()
+		config.Backlog = 4
+		p := mustOpen(t, config, c).Planes()[0]
+		w := newWire(t, c, p, local, dialled(family))
+		crowd(w, 1000, config.Backlog)
+		answer := func(isOurs bool, port uint16) (answer heard) {
+			for _, l := range p.listeners {
+				if l.cookies.isOurs == isOurs {
+					t.Fatalf("the secrets of port %d are known: %v", l.port, isOurs)
+				}
+				l.cookies.isOurs = isOurs
+			}
+			w.local, w.seq, w.ack = netip.AddrPortFrom(local.Addr(), port), 77, 0
+			before := p.counters.cookies.Load()
+			w.sendSyn()
+			w.untilHeard(func(h heard) bool { answer = h; return h.flags == tcpSyn|tcpAck })
+			if made := p.counters.cookies.Load() - before; made != 0 != isOurs {
+				t.Fatalf("%d cookies were made before the stack, ours: %v", made, isOurs)
+			}
+			return answer
+		}
+		for _, port := range []uint16{3000, 3001} {
+			if theirs, ours := answer(false, port), answer(true, port); theirs != ours {
+				t.Errorf("the stack answers %+v, we %+v", theirs, ours)
+			}
+		}
+	}
+}
+
 // crowd begins so many handshakes and more, from ports of their own, and ends none.
 func crowd(w *wire, port uint16, n int) {
 	for i := range 2 * n {

@@ -66,15 +66,15 @@ type counter = atomic.Uint64
 
 // counterSet is where a plane counts. Sizes are kept where they are.
 type counterSet struct {
-	framesIn, bytesIn, framesOut, bytesOut          counter
-	drops                                           [dropReasons]counter
-	noLinkAddress, overflowDropped, notTCP, tooLong counter
-	overflowQueued, overflowHighTide                counter
-	held, superseded, handedOver, takenOver         counter
-	linkLearned, linkChanged, linkRefused           counter
-	accepted, acceptRefused, panics, connections    counter
-	sendLimited, stuckReset, pinnedBytes            counter
-	unreadBytes, handshakesExpired                  counter
+	framesIn, bytesIn, framesOut, bytesOut           counter
+	drops                                            [dropReasons]counter
+	noLinkAddress, overflowDropped, notTCP, tooLong  counter
+	overflowQueued, overflowHighTide                 counter
+	held, superseded, handedOver, takenOver, cookies counter
+	linkLearned, linkChanged, linkRefused            counter
+	accepted, acceptRefused, panics, connections     counter
+	sendLimited, stuckReset, pinnedBytes             counter
+	unreadBytes, handshakesExpired                   counter
 }
 
 // snapshot is what the plane itself has counted.

@@ -90,7 +90,7 @@ func (p *Plane) admit(r *received, frame []byte, mayHandOver bool) dropReason {
 		if why, done := p.handOver(r, frame, mayHandOver); done {
 			return why
 		}
-		if why := p.admitStranger(r, frame); why != keep {
+		if why, done := p.admitStranger(r, frame); done {
 			return why
 		}
 	}
@@ -162,8 +162,34 @@ func (p *Plane) believed(r *received) linkAddr {
 	return linkAddr{mac: mac, tags: r.link.tags}
 }
 
-// admitStranger looks at a frame of no flow that anyone knows: a SYN, or something that the stack answers with RST.
-func (p *Plane) admitStranger(r *received, frame []byte) dropReason {
+// admitStranger looks at a frame of no flow that anyone knows: a SYN, or something that the stack answers with RST. The stack does
+// not get it if done.
+func (p *Plane) admitStranger(r *received, frame []byte) (why dropReason, done bool) {
+	if why := p.refuseStranger(r, frame); why != keep {
+		return why, true
+	}
+	to := p.believed(r)
+	if to != r.link {
+		p.counters.linkRefused.Add(1)
+	}
+	l := p.link
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	isAttempt := r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
+	isTracked := isAttempt && l.flows.mayTrack(l.clock.elapsed())
+	if isAttempt && (!isTracked || l.flows.halfOpen >= cookiesFrom) && p.answerFlood(r, frame, to) {
+		return keep, true
+	}
+	l.remotes.learn(&r.key.remote, to)
+	p.counters.linkLearned.Add(1)
+	if isTracked {
+		p.addFlow(&r.key, r.isV6, to)
+	}
+	return keep, false
+}
+
+// refuseStranger says why a frame of no flow that anyone knows is none for the stack.
+func (p *Plane) refuseStranger(r *received, frame []byte) dropReason {
 	if r.isICMP {
 		return icmpRefused
 	}
@@ -177,18 +203,6 @@ func (p *Plane) admitStranger(r *received, frame []byte) dropReason {
 		return notOurs // It claims to be from this very host.
 	case !r.isIntact(frame):
 		return damaged
-	}
-	to := p.believed(r)
-	if to != r.link {
-		p.counters.linkRefused.Add(1)
-	}
-	l := p.link
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.remotes.learn(&r.key.remote, to)
-	p.counters.linkLearned.Add(1)
-	if r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn && l.flows.mayTrack(l.clock.elapsed()) {
-		p.addFlow(&r.key, r.isV6, to)
 	}
 	return keep
 }

@@ -257,7 +257,7 @@ func (p *Plane) Counters() Counters {
 	c.ChecksumErrors += s.TCP.ChecksumErrors.Value() + s.IP.MalformedPacketsReceived.Value()
 	c.Retransmits, c.Established = s.TCP.Retransmits.Value(), s.TCP.CurrentEstablished.Value()
 	c.ResetsSent, c.ResetsReceived = s.TCP.ResetsSent.Value(), s.TCP.ResetsReceived.Value()
-	c.CookiesSent, c.CookiesReturned = s.TCP.ListenOverflowSynCookieSent.Value(), s.TCP.ListenOverflowSynCookieRcvd.Value()
+	c.CookiesSent, c.CookiesReturned = p.counters.cookies.Load()+s.TCP.ListenOverflowSynCookieSent.Value(), s.TCP.ListenOverflowSynCookieRcvd.Value()
 	c.CookiesRefused = s.TCP.ListenOverflowInvalidSynCookieRcvd.Value()
 	p.link.mu.Lock()
 	defer p.link.mu.Unlock()

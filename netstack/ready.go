@@ -161,6 +161,9 @@ func (p *Plane) lookClosing(c *conn) {
 type listener struct {
 	plane    *Plane
 	number   int // of Config.Addresses, the first that has its port and family
+	port     uint16
+	isV6     bool
+	cookies  cookies
 	endpoint tcpip.Endpoint
 	queue    waiter.Queue
 	entry    waiter.Entry

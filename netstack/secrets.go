@@ -2,6 +2,7 @@ package netstack
 
 import (
 	crypto "crypto/rand"
+	"crypto/sha1"
 	"io"
 	"math/rand/v2"
 	"sync/atomic"
@@ -28,6 +29,9 @@ func newSecrets() secrets {
 type random struct {
 	shared  io.Reader   // for the goroutine that builds the stack
 	isBuilt atomic.Bool // set by that goroutine, read by whoever asks
+
+	// blocks are what was drawn in pieces of this size: a listener's secrets for SYN cookies, and nothing else; see cookies.
+	blocks [][sha1.BlockSize]byte
 }
 
 func (s *secrets) random() *random { return &random{shared: rand.NewChaCha8(s.seed)} }
@@ -37,5 +41,9 @@ func (r *random) Read(p []byte) (int, error) {
 	if r.isBuilt.Load() {
 		return crypto.Read(p)
 	}
-	return r.shared.Read(p)
+	n, err := r.shared.Read(p)
+	if err == nil && len(p) == sha1.BlockSize {
+		r.blocks = append(r.blocks, [sha1.BlockSize]byte(p))
+	}
+	return n, err
 }

@@ -42,7 +42,7 @@ func newPlane(g *Group, device Device) (*Plane, error) {
 	if p.tcp, ok = p.stack.TransportProtocolInstance(tcp.ProtocolNumber).(segmentQueuer); !ok {
 		panic("netstack: this version of the stack takes no segments for an endpoint that is known")
 	}
-	if err := p.build(); err != nil {
+	if err := p.build(random); err != nil {
 		p.StopAccepting()
 		p.stack.Destroy()
 		return nil, err
@@ -51,7 +51,7 @@ func newPlane(g *Group, device Device) (*Plane, error) {
 	return p, nil
 }
 
-func (p *Plane) build() error {
+func (p *Plane) build(random *random) error {
 	if err := p.setOptions(); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (p *Plane) build() error {
 		return err
 	}
 	for _, port := range p.group.ports() {
-		if err := p.listen(port); err != nil {
+		if err := p.listen(port, random); err != nil {
 			return fmt.Errorf("listen on port %d: %w", port.port, err)
 		}
 	}
@@ -104,8 +104,8 @@ func (p *Plane) setOptions() error {
 }
 
 // listen opens the stack's endpoint for a port, on all addresses of its family.
-func (p *Plane) listen(port numberedPort) error {
-	l := &listener{plane: p, number: port.number}
+func (p *Plane) listen(port numberedPort, random *random) error {
+	l := &listener{plane: p, number: port.number, port: port.port, isV6: port.isV6}
 	protocol := ipv4.ProtocolNumber
 	if port.isV6 {
 		protocol = ipv6.ProtocolNumber
@@ -123,9 +123,11 @@ func (p *Plane) listen(port numberedPort) error {
 	l.entry.Init(l, connMask)
 	l.queue.EventRegister(&l.entry)
 	p.listeners = append(p.listeners, l)
+	drawn := len(random.blocks)
 	if err := endpoint.Listen(p.config.Backlog); err != nil {
 		return fmt.Errorf("%v", err)
 	}
+	l.cookies = p.cookiesOf(random.blocks[drawn:], port.isV6)
 	return nil
 }
 
