@@ -54,12 +54,23 @@ func newBench(tb testing.TB, shards int, change func(*Limits)) *bench {
 	if change != nil {
 		change(&l)
 	}
+	return newBenchOf(tb, l, nil)
+}
+
+// newStoreBench is a bench of one shard with a store.
+func newStoreBench(tb testing.TB, store Store) *bench {
+	tb.Helper()
+	return newBenchOf(tb, Limits{Memory: 256 << 20, Shards: 1, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, QueueOnDisk: true}, store)
+}
+
+func newBenchOf(tb testing.TB, l Limits, store Store) *bench {
+	tb.Helper()
 	l, err := l.Resolve()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	o := Options{Limits: l, Host: quiet{}, Config: Config{Listeners: []ListenerConfig{{AllowAnonymous: true}}, Seed: 1}}
-	b, err := New(o, make([]Plane, shards))
+	o := Options{Limits: l, Host: quiet{}, Config: Config{Listeners: []ListenerConfig{{AllowAnonymous: true}}, Seed: 1}, Store: store}
+	b, err := New(o, make([]Plane, l.Shards))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -146,7 +146,6 @@ func (s *Shard) queueEntry(sess *Session, id uint32) {
 	s.countWaiting(sess, m)
 	s.enqueue(s.queueFor(sess), id)
 	if s.stream != nil {
-		s.awaitTicket(s.marks[id].ticket, sess)
 		s.spill(sess)
 	}
 }

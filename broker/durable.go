@@ -131,10 +131,10 @@ type batch struct {
 
 // awaited is what happens when a ticket becomes durable: a Session can go on, or an entry can be deleted.
 type awaited struct {
-	number  uint64
+	ticket  uint64
 	session *Session
-	kept    *kept // whose position it is
-	pos     uint64
+	kept    *kept  // whose position it is
+	pos     uint64 // of the entry to be deleted; 0: the Session can go on
 	mid     uint64
 }
 
@@ -165,12 +165,18 @@ func (s *Shard) streamRoom() bool {
 	return len(s.stream.tickets)+len(s.stream.actions) < ticketsMax && s.stream.bytes < s.limits.streamBytes()
 }
 
-// awaitTicket has the Session looked at when a ticket is durable.
+// awaitTicket has the Session looked at when a ticket is durable. It waits for one at a time, as then all of its queue is looked at: with
+// a place on the list for each delivery, a queue that is never quite durable would be looked at for each of them, at every commit.
 func (s *Shard) awaitTicket(name uint64, sess *Session) {
-	if !s.durable(name) {
-		list := &s.stream.awaiting[ticketShard(name)]
-		*list = append(*list, awaited{number: ticketNumber(name), session: sess})
+	if sess.awaits == 0 && !s.durable(name) {
+		sess.awaits = name
+		s.addAwaited(awaited{ticket: name, session: sess})
 	}
+}
+
+func (s *Shard) addAwaited(a awaited) {
+	list := &s.stream.awaiting[ticketShard(a.ticket)]
+	*list = append(*list, a)
 }
 
 // settleAwaiting does what waited for tickets that have become durable. What it does may make more of them durable.
@@ -193,29 +199,39 @@ func (s *Shard) settleAwaiting() {
 	st.settling = false
 }
 
-// takeDue takes what waited for a shard's tickets up to a number off the list; valid until the next call.
+// takeDue takes what waited for a shard's tickets up to a number off the list; valid until the next call. The list is in no order: a
+// Session that goes on may wait for a younger ticket than the next one that does.
 func (st *stream) takeDue(shard int, number uint64) []awaited {
-	list := st.awaiting[shard]
-	n := 0
-	for n < len(list) && list[n].number <= number {
-		n++
-	}
-	if n == 0 {
-		return nil
-	}
 	clear(st.due)
-	st.due = append(st.due[:0], list[:n]...)
-	left := copy(list, list[n:])
-	clear(list[left:])
-	st.awaiting[shard] = list[:left]
+	st.due = st.due[:0]
+	list := st.awaiting[shard]
+	left := list[:0]
+	for i := range list {
+		if ticketNumber(list[i].ticket) <= number {
+			st.due = append(st.due, list[i])
+		} else if len(st.due) > 0 {
+			left = append(left, list[i])
+		} else {
+			left = list[:i+1]
+		}
+	}
+	clear(list[len(left):])
+	st.awaiting[shard] = left
 	return st.due
 }
 
 func (s *Shard) onAwaited(a *awaited) {
 	switch home := int(a.session.home.Load()); {
 	case home != s.id:
-		s.push(home, shardMessage{kind: durableMessage, session: a.session, kept: a.kept, epoch: a.pos, ticket: a.mid})
+		m := shardMessage{kind: durableMessage, session: a.session, kept: a.kept, epoch: a.pos, ticket: a.mid}
+		if a.pos == 0 {
+			m.ticket = a.ticket
+		}
+		s.push(home, m)
 	case a.pos == 0:
+		if a.session.awaits == a.ticket {
+			a.session.awaits = 0
+		}
 		s.wakeSession(a.session)
 	case a.kept == a.session.kept: // and not one that came after the Session was emptied
 		s.deleteEntry(a.session, a.pos, a.mid)
@@ -228,7 +244,7 @@ func (s *Shard) onDurable(m *shardMessage) {
 		s.settleAwaiting()
 		return
 	}
-	s.onAwaited(&awaited{session: m.session, kept: m.kept, pos: m.epoch, mid: m.ticket})
+	s.onAwaited(&awaited{ticket: m.ticket, session: m.session, kept: m.kept, pos: m.epoch, mid: m.ticket}) // one of both counts
 }
 
 // wakeSession goes on with a Session of this shard some of whose deliveries have become durable.

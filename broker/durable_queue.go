@@ -43,13 +43,15 @@ func (s *Shard) keptFull(sess *Session) bool {
 	return !s.limits.QueueOnDisk && uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.n() >= most
 }
 
-// sendable says whether a delivery may be sent now: what is held waits for its ticket, and a Packet Identifier for its last use to end.
+// sendable says whether the next delivery of a Session may be sent now: what is held waits for its ticket, and a Packet Identifier for its
+// last use to end.
 func (s *Shard) sendable(sess *Session, id uint32) bool {
 	if s.stream == nil {
 		return true
 	}
 	m := &s.marks[id]
 	if m.hold && !s.durable(m.ticket) {
+		s.awaitTicket(m.ticket, sess)
 		return false
 	}
 	if m.pos == 0 {
@@ -101,8 +103,7 @@ func (s *Shard) discard(sess *Session, id uint32) {
 		case m.pos == 0 || e.flags&entryTicket != 0:
 		case !s.durable(m.ticket) && (ticketShard(m.ticket) != s.id || ticketNumber(m.ticket) >= s.stream.handed):
 			// It is another shard's to write: deleted before that it would come back.
-			list := &s.stream.awaiting[ticketShard(m.ticket)]
-			*list = append(*list, awaited{number: ticketNumber(m.ticket), session: sess, kept: sess.kept, pos: m.pos, mid: m.mid})
+			s.addAwaited(awaited{ticket: m.ticket, session: sess, kept: sess.kept, pos: m.pos, mid: m.mid})
 		default:
 			s.deleteEntry(sess, m.pos, m.mid)
 		}

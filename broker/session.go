@@ -55,6 +55,7 @@ type Session struct {
 	subsLen int
 	cursors *cursor // list
 	kept    *kept   // nil: it does not outlive the process
+	awaits  uint64  // ticket at which the Session is looked at; see awaitTicket
 	fresh   bool    // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
 }
 

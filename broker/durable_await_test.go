@@ -1,0 +1,78 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// lateStore is a store that commits when it is told to, and forgets.
+type lateStore struct{ batches [][]byte }
+
+func (*lateStore) Boot() uint32                                          { return 1 }
+func (*lateStore) LastCommit() int64                                     { return 0 }
+func (*lateStore) Doubt() bool                                           { return false }
+func (*lateStore) Each(record.Kind, func(key, value []byte) error) error { return nil }
+func (*lateStore) Load(Load)                                             {}
+func (l *lateStore) Commit(_ int, ops []byte)                            { l.batches = append(l.batches, ops) }
+
+// commit makes the oldest batch durable.
+func (l *lateStore) commit(s *Shard) {
+	if len(l.batches) > 0 {
+		ops := l.batches[0]
+		l.batches = l.batches[1:]
+		s.Committed(ops)
+	}
+}
+
+// TestQueueThatIsNeverQuiteDurable has messages come for a Session, whose client is away or there, so that at each commit some are left
+// that it did not hold. What the Session waits for must not grow with them.
+func TestQueueThatIsNeverQuiteDurable(t *testing.T) {
+	for _, qos := range []uint8{1, 2} {
+		for _, away := range []bool{true, false} {
+			store := &lateStore{}
+			b := newStoreBench(t, store)
+			s := b.b.loops[0].shard
+			sub := b.open(0, persistent("sub"))
+			s.Persist()
+			store.commit(s)
+			sub.subscribeMany(0, qos, "news")
+			s.Persist()
+			store.commit(s)
+			sub.hear()
+			if away {
+				sub.give(packet.AppendDisconnect(nil, &packet.Disconnect{}, sub.v))
+				sub.hear()
+			}
+			p := b.open(0, transient("p"))
+			p.hear()
+			const messages = 500
+			for i := range messages {
+				p.give(publishBytes("news", qos, uint16(i+1), 10, p.v)) // while the batch before it is under way
+				store.commit(s)
+				s.Persist()
+				if n := len(s.stream.awaiting[0]); n > 1 {
+					t.Fatalf("QoS %d, away %v: the one Session waits %d times after %d messages", qos, away, n, i+1)
+				}
+			}
+			for range 3 {
+				store.commit(s)
+				s.Persist()
+			}
+			if n := len(p.hear()); n != messages {
+				t.Errorf("QoS %d, away %v: %d of %d messages were acknowledged", qos, away, n, messages)
+			}
+			sess := b.session("sub")
+			if k := sess.kept; away && (k.tail.n != 0 || k.disk.n() != messages) {
+				t.Errorf("QoS %d: %d messages are in memory and %d on disk only; want all %d there", qos, k.tail.n, k.disk.n(), messages)
+			}
+			if got := len(sub.hear()); !away && (got == 0 || got < int(min(sess.window, messages))) {
+				t.Errorf("QoS %d: the subscriber got %d messages; its window is %d", qos, got, sess.window)
+			}
+			if len(s.stream.awaiting[0]) != 0 || sess.awaits != 0 {
+				t.Errorf("QoS %d, away %v: the Session waits for a ticket although all are durable", qos, away)
+			}
+		}
+	}
+}
