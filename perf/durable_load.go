@@ -104,8 +104,8 @@ func (l durableLoad) prefix() string {
 func (l durableLoad) publisher(i int, c net.Conn, work *sync.WaitGroup, begin, end *atomic.Bool) func() []time.Duration {
 	topic, payload := fmt.Sprintf("%s/%d", l.prefix(), i%durableSessions), make([]byte, l.payload)
 	if l.rate > 0 {
-		m := &pacedMeter{conn: c, topic: topic, payload: payload}
-		interval := time.Duration(float64(l.publishers) / l.rate * float64(time.Second))
+		m := &pacedMeter{conn: c, topic: topic, payload: payload, burst: l.window}
+		interval := time.Duration(float64(l.publishers*l.window) / l.rate * float64(time.Second))
 		work.Go(func() { m.run(interval*time.Duration(i)/time.Duration(l.publishers), interval, begin, end) })
 		return func() []time.Duration { return m.took }
 	}
