@@ -234,7 +234,10 @@ func (s *settings) fromFlags(c *cli.Context) error {
 	case c.Bool("q"):
 		s.LogLevel = "warn"
 	}
-	return s.check()
+	if err := s.check(); err != nil {
+		return err
+	}
+	return s.Store.checkDirectory()
 }
 
 // check judges what neither TOML nor the limits do.

@@ -16,13 +16,18 @@ type storeSettings struct {
 	Reserve    size   `toml:"reserve"`    // free space on its disk that is left alone
 }
 
-// check judges what TOML does not.
+// check judges what TOML does not, in the file alone: the directory may come from the command line.
 func (s *storeSettings) check() error {
+	_, err := store.ParseDurability(s.Durability)
+	return err
+}
+
+// checkDirectory judges file and command line together.
+func (s *storeSettings) checkDirectory() error {
 	if s.Data == "" && (s.Durability != "" || s.Reserve != 0) {
 		return errors.New("store: durability and reserve mean nothing without a directory; name one with --data or store.data")
 	}
-	_, err := store.ParseDurability(s.Durability)
-	return err
+	return nil
 }
 
 // config is what package store is told; memory is the broker's.

@@ -79,3 +79,17 @@ func TestStoreRefusals(t *testing.T) {
 		}
 	}
 }
+
+// TestStoreOfFileAndFlag has the file say how to keep things and the command line where; neither can be without the other.
+func TestStoreOfFileAndFlag(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ringmq.toml")
+	if err := os.WriteFile(file, []byte("[store]\ndurability = \"os\"\nreserve = \"1MiB\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := ringmq(t, "serve", "-c", file, "--data", t.TempDir(), "--test-config"); code != 0 {
+		t.Errorf("with --data: exit code %d, %s", code, stderr)
+	}
+	if _, stderr, code := ringmq(t, "serve", "-c", file, "--test-config"); code == 0 || !strings.Contains(stderr, "--data") {
+		t.Errorf("without --data: exit code %d, %s", code, stderr)
+	}
+}
