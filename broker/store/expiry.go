@@ -89,5 +89,6 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 		n++
 	}
 	s.counts.expired.Add(n)
+	s.reclaim.deleted.Add(n)
 	return db.Apply(b, pebble.NoSync) // lost with the power, they are found again
 }

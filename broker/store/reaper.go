@@ -78,6 +78,7 @@ func (s *Store) reap() {
 			s.reapOnce(endedAge)
 			s.keepBallast()
 			s.expireOnce()
+			s.reclaimOnce()
 		}
 	}
 }
@@ -200,6 +201,7 @@ func (s *Store) reapSession(db *pebble.DB, sid uint64) error {
 		if err := errors.Join(db.Apply(b, pebble.NoSync), b.Close()); err != nil {
 			return err
 		}
+		s.reclaim.deleted.Add(int64(n))
 	}
 	b := db.NewBatch()
 	defer b.Close()

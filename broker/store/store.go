@@ -127,6 +127,7 @@ type Store struct {
 	loads   chan *broker.Load
 	stop    chan struct{}
 	reaper  reaper
+	reclaim reclaim
 	expiry  expiry // the reaper's goroutine's
 	refusal refusal
 	damage  atomic.Pointer[error] // why the open instance cannot be read; reopening salvages then

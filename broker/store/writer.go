@@ -161,11 +161,13 @@ func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
 		}
 		return b.Set(key, value, nil)
 	case record.Delete:
+		s.reclaim.countDeleted(op, key, value)
 		if record.Kind(key[0]) == record.KindReference {
 			s.reaper.dropped(record.Number(key, 0))
 		}
 		return b.Delete(key, nil)
 	case record.DeleteRange:
+		s.reclaim.countDeleted(op, key, value)
 		return b.DeleteRange(key, value, nil)
 	}
 	return fmt.Errorf("unknown change %d", op)

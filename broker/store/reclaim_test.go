@@ -1,0 +1,93 @@
+package store
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// TestReclaim: the space of what was delivered comes back although nothing more is written, and what waits still is there.
+func TestReclaim(t *testing.T) {
+	fsys := vfs.NewMem()
+	if err := fsys.MkdirAll("data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Config{Dir: "data", FS: fsys, MemTableBytes: 8 << 20, CacheBytes: 1 << 20}) // holds the deletions: nothing but the reaper has them flushed
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAsked()
+	s.Start(a)
+	const messages = 20_000
+	random := rand.New(rand.NewPCG(1, 2))
+	var b []byte
+	for pos := range uint64(messages) {
+		text := make([]byte, 64)
+		for i := range text {
+			text[i] = byte(random.Uint32())
+		}
+		b = append(b, entryBatch(1+pos%2, pos, string(text))...)
+	}
+	b = record.AppendSet(b, record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil))
+	b = record.AppendSet(b, record.SessionKey(nil, 2), (&record.Session{ClientID: "d"}).Append(nil))
+	s.Commit(0, b)
+	a.until(t, "the messages", func() bool { return a.committed == 1 })
+	if err := s.in.do(func(db *pebble.DB) error { return db.Flush() }); err != nil {
+		t.Fatal(err)
+	}
+	before := tableBytes(t, s)
+	b = nil
+	for sid := uint64(1); sid <= 2; sid++ {
+		for pos := uint64(0); pos < messages-100; pos++ {
+			b = record.AppendDelete(b, record.EntryKey(nil, sid, pos))
+		}
+	}
+	s.Commit(0, b)
+	a.until(t, "the deletions", func() bool { return a.committed == 2 })
+	for until := time.Now().Add(20 * time.Second); tableBytes(t, s) > before/10; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("tables of %d bytes take %d after nearly all in them was deleted", before, tableBytes(t, s))
+		}
+	}
+	if n := count(t, s, record.KindEntry); n != 100 {
+		t.Errorf("%d entries are left; want 100", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tableBytes(t *testing.T, s *Store) (size int64) {
+	t.Helper()
+	err := s.in.do(func(db *pebble.DB) error {
+		m := db.Metrics()
+		for i := range m.Levels {
+			size += m.Levels[i].TablesSize
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
+}
+
+// TestReclaimWaitsForRest: a disk that is at work is left alone.
+func TestReclaimWaitsForRest(t *testing.T) {
+	var r reclaim
+	commits := int64(0)
+	for round, c := range []struct {
+		commits int64
+		idle    bool
+	}{{0, false}, {1, false}, {8, false}, {0, false}, {0, true}, {9, false}, {0, false}, {0, false}, {0, false}, {0, false}, {0, true}} {
+		commits += c.commits
+		if got := r.isIdle(commits); got != c.idle {
+			t.Errorf("round %d: idle %v", round, got)
+		}
+	}
+}
