@@ -29,13 +29,7 @@ func (w *world) rest() {
 		}
 		c.release()
 	}
-	if !w.until(acknowledged, w.settled) {
-		if w.violation == nil {
-			w.farewell()
-		}
-		return
-	}
-	if !w.quiet() {
+	if !w.until("everything acknowledged", w.settled) || !w.quiet() {
 		return
 	}
 	w.judge()
@@ -44,17 +38,10 @@ func (w *world) rest() {
 	}
 }
 
-const acknowledged = "everything acknowledged"
-
-// until has calm turns until done says so. Where limits are met, not everything need be acknowledged.
+// until has calm turns until done says so.
 func (w *world) until(what string, done func() bool) bool {
 	for i := 0; !done(); i++ {
 		if w.violation != nil {
-			return false
-		}
-		if i > settleTurnsMax && w.tight && what == acknowledged {
-			// Memory is used up by what waits for clients that are away: a large PUBLISH gets 0x97, its client comes back with it,
-			// and so on. Nothing can be said of what such clients are still to get.
 			return false
 		}
 		if i > settleTurnsMax {
