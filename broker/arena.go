@@ -166,6 +166,18 @@ func (p *pool) committedPage() uint32 {
 	return p.clean(pg)
 }
 
+// commit promises n pages to a packet that is about to arrive; pages that only this shard could give away are not held back.
+func (p *pool) commit(n int) bool {
+	if p.a.commit(n) {
+		return true
+	}
+	p.collect()
+	for p.cache.n >= slotBatch {
+		p.cache.giveBatch()
+	}
+	return p.a.commit(n)
+}
+
 // urgency says how far into the emergency store bytes to send may dip.
 type urgency int
 

@@ -81,12 +81,13 @@ func (s *Shard) keepPages(data []byte) (first uint32) {
 // dropInput frees unconsumed input.
 func (s *Shard) dropInput(c *conn) {
 	s.dropCarry(c)
-	if c.asmNeed != 0 {
+	if c.asmNeed != 0 && !c.is(connSkipping) {
 		s.pool.freeChain(c.asmHead)
 		left := pagesFor(int(c.asmNeed)) - pagesFor(int(c.asmGot))
 		s.pool.a.committed.Add(-int64(left))
-		c.asmHead, c.asmTail, c.asmGot, c.asmNeed = 0, 0, 0, 0
 	}
+	c.clear(connSkipping)
+	c.asmHead, c.asmTail, c.asmGot, c.asmNeed = 0, 0, 0, 0
 }
 
 // stall keeps a PUBLISH that has no room, and what follows it. Acknowledgements and PINGREQ behind it are taken all the

@@ -41,6 +41,7 @@ type conn struct {
 	asmNeed  uint32
 	asmMark  uint32 // asmGot when its progress was last looked at
 	place    uint32 // in the shard's list of its connections
+	skip     skipped
 
 	keepAlive  uint16
 	receiveMax uint16
@@ -73,6 +74,8 @@ const (
 	connListed                            // on the shard's list of stalled connections
 	connEnded                             // the peer has closed its side while input was still waiting
 	connLimited                           // counts against the maximum of connections
+	connSkipping                          // the large packet under way is thrown away
+	connWindingUp                         // what is published with QoS 1 or 2 is thrown away, unacknowledged; see skip.go
 )
 
 // connRef is the part of a connection that the Go heap holds.

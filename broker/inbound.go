@@ -89,12 +89,8 @@ func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdic
 		return s.refuseTooLarge(id)
 	case total <= pageSize:
 		s.keep(id, data)
-	case !s.pool.a.commit(pagesFor(total)):
-		s.counters[CounterNoMemory]++
-		if c.version != packet.V50 && c.state == connLive {
-			return stalled
-		}
-		return s.violate(id, packet.QuotaExceeded)
+	case !s.pool.commit(pagesFor(total)):
+		return s.refuseLarge(id, c, h, data)
 	default:
 		c.asmNeed = uint32(total)
 		s.wheel.start(id, s.tickAfter(s.limits.PacketTimeout.Milliseconds()))
@@ -117,6 +113,9 @@ func (s *Shard) refuseUnconnected(id uint32) verdict {
 
 // assemble adds input to the large packet under way, handles the packet when it is complete, and returns what is left.
 func (s *Shard) assemble(id uint32, c *conn, data []byte) []byte {
+	if c.is(connSkipping) {
+		return s.throw(id, c, data)
+	}
 	for len(data) > 0 && c.asmGot < c.asmNeed {
 		at := int(c.asmGot % pageSize)
 		if at == 0 {
@@ -299,6 +298,7 @@ func (s *Shard) endDelivery(sess *Session, prev, id uint32) {
 	if sess.behind() {
 		s.pump(sess)
 	}
+	s.woundUp(sess)
 }
 
 // onPubrec is the first half of QoS 2: from here on PUBREL is sent, never the message again [MQTT-4.3.3-6].

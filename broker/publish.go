@@ -91,19 +91,20 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 		}
 	}
 	if in.QoS == 2 {
-		if s.receivedHas(sess, in.PacketID) || in.Dup && s.mayHaveReceived(sess, in.PacketID) {
-			if !s.againReceived(id, c, in.PacketID) {
-				s.ack(id, packet.PUBREC, in.PacketID, packet.Success) // [MQTT-4.3.3-10]
-			}
-			return consumed
+		again, v := s.admitExactlyOnce(id, c, in)
+		if again {
+			s.ackAgain(id, c, in.PacketID)
 		}
-		if int(c.inbound) >= s.limits.ReceiveMaximum && c.version == packet.V50 {
-			return s.violate(id, packet.ReceiveMaximumExceeded) // [MQTT-3.3.4-7]
+		if again || v != consumed {
+			return v
 		}
 	}
 	e := s.lookup(in.Topic)
 	if e == nil {
 		return s.violate(id, s.nameReason(in.Topic))
+	}
+	if c.is(connWindingUp) && in.QoS > 0 {
+		return consumed // unacknowledged: the client sends it again on its next connection, see skip.go
 	}
 	if r := s.judge(in, size, chain, at); r != packet.Success {
 		return s.refusePublish(id, in, r)
@@ -123,6 +124,25 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 		return s.acceptPlain(c, e)
 	}
 	return s.acceptPublish(id, c, in, e)
+}
+
+// admitExactlyOnce says whether a message of QoS 2 was received before, and otherwise whether the client may have another one under way.
+func (s *Shard) admitExactlyOnce(id uint32, c *conn, in *packet.Publish) (again bool, v verdict) {
+	sess := s.refs[id].session
+	if s.receivedHas(sess, in.PacketID) || in.Dup && s.mayHaveReceived(sess, in.PacketID) {
+		return true, consumed
+	}
+	if int(c.inbound) >= s.limits.ReceiveMaximum && c.version == packet.V50 {
+		return false, s.violate(id, packet.ReceiveMaximumExceeded) // [MQTT-3.3.4-7]
+	}
+	return false, consumed
+}
+
+// ackAgain acknowledges a message of QoS 2 that was received before.
+func (s *Shard) ackAgain(id uint32, c *conn, pid uint16) {
+	if !s.againReceived(id, c, pid) {
+		s.ack(id, packet.PUBREC, pid, packet.Success) // [MQTT-4.3.3-10]
+	}
 }
 
 // acceptPlain is acceptPublish for what most messages are: small, QoS 0, not retained, for receivers of this shard. There
@@ -266,6 +286,8 @@ func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
 		return consumed
 	case c.version == packet.V50:
 		return s.refusePublish(id, in, packet.QuotaExceeded)
+	case s.windsUp(id, c):
+		return consumed
 	}
 	return stalled
 }

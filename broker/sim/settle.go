@@ -71,13 +71,22 @@ func (w *world) settled() bool {
 	all := len(w.ghosts) == 0
 	for _, c := range w.clients {
 		if c.link == nil {
-			c.dial(&packet.Connect{Version: packet.V50, SessionExpiry: 100_000, RequestProblemInfo: true}, nil)
+			c.dialLast()
 			all = false
 		} else if !c.settled() {
 			all = false
 		}
 	}
 	return all
+}
+
+// dialLast opens a connection for the calm end, in a version that depends on the client.
+func (c *client) dialLast() {
+	in := packet.Connect{Version: packet.V311}
+	if c.index%3 > 0 {
+		in = packet.Connect{Version: packet.V50, SessionExpiry: 100_000, RequestProblemInfo: true}
+	}
+	c.dial(&in, nil)
 }
 
 func (c *client) settled() bool {
