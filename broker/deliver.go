@@ -171,7 +171,7 @@ func (s *Shard) purge(sess *Session) {
 	sess.nextExpiry = 0
 	for id := sess.wait.head; id != 0; {
 		next := s.entries[id].next
-		if m := s.ms.at(s.entries[id].msg); m.expires != 0 && m.expires <= s.now {
+		if m := s.ms.at(s.entries[id].msg); m.expires != 0 && m.expires <= s.now && !s.inDoubt(id) {
 			s.unqueue(&sess.wait, prev, id)
 			s.unwait(sess, id)
 			s.discard(sess, id)

@@ -52,24 +52,19 @@ type kept struct {
 	// that its client sends again may have been received and delivered.
 	doubtful bool
 
-	// What its record says.
+	// What its record says; unsure: a connection that had it written is gone, and nobody knows whether it is durable.
+	unsure  bool
 	expiry  uint32
 	offline int64
 	hasWill bool
 }
 
-// diskPart is a range of positions, both included, that are on disk only.
+// diskPart is a range of positions, both included, that are on disk only. Not every position in it has a delivery: a Session that moves
+// leaves some free, and what an earlier run of the broker has left is not known before it is loaded.
 type diskPart struct {
 	from, to uint64
 	any      bool
-}
-
-// n is how many deliveries the part holds at most.
-func (d *diskPart) n() uint64 {
-	if !d.any {
-		return 0
-	}
-	return d.to - d.from + 1
+	waiting  uint64 // deliveries of this run that waited when they went there: they count against the Session's limit
 }
 
 // trim is a range of positions, without to, whose entries are done with and still to be deleted.

@@ -223,6 +223,9 @@ func (s *Shard) act(a *action) {
 	case attachAction:
 		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
 			delete(s.claimants, a.session)
+			if k := a.session.kept; k != nil {
+				k.unsure = false
+			}
 			if id != 0 && s.conns[id].state == connClaim {
 				s.attachNow(id, a.session)
 				s.resumeInput(id)

@@ -40,7 +40,7 @@ func (s *Shard) queueFor(sess *Session) *queue {
 // keptFull says whether a kept Session has as many messages waiting as the operator allows; without a limit the disk decides.
 func (s *Shard) keptFull(sess *Session) bool {
 	k, most := sess.kept, uint64(s.limits.MaxQueuedMessages)
-	return !s.limits.QueueOnDisk && uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.n() >= most
+	return !s.limits.QueueOnDisk && uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting >= most
 }
 
 // sendable says whether the next delivery of a Session may be sent now: what is held waits for its ticket, and a Packet Identifier for its
@@ -144,6 +144,7 @@ func (k *kept) store(pos uint64) {
 		k.disk = diskPart{from: pos, any: true}
 	}
 	k.disk.to = pos
+	k.disk.waiting++
 }
 
 // condense lets go of what is in flight to a client that is away, and of what waits, once all of it is durable.
@@ -160,11 +161,11 @@ func (s *Shard) condense(sess *Session) {
 			}
 		}
 	}
-	part := diskPart{from: noPosition}
+	part := diskPart{from: noPosition, waiting: k.disk.waiting + uint64(sess.wait.n)}
 	for _, q := range [...]*queue{&sess.sent, &sess.wait} {
 		for id := q.head; id != 0; id = s.entries[id].next {
 			if pos := s.marks[id].pos; pos != 0 {
-				part = diskPart{from: min(part.from, pos), to: max(part.to, pos), any: true}
+				part.from, part.to, part.any = min(part.from, pos), max(part.to, pos), true
 			}
 			if q == &sess.wait {
 				s.unwait(sess, id)
@@ -241,6 +242,9 @@ func (s *Shard) Loaded(r Loaded) {
 			return
 		}
 		k.disk.from = r.Entries[i].Pos + 1
+		if r.Entries[i].Pos >= s.firstPosition() && k.disk.waiting > 0 {
+			k.disk.waiting--
+		}
 	}
 	switch {
 	case r.Done && r.To == k.disk.to:
@@ -268,10 +272,15 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	}
 	sent := l.Pos <= k.sentTo || e.Flags&record.EntryReleased != 0
 	expires := s.clockOf(e.Message.Expires)
+	doubt := l.Pos < record.FirstOf(s.store.Boot())
 	if !sent && expires != 0 && expires <= s.now {
 		s.counters[CounterDroppedExpired]++
-		s.deleteEntry(sess, l.Pos, e.Mid)
-		return true
+		if !doubt || e.Flags&entryQoS != 2 {
+			s.deleteEntry(sess, l.Pos, e.Mid)
+			return true
+		}
+		e.Flags |= record.EntryReleased // see forsake
+		sent = true
 	}
 	msg := uint32(0)
 	if e.Flags&record.EntryReleased == 0 {
@@ -289,7 +298,7 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	}
 	s.marks[id] = mark{sid: k.sid, pos: l.Pos, mid: e.Mid}
 	if !sent {
-		s.marks[id].doubt = l.Pos < record.FirstOf(s.store.Boot())
+		s.marks[id].doubt = doubt
 		s.countWaiting(sess, s.ms.at(msg))
 		s.enqueue(&sess.wait, id)
 		return true
@@ -306,6 +315,23 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 		sess.resend = id
 	}
 	return true
+}
+
+// forsake ends a delivery of QoS 2 that has expired. When an earlier run of the broker may have sent it, its client may hold on to the
+// Packet Identifier, and would take the next message that has it for this one: it gets PUBREL, and answers with PUBCOMP either way.
+func (s *Shard) forsake(sess *Session, id uint32) {
+	e := &s.entries[id]
+	e.flags |= entrySent | entryReleased
+	e.pid = record.PacketID(s.marks[id].pos)
+	s.enqueue(&sess.sent, id)
+	if sess.resend == 0 {
+		sess.resend = id
+	}
+}
+
+// inDoubt says whether an earlier run of the broker may have sent a waiting delivery of QoS 2.
+func (s *Shard) inDoubt(id uint32) bool {
+	return s.stream != nil && s.marks[id].doubt && s.entries[id].qos() == 2
 }
 
 // loadedEntry makes the delivery of an entry that was loaded; 0 when memory is used up.

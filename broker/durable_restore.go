@@ -90,9 +90,13 @@ func (r *restoring) session(key, value []byte) error {
 	}
 	if will != 0 {
 		sess.will, sess.willDelay = will, in.WillDelay
-		s.wheel.start(s.willTimer(sess), s.tickAfter(int64(in.WillDelay)*1000-(r.wall-since)))
+		if wait := int64(in.WillDelay)*1000 - (r.wall - since); wait > 0 {
+			s.wheel.start(s.willTimer(sess), s.tickAfter(wait))
+		} else {
+			s.releaseWill(sess, true) // a client that is back at once cancels nothing any more [MQTT-3.1.2-8]
+		}
 	}
-	if in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
+	if in.Offline == 0 && !k.willing && (in.Expiry != neverExpires || will != 0) {
 		s.recordSession(sess, in.Expiry, will, in.WillDelay, since)
 	}
 	return nil

@@ -17,11 +17,20 @@ type retainedLog struct {
 	size  atomic.Int64
 }
 
-// keepFirst has the store record a connection's Session before CONNECT is answered; false when there is nothing to record.
+// keepFirst has the store record a connection's Session before CONNECT is answered, or that an earlier one has ended; false when
+// there is nothing to record.
 func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 	c := &s.conns[id]
-	if s.stream == nil || sess.kept == nil && c.sessionExpiry == 0 {
+	ended := sess.discarded
+	if sess.discarded = 0; s.stream == nil || sess.kept == nil && c.sessionExpiry == 0 && ended == 0 {
 		return false
+	}
+	if sess.kept == nil && c.sessionExpiry == 0 {
+		// What ended it was handed over, maybe by another shard. This says nothing new, but is durable only behind that: a client that
+		// is told that its Session is gone never finds it again [MQTT-3.1.2-4].
+		s.stream.ops = record.AppendDelete(s.stream.ops, record.SentKey(s.keyRoom(), ended))
+		s.attachLater(id, sess)
+		return true
 	}
 	s.wheel.stop(s.expiryTimer(sess))
 	s.releaseWill(sess, false)
@@ -29,10 +38,18 @@ func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 		s.beginKeeping(sess)
 	}
 	k := sess.kept
-	if k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
+	if !k.unsure && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
 		return false
 	}
+	k.unsure = true
 	s.recordSession(sess, c.sessionExpiry, c.will, c.willDelay, 0)
+	s.attachLater(id, sess)
+	return true
+}
+
+// attachLater has a connection wait until all records so far are durable.
+func (s *Shard) attachLater(id uint32, sess *Session) {
+	c := &s.conns[id]
 	c.state = connClaim
 	w := s.refs[id].connect
 	if w == nil {
@@ -42,7 +59,6 @@ func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 	w.waits = sess
 	s.claimants[sess] = claimant{token: token(id, c.generation), claim: sess.tenure, storing: true}
 	s.then(action{kind: attachAction, conn: token(id, c.generation), session: sess})
-	return true
 }
 
 // beginKeeping makes a Session one that is kept, with all it has.
@@ -131,6 +147,9 @@ func (s *Shard) recordWill(p *publication, sess *Session) {
 		return
 	}
 	sess.kept.willing = false
+	if s.claimants[sess].storing {
+		return // the record that the next connection waits for is without it, and not to be overwritten
+	}
 	offline := int64(0)
 	if sess.conn == 0 {
 		offline = s.wall(s.now)
@@ -151,7 +170,7 @@ func (s *Shard) endKept(sess *Session) {
 	s.passOn(&k.tail)
 	s.dropQueue(&k.tail)
 	s.passOnKept(k.sid, sess.clientID)
-	sess.kept = nil
+	sess.kept, sess.discarded = nil, k.sid
 	sess.durable.Store(false)
 }
 

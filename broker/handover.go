@@ -366,10 +366,11 @@ func (s *Shard) onArrived(sess *Session) {
 	s.joinHeld(sess)
 	s.sendQoS0(sess)
 	if !sess.ended.Load() {
-		if sess.conn == 0 {
-			s.goOffline(sess)
-		} else {
+		switch w := s.claimants[sess]; {
+		case sess.conn != 0:
 			s.pump(sess)
+		case !w.storing: // otherwise its connection waits until the store has it
+			s.goOffline(sess)
 		}
 	}
 	// Claims come by different queues: the one that follows ours is next, however many overtook it.

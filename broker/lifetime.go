@@ -108,7 +108,7 @@ func (s *Shard) forgetClaim(id uint32) {
 	if cn := s.refs[id].connect; cn != nil && cn.waits != nil {
 		if w := s.claimants[cn.waits]; w.token == token(id, s.conns[id].generation) {
 			delete(s.claimants, cn.waits)
-			if w.storing {
+			if w.storing && !cn.waits.arriving {
 				s.goOffline(cn.waits)
 			}
 		}

@@ -262,19 +262,36 @@ func (s *Shard) judge(in *packet.Publish, size int, chain uint32, at int) packet
 // refusePublish answers a PUBLISH that is not taken: by its acknowledgement where that has a Reason Code. In 3.x it is
 // acknowledged and forgotten, for there is no other way to make the client stop sending it (section 3.3.5 of 3.1.1).
 func (s *Shard) refusePublish(id uint32, in *packet.Publish, r packet.Reason) verdict {
+	c := &s.conns[id]
+	if c.unacked > 0 && in.QoS > 0 && !s.streamRoom() {
+		return stalled
+	}
 	s.counters[CounterPublishRefused]++
 	switch {
 	case in.QoS == 1:
-		s.ack(id, packet.PUBACK, in.PacketID, r)
+		s.ackInTurn(id, c, packet.PUBACK, in.PacketID, r)
 	case in.QoS == 2:
-		if s.conns[id].version != packet.V50 {
+		if c.version != packet.V50 {
 			s.receivedAdd(s.refs[id].session, in.PacketID)
 		}
-		s.ack(id, packet.PUBREC, in.PacketID, r)
+		s.ackInTurn(id, c, packet.PUBREC, in.PacketID, r)
 	case r == packet.PayloadFormatInvalid:
 		return s.violate(id, r)
 	}
 	return consumed
+}
+
+// ackInTurn acknowledges a PUBLISH of which nothing is kept, behind those that wait for the store [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+func (s *Shard) ackInTurn(id uint32, c *conn, kind packet.Kind, pid uint16, r packet.Reason) {
+	if c.unacked == 0 {
+		s.ack(id, kind, pid, r)
+		return
+	}
+	p := &s.own
+	p.begin(nil, nil, 0, false)
+	t := s.openTicket(p)
+	s.promise(t, id, c, kind, pid, r)
+	s.closeTicket(p)
 }
 
 // exhausted is the policy for a broker without memory: QoS 0 is dropped, 5.0 is told, 3.x waits unacknowledged.

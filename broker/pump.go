@@ -20,8 +20,14 @@ func (s *Shard) pump(sess *Session) {
 		e := &s.entries[id]
 		if m := s.ms.at(e.msg); m.expires != 0 && m.expires <= s.now {
 			s.unwait(sess, s.dequeue(&sess.wait))
-			s.discard(sess, id)
 			s.counters[CounterDroppedExpired]++
+			if !s.inDoubt(id) {
+				s.discard(sess, id)
+				continue
+			}
+			if s.forsake(sess, id); !s.pumpResend(sess) {
+				return
+			}
 			continue
 		}
 		s.load(p, e.msg)

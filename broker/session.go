@@ -56,7 +56,10 @@ type Session struct {
 	cursors *cursor // list
 	kept    *kept   // nil: it does not outlive the process
 	awaits  uint64  // ticket at which the Session is looked at; see awaitTicket
-	fresh   bool    // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
+	// discarded is what the store called it before it was emptied, until the next connection has it: that this is durable is what its
+	// CONNACK waits for.
+	discarded uint64
+	fresh     bool // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
 }
 
 // entry is one delivery: a message on its way to one Session. It lives in a reserved mapping.
