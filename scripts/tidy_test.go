@@ -55,7 +55,7 @@ var (
 		"broker/kernel":      {code: "broker", tests: "broker/planetest broker/packet"},
 		"broker/memnet":      {code: "broker", tests: "broker/planetest broker/packet"},
 		"broker/planetest":   {code: "broker", tests: "broker/memnet"},
-		"broker/sim":         {code: "broker broker/memnet broker/packet", tests: "broker/sim"},
+		"broker/sim":         {code: "broker broker/memnet broker/packet broker/record", tests: "broker/sim"},
 		"broker/crashtest":   {code: "broker broker/memnet broker/packet"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},

@@ -144,7 +144,7 @@ func (l *link) checkIDs(in *packet.Publish, m *message, ids map[uint32]bool, any
 func (l *link) count(in *packet.Publish, m *message) {
 	s := l.c.session
 	t := s.tally(m)
-	key := stream{m.from, m.topic, in.QoS}
+	key := stream{m.from, m.topic, in.QoS, l.w.disk != nil && in.QoS == 0 && m.qos < 2}
 	first := t.live+t.again+t.kept == 0
 	// A Retained Message may come again, but not when a younger one has come [MQTT-4.6.0-6]. What is sent again is as old as it is.
 	if at := s.newest[key]; m.seq < at && (first || in.Retain && !in.Dup) && s.ordered(m, l.w.step) {
@@ -190,7 +190,7 @@ func (s *session) ordered(m *message, now int) bool {
 func (s *session) copies(m *message, now int) int {
 	filters := map[string]bool{}
 	s.possible(m, now, func(i *interest) { filters[i.share+"\x00"+i.filter] = true })
-	if m.qos == 1 {
+	if m.qos == 1 || m.qos == 0 && m.will != nil {
 		return len(filters) * max(1, m.tries)
 	}
 	return len(filters)

@@ -12,6 +12,7 @@ type dice struct {
 	roles  []role
 	up     []bool
 	tight  bool
+	disk   bool // a store, and crashes
 	large  bool // messages that use memory up
 	bursts bool // of more messages than fit between two shards
 }
@@ -27,7 +28,7 @@ type role struct {
 // Generate makes the Script of a seed. The same seed makes the same Script.
 func Generate(seed uint64) Script {
 	d := &dice{Rand: rand.New(rand.NewPCG(seed, 0x51))}
-	d.tight = seed%4 == 3
+	d.tight, d.disk = seed%4 == 3, seed%4 == 1
 	d.world()
 	d.cast()
 	for c, r := range d.roles {
@@ -86,6 +87,9 @@ func (d *dice) world() {
 	args := []any{"shards", 1 + d.IntN(4), "inflight", 1 + d.IntN(20), "window", window, "rwindow", into,
 		"strategy", d.IntN(6), "alias", 1 + d.IntN(16), "expirymax", d.some(3, 2000), "keepmax", d.some(8, 60)}
 	switch n := d.IntN(3); {
+	case d.disk:
+		d.op("world", -1, "", append(args, "queue", 1<<20, "store", 1)...)
+		return
 	case !d.tight:
 		d.op("world", -1, "", append(args, "queue", 1<<20)...)
 		return
@@ -129,6 +133,10 @@ func (d *dice) stayQoS(filter string) int {
 
 // step appends the next Op. The weights make about four turns of ten Ops, so that packets meet in every order.
 func (d *dice) step() {
+	if d.disk && d.IntN(40) == 0 {
+		d.trouble()
+		return
+	}
 	c := d.IntN(len(d.roles))
 	switch n := d.IntN(200); {
 	case n < 80:
@@ -150,6 +158,25 @@ func (d *dice) step() {
 		d.up[c] = false
 	default:
 		d.pass()
+	}
+}
+
+// trouble is the store's, or the end of the broker, from which most clients come back.
+func (d *dice) trouble() {
+	switch d.IntN(6) {
+	case 0, 1:
+		d.op("disk", -1, "")
+	case 2:
+		d.op("disk", -1, "", "stuck", 1)
+	case 3:
+		d.op("disk", -1, "", "full", 1)
+	default:
+		d.op("crash", -1, "", "ms", 1+d.IntN(1<<(3+d.IntN(14))), "more", d.some(2, 3))
+		for c := range d.up {
+			if d.up[c] = false; d.IntN(3) > 0 {
+				d.connect(c)
+			}
+		}
 	}
 }
 

@@ -241,7 +241,9 @@ func (l *link) acknowledged(kind packet.Kind, at int, r packet.Reason) {
 	case kind == packet.PUBCOMP:
 	case r.Failed():
 		o.m.refused = true
-		if o.m.topic[0] != '$' && !(l.w.tight && r == packet.QuotaExceeded) {
+		if r == packet.QuotaExceeded && l.w.fullAt >= o.m.sent.step && l.w.disk != nil {
+			l.w.stats.RefusedByStore++
+		} else if o.m.topic[0] != '$' && !(l.w.tight && r == packet.QuotaExceeded) {
 			l.w.violate("refused", "c%d may not publish to %s: %v", c.index, o.m.topic, r)
 		}
 	default:

@@ -94,6 +94,7 @@ type stream struct {
 	from  *client
 	topic string
 	qos   uint8
+	quick bool // to be delivered with QoS 0, beside a store: it does not wait until what was published with QoS 2 before it is durable
 }
 
 func newSession(c *client) *session {

@@ -8,7 +8,7 @@ import (
 
 // verbs are what Ops do; do has a case for each.
 var verbs = [...]string{"world", "turn", "pass", "connect", "close", "reset", "half", "doom", "bye", "sub", "unsub", "pub", "ping",
-	"slow", "window", "hold", "release", "deny", "bad"}
+	"slow", "window", "hold", "release", "deny", "bad", "disk", "crash"}
 
 // do does what an Op says, as far as it makes sense.
 func (w *world) do(o *Op) {
@@ -18,6 +18,12 @@ func (w *world) do(o *Op) {
 		return
 	case "pass":
 		w.pass(int64(o.get("ms", 0)))
+		return
+	case "disk":
+		w.setDisk(o)
+		return
+	case "crash":
+		w.crash(o)
 		return
 	}
 	if o.Client < 0 {

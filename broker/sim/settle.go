@@ -21,6 +21,7 @@ func (w *world) rest() {
 		return
 	}
 	w.resting = true
+	w.setDisk(&Op{})
 	for _, c := range w.clients {
 		c.slow, c.deny = 0, false
 		if c.link != nil {
@@ -179,9 +180,16 @@ func (w *world) leftovers() {
 		for _, l := range w.broker.Loops() {
 			_ = l.Turn(0)
 		}
+		w.workDisk()
 		w.now.Add(1000)
 	}
 	for _, err := range w.broker.Leftovers() {
 		w.violate("leak", "%v", err)
+	}
+	if w.disk != nil {
+		w.disk.reap()
+		for _, err := range w.disk.left() {
+			w.violate("leak", "%v", err)
+		}
 	}
 }

@@ -46,6 +46,7 @@ type Stats struct {
 	WillsDue, WillsNever                 int
 	Connections, SessionsKept, Refused   int
 	ExpectedCloses, Reconnections, Bytes int
+	Crashes, RefusedByStore              int
 }
 
 // Add adds up the numbers of several runs.
@@ -55,6 +56,7 @@ func (s *Stats) Add(o Stats) {
 	s.WillsDue, s.WillsNever = s.WillsDue+o.WillsDue, s.WillsNever+o.WillsNever
 	s.Connections, s.SessionsKept, s.Refused = s.Connections+o.Connections, s.SessionsKept+o.SessionsKept, s.Refused+o.Refused
 	s.ExpectedCloses, s.Reconnections, s.Bytes = s.ExpectedCloses+o.ExpectedCloses, s.Reconnections+o.Reconnections, s.Bytes+o.Bytes
+	s.Crashes, s.RefusedByStore = s.Crashes+o.Crashes, s.RefusedByStore+o.RefusedByStore
 }
 
 // world is a broker, its network and clock, and its clients.
@@ -80,6 +82,11 @@ type world struct {
 	watched  []*link // whose end the broker may not know yet
 	scratch  []byte
 
+	disk                *disk // nil: what the broker knows ends with it
+	fullAt              int   // last step at which it was full
+	windowOut, windowIn int
+	strategy            broker.Strategy
+
 	trace     hash.Hash
 	stats     Stats
 	violation *Violation
@@ -95,7 +102,7 @@ func (host) Log(broker.LogEvent) bool             { return true }
 // Play plays a Script and checks it.
 func Play(s Script, o Options) Result {
 	w := newWorld(&s[0], o)
-	defer w.broker.Release()
+	defer func() { w.broker.Release() }()
 	stop := w.start()
 	for i := range s[1:] {
 		w.step = i + 1
@@ -121,11 +128,11 @@ func newWorld(o *Op, options Options) *world {
 	w.chance = rand.New(w.source)
 	shards := min(max(o.get("shards", 1), 1), 8)
 	w.turns = make([]int, shards)
-	c := memnet.Config{Planes: shards, Threaded: options.Threaded, SendWindowBytes: o.get("window", 1<<16), ReceiveWindowBytes: o.get("rwindow", 1<<16)}
-	if !options.Threaded {
-		c.ReadSize, c.WriteSize, c.Shuffle = w.part, w.part, w.shuffle
+	w.windowOut, w.windowIn = o.get("window", 1<<16), o.get("rwindow", 1<<16)
+	w.strategy = broker.Strategy(o.get("strategy", 0) % 6)
+	if o.is("store") {
+		w.disk = newDisk()
 	}
-	w.network = memnet.New(c)
 	w.limits = limitsOf(o, shards)
 	for _, key := range []string{"queue", "outbound", "subs", "retained", "conns", "memory"} {
 		w.tight = w.tight || o.is(key) && (key != "queue" || o.get(key, 0) < 1<<20)
@@ -135,13 +142,7 @@ func newWorld(o *Op, options Options) *world {
 		panic(fmt.Sprintf("the script's first line: %v", err))
 	}
 	w.limits = l
-	var planes []broker.Plane
-	for _, p := range w.network.Planes() {
-		planes = append(planes, p)
-	}
-	config := broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Seed: 1, SharedStrategy: broker.Strategy(o.get("strategy", 0) % 6)}
-	clock := func() time.Time { return time.UnixMilli(1_700_000_000_000 + w.now.Load()) }
-	if w.broker, err = broker.New(broker.Options{Limits: l, Config: config, Host: host{}, Clock: clock}, planes); err != nil {
+	if err := w.boot(); err != nil {
 		panic(err)
 	}
 	return w
@@ -154,6 +155,9 @@ func limitsOf(o *Op, shards int) broker.Limits {
 		MaxInflight: o.get("inflight", 20), MaxOutboundBytes: o.get("outbound", 1<<20), TopicAliasMaximum: o.get("alias", 16),
 		ReceiveMaximum: o.get("recv", 1024), MaxPacketSize: 256 << 10,
 		MaxSessionExpiry: time.Duration(o.get("expirymax", 0)) * time.Second, MaxKeepAlive: time.Duration(o.get("keepmax", 0)) * time.Second}
+	if o.is("store") {
+		l.StoreBytes = 1 << 20
+	}
 	room := int64(o.get("memory", 32))
 	for l.Memory = (16 + room) << 20; ; l.Memory += 1 << 20 {
 		r := l
@@ -214,6 +218,7 @@ func (w *world) turn(number int) {
 	} else {
 		w.turnShards()
 	}
+	w.workDisk()
 	w.noteEnds()
 	for i, c := range w.clients {
 		c.turn(mix(uint64(number), uint64(i)))

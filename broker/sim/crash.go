@@ -1,0 +1,166 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/memnet"
+)
+
+// boot starts a broker, on the disk if the world has one.
+func (w *world) boot() error {
+	c := memnet.Config{Planes: len(w.turns), Threaded: w.options.Threaded, SendWindowBytes: w.windowOut, ReceiveWindowBytes: w.windowIn}
+	if !w.options.Threaded {
+		c.ReadSize, c.WriteSize, c.Shuffle = w.part, w.part, w.shuffle
+	}
+	w.network = memnet.New(c)
+	var planes []broker.Plane
+	for _, p := range w.network.Planes() {
+		planes = append(planes, p)
+	}
+	o := broker.Options{Limits: w.limits, Host: host{}, Clock: w.wall,
+		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Seed: 1, SharedStrategy: w.strategy}}
+	if w.disk != nil {
+		o.Store = w.disk
+	}
+	b, err := broker.New(o, planes)
+	if err != nil {
+		return fmt.Errorf("start the broker: %w", err)
+	}
+	w.broker = b
+	return nil
+}
+
+func (w *world) wall() time.Time { return time.UnixMilli(epochMS + w.now.Load()) }
+
+// epochMS is when a simulation begins.
+const epochMS = 1_700_000_000_000
+
+// workDisk lets the store do some of what waits, all of it in calm turns.
+func (w *world) workDisk() {
+	d := w.disk
+	if d == nil {
+		return
+	}
+	most := 1 << 20
+	if !w.calm {
+		most = w.chance.IntN(4)
+	}
+	now := epochMS + w.now.Load()
+	if d.full {
+		w.fullAt = w.step
+	}
+	if d.stuck || d.full {
+		return
+	}
+	if err := d.work(w.broker, most, now); err != nil {
+		w.violate("store", "%v", err)
+	}
+	if now-d.last >= beatMS && d.boot > 0 {
+		d.last = now
+	}
+}
+
+// setDisk makes the store stand still, be full, or work again.
+func (w *world) setDisk(o *Op) {
+	if d := w.disk; d != nil {
+		d.stuck, d.full = o.is("stuck"), o.is("full")
+		w.broker.Refuse(d.full)
+		if d.full {
+			w.fullAt = w.step
+		}
+	}
+}
+
+// crash ends the broker at once: what is not committed is lost, but for the first few batches that the store has committed without the
+// broker having heard of it. After a while another one starts on what is there.
+func (w *world) crash(o *Op) {
+	if w.disk == nil || w.options.Threaded {
+		return
+	}
+	for _, c := range w.clients {
+		if l := c.link; l != nil && mix(uint64(w.step), uint64(c.index))&1 == 0 {
+			l.hear(1 << 30) // what the broker had written comes, or does not
+		}
+	}
+	if err := w.disk.work(nil, o.get("more", 0), epochMS+w.now.Load()); err != nil {
+		w.violate("store", "%v", err)
+	}
+	for _, c := range w.clients {
+		c.loseBroker()
+	}
+	w.ghosts, w.watched = nil, nil
+	w.disk.crash()
+	w.broker.Release()
+	w.now.Add(int64(o.get("ms", 0)))
+	w.jumped, w.looked = w.step, slices.Max(w.turns)
+	w.stats.Crashes++
+	if err := w.boot(); err != nil {
+		w.violate("restart", "%v", err)
+	}
+	w.forgiveWills()
+	for _, c := range w.clients {
+		c.session.survive(w)
+	}
+}
+
+// loseBroker is what the end of the broker means for a client.
+func (c *client) loseBroker() {
+	for _, r := range c.rivals {
+		r.gone = c.w.moment()
+	}
+	c.rivals = nil
+	if c.link == nil {
+		return
+	}
+	_ = c.link.peer.Reset()
+	c.endLink(c.link, true)
+}
+
+// survive is what a Session may be after a crash: it is offline since the store last noted the time, what nobody has acknowledged may be
+// lost, and a Retained Message may be an older one again.
+func (s *session) survive(w *world) {
+	s.alive.ms = min(s.alive.ms, w.disk.last-epochMS) - slackMS
+	s.gone = w.moment()
+	if s.link != nil {
+		s.link.gone = w.moment()
+	}
+	for key, at := range s.newest {
+		if at > 0 {
+			s.newest[key] = w.lastAcknowledged(key, at)
+		}
+	}
+}
+
+// lastAcknowledged is the youngest message of a stream, not younger than at, that was acknowledged.
+func (w *world) lastAcknowledged(key stream, at int) (seq int) {
+	for _, m := range w.messages {
+		if m.from == key.from && m.topic == key.topic && m.seq <= at && m.acked.step != 0 {
+			seq = max(seq, m.seq)
+		}
+	}
+	return seq
+}
+
+// forgiveWills takes back what a crash leaves open: the Will of a Session that is not kept is lost with it, and so may one be that its
+// client's next CONNECT has made due; a DISCONNECT may not have been noted, and a delay counts from when the store last noted the time.
+func (w *world) forgiveWills() {
+	for _, c := range w.clients {
+		c.pending = nil
+	}
+	for _, m := range w.messages {
+		will := m.will
+		if will == nil || will.ended.step == 0 {
+			continue
+		}
+		will.touched++
+		will.never = false
+		m.tries++ // it may have been published, and that not be durable
+		// Known and open (seed 257): the Session's record that goes with the Will's publication may be committed behind a newer one of the
+		// next connection, and bring an older Session Expiry Interval back.
+		m.from.session.expiryMin = 0
+		will.due = false
+	}
+}
