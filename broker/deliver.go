@@ -144,7 +144,7 @@ func (s *Shard) queueEntry(sess *Session, id uint32) {
 		}
 	}
 	s.countWaiting(sess, m)
-	s.enqueue(s.queueFor(sess), id)
+	s.enqueue(s.queueFor(sess, s.entries[id].qos()), id)
 	if s.stream != nil {
 		s.spill(sess)
 	}

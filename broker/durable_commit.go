@@ -11,6 +11,7 @@ type actionKind uint8
 const (
 	sendAction    actionKind = iota // send bytes
 	promiseAction                   // send bytes, upon which the Session goes on
+	freeAction                      // the same for a Packet Identifier that is free again
 	attachAction                    // go on with a CONNECT: its Session is durable
 )
 
@@ -218,7 +219,7 @@ func (s *Shard) act(a *action) {
 			s.counters[CounterMessagesSent]++
 			s.send(id, a.bytes)
 		}
-	case promiseAction:
+	case promiseAction, freeAction:
 		s.keepPromise(a, id)
 	case attachAction:
 		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
@@ -242,7 +243,7 @@ func (s *Shard) keepPromise(a *action, id uint32) {
 		return
 	}
 	sess.kept.promised--
-	if sess.kept.freeing && len(a.bytes) == 0 {
+	if a.kind == freeAction {
 		sess.kept.freeing, sess.kept.blocked = false, false
 	}
 	if id != 0 && s.refs[id].session == sess && len(a.bytes) > 0 {

@@ -25,12 +25,14 @@ func (sess *Session) behind() bool {
 	return !sess.idle() || sess.resend != 0 || sess.cursors != nil
 }
 
-// queueFor is the list that a new delivery of the Session goes to.
-func (s *Shard) queueFor(sess *Session) *queue {
+// queueFor is the list that a new delivery of the Session goes to. One of QoS 0 is not kept: it waits in memory.
+func (s *Shard) queueFor(sess *Session, qos uint8) *queue {
 	k := sess.kept
 	switch {
 	case sess.arriving:
 		return &sess.held
+	case qos == 0:
+		return &sess.wait
 	case k != nil && (sess.conn == 0 || k.disk.any || k.tail.n > 0 || sess.wait.n >= keptWindow):
 		return &k.tail
 	}
@@ -91,7 +93,7 @@ func (s *Shard) pidFor(sess *Session, id uint32) uint16 {
 func (s *Shard) unblock(sess *Session) {
 	if k := sess.kept; k != nil && k.blocked && !k.freeing {
 		k.freeing = true
-		s.promiseBytes(sess.conn, sess, nil)
+		s.promiseThat(action{kind: freeAction, session: sess})
 	}
 }
 
@@ -212,161 +214,33 @@ func (s *Shard) fetch(sess *Session) {
 		Entries: fetchEntries, Bytes: fetchBytes})
 }
 
-// Loaded takes a part of a Session's queue.
-func (s *Shard) Loaded(r Loaded) {
-	if r.Session == 0 {
-		s.onPassing(&r)
-		return
-	}
-	sess := s.sessions[r.Session]
-	if sess == nil || !s.present(sess) || sess.kept == nil || sess.kept.sid != r.SID || sess.kept.serial != r.Serial {
-		return
-	}
-	k := sess.kept
-	k.loading = false
-	if sess.conn == 0 {
-		return
-	}
-	s.counters[CounterDroppedDamaged] += uint64(r.Damaged)
-	sent := k.sentTo
-	var e record.Entry
-	for i := range r.Entries {
-		if e.Decode(r.Entries[i].Value) == nil && e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
-			sent = max(sent, r.Entries[i].Pos)
-		}
-	}
-	k.sentTo = sent
-	for i := range r.Entries {
-		if !s.takeLoaded(sess, &r.Entries[i]) {
-			s.wantMemory(sess)
-			return
-		}
-		k.disk.from = r.Entries[i].Pos + 1
-		if r.Entries[i].Pos >= s.firstPosition() && k.disk.waiting > 0 {
-			k.disk.waiting--
-		}
-	}
-	switch {
-	case r.Done && r.To == k.disk.to:
-		k.disk = diskPart{}
-		s.concat(&sess.wait, &k.tail)
-	case r.Done: // more has gone to disk meanwhile
-		k.disk.from = r.To + 1
-	}
-	s.pump(sess)
-	s.settle()
-}
-
-// takeLoaded puts an entry that was loaded where it belongs; false when memory is used up.
-func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
-	var e record.Entry
-	k := sess.kept
-	if err := e.Decode(l.Value); err != nil {
-		s.counters[CounterDroppedDamaged]++
-		return true
-	}
-	if e.Mid != 0 && e.Message.Decode(l.Message) != nil {
-		s.counters[CounterDroppedDamaged]++
-		s.deleteEntry(sess, l.Pos, e.Mid)
-		return true
-	}
-	sent := l.Pos <= k.sentTo || e.Flags&record.EntryReleased != 0
-	expires := s.clockOf(e.Message.Expires)
-	doubt := l.Pos < record.FirstOf(s.store.Boot())
-	if !sent && expires != 0 && expires <= s.now {
-		s.counters[CounterDroppedExpired]++
-		if !doubt || e.Flags&entryQoS != 2 {
-			s.deleteEntry(sess, l.Pos, e.Mid)
-			return true
-		}
-		e.Flags |= record.EntryReleased // see forsake
-		sent = true
-	}
-	msg := uint32(0)
-	if e.Flags&record.EntryReleased == 0 {
-		m := &e.Message
-		if msg = s.ms.store(m.Topic, m.Props, m.Payload, origin{flags: m.Flags, from: m.From, expires: expires}); msg == 0 {
-			return false
-		}
-	}
-	id := s.loadedEntry(sess, &e, msg)
-	if msg != 0 {
-		s.ms.release(msg) // the entry has its own reference
-	}
-	if id == 0 {
-		return false
-	}
-	s.marks[id] = mark{sid: k.sid, pos: l.Pos, mid: e.Mid}
-	if !sent {
-		s.marks[id].doubt = doubt
-		s.countWaiting(sess, s.ms.at(msg))
-		s.enqueue(&sess.wait, id)
-		return true
-	}
-	le := &s.entries[id]
-	le.flags |= entrySent
-	if le.pid = e.PID; le.pid == 0 {
-		le.pid = record.PacketID(l.Pos)
-	} else {
-		sess.lapped = true
-	}
-	s.enqueue(&sess.sent, id)
-	if sess.resend == 0 {
-		sess.resend = id
-	}
-	return true
-}
-
-// forsake ends a delivery of QoS 2 that has expired. When an earlier run of the broker may have sent it, its client may hold on to the
-// Packet Identifier, and would take the next message that has it for this one: it gets PUBREL, and answers with PUBCOMP either way.
-func (s *Shard) forsake(sess *Session, id uint32) {
-	e := &s.entries[id]
-	e.flags |= entrySent | entryReleased
-	e.pid = record.PacketID(s.marks[id].pos)
-	s.enqueue(&sess.sent, id)
-	if sess.resend == 0 {
-		sess.resend = id
-	}
-}
-
-// inDoubt says whether an earlier run of the broker may have sent a waiting delivery of QoS 2.
-func (s *Shard) inDoubt(id uint32) bool {
-	return s.stream != nil && s.marks[id].doubt && s.entries[id].qos() == 2
-}
-
-// loadedEntry makes the delivery of an entry that was loaded; 0 when memory is used up.
-func (s *Shard) loadedEntry(sess *Session, e *record.Entry, msg uint32) uint32 {
-	r := receiver{session: sess}
-	if len(e.IDs) == 1 {
-		r.id = e.IDs[0]
-	} else {
-		r.more = e.IDs
-	}
-	if e.Share != "" {
-		if g := s.groups.named(e.Share, e.Filter); g != nil {
-			s.viaGroup = g.number
-			defer func() { s.viaGroup = 0 }()
-		}
-	}
-	return s.newEntry(msg, e.Flags&(entryQoS|entryRetain|entryReleased), &r)
-}
-
 // released makes the PUBREC of a delivery durable; PUBREL follows then [MQTT-4.3.3-6].
 func (s *Shard) released(id uint32, sess *Session, e uint32) {
+	s.recordReleased(e)
+	s.promiseBytes(id, sess, packet.AppendAck(nil, packet.PUBREL, s.entries[e].pid, packet.Success, s.conns[id].version))
+}
+
+// recordReleased writes the record of a delivery that is released, which needs its message no more.
+func (s *Shard) recordReleased(e uint32) {
 	m := &s.marks[e]
 	mid := m.mid
 	s.stream.ops = s.appendEntry(s.stream.ops, e, 0)
 	if mid != 0 {
 		s.stream.ops = record.AppendDelete(s.stream.ops, record.ReferenceKey(s.keyRoom(), mid, m.sid, m.pos))
 	}
-	s.promiseBytes(id, sess, packet.AppendAck(nil, packet.PUBREL, s.entries[e].pid, packet.Success, s.conns[id].version))
 }
 
 // promiseBytes sends a packet when all records so far are durable; until then the Session neither resends nor goes to disk nor gets
 // Retained Messages.
 func (s *Shard) promiseBytes(id uint32, sess *Session, b []byte) {
-	sess.kept.promised++
-	s.then(action{kind: promiseAction, conn: token(id, s.conns[id].generation), session: sess, kept: sess.kept, bytes: b})
+	s.promiseThat(action{kind: promiseAction, conn: token(id, s.conns[id].generation), session: sess, bytes: b})
+}
+
+// promiseThat is promiseBytes for any action.
+func (s *Shard) promiseThat(a action) {
+	a.kept = a.session.kept
+	a.kept.promised++
+	s.then(a)
 }
 
 // againReceived acknowledges a QoS 2 PUBLISH that was received before, when the first one is durable [MQTT-4.3.3-10]. False: there is

@@ -363,8 +363,9 @@ func (s *Shard) onArrived(sess *Session) {
 	s.arriving.Add(-1)
 	sess.arriving = false
 	s.roomAgain = true // what its connection publishes may go on
+	s.sendQoS0(sess, &sess.wait)
+	s.sendQoS0(sess, &sess.held)
 	s.joinHeld(sess)
-	s.sendQoS0(sess)
 	if !sess.ended.Load() {
 		switch w := s.claimants[sess]; {
 		case sess.conn != 0:
@@ -390,20 +391,27 @@ func (s *Shard) onArrived(sess *Session) {
 
 // sendQoS0 sends the QoS 0 messages that came while the Session was on its way, or drops them where nobody is connected:
 // behind messages that wait for the client's window they would be passed by younger ones, which wait for nothing
-// [MQTT-4.6.0-6].
-func (s *Shard) sendQoS0(sess *Session) {
+// [MQTT-4.6.0-6]. Those that were published with QoS 2 wait until they are durable.
+func (s *Shard) sendQoS0(sess *Session, q *queue) {
 	prev := uint32(0)
-	for id := sess.wait.head; id != 0; {
+	n := q.n
+	for id := q.head; n > 0; n-- {
 		e := &s.entries[id]
 		next := e.next
-		if e.qos() != 0 {
-			prev, id = id, next
-			continue
+		switch {
+		case e.qos() != 0:
+			prev = id
+		case s.sendable(sess, id):
+			s.unqueue(q, prev, id)
+			s.unwait(sess, id)
+			s.sendOnce(sess, e)
+			s.dropEntry(id)
+		case q == &sess.wait:
+			prev = id
+		default:
+			s.unqueue(q, prev, id)
+			s.enqueue(&sess.wait, id)
 		}
-		s.unqueue(&sess.wait, prev, id)
-		s.unwait(sess, id)
-		s.sendOnce(sess, e)
-		s.dropEntry(id)
 		id = next
 	}
 }
@@ -474,6 +482,6 @@ func (s *Shard) joinHeld(sess *Session) {
 		k.next = k.forward // nothing came directly
 	}
 	k.forward = 0
-	s.concat(s.queueFor(sess), &sess.held)
+	s.concat(s.queueFor(sess, 1), &sess.held)
 	s.spill(sess)
 }
