@@ -53,6 +53,7 @@ const (
 	reopenEvery   = 250 * time.Millisecond // how often a failed store is opened anew,
 	reopenSeldom  = 5 * time.Second        // and how seldom, when it fails again and again
 	spaceEvery    = 100 * time.Millisecond // how often free space is asked for
+	beatEvery     = 30 * time.Second       // how often the time is noted where nothing else is: what a crash may cut off a Session's expiry
 	reserveBytes  = 64 << 20               // free space below which nothing is written
 	ballastBytes  = 8 << 20                // given up when the disk is full
 	readers       = 2                      // loads at a time
@@ -70,6 +71,7 @@ type Config struct {
 
 	mustExist bool // do not make a store where there is none
 	readOnly  bool // change nothing
+	beatEvery time.Duration
 }
 
 // MemoryBytes is what a store with this configuration takes.
@@ -88,6 +90,9 @@ func (c *Config) setDefaults() {
 	if c.ReserveBytes == 0 {
 		c.ReserveBytes = reserveBytes
 	}
+	if c.beatEvery == 0 {
+		c.beatEvery = beatEvery
+	}
 	if c.FS == nil {
 		c.FS = diskFS()
 	}
@@ -101,6 +106,8 @@ type Answers interface {
 	Loaded(broker.Loaded)
 	// Refuse says whether new messages must be refused for now, and why.
 	Refuse(on bool, why string)
+	// Connected is how many clients are connected.
+	Connected() int64
 }
 
 // Store is an open store.
@@ -135,6 +142,7 @@ type Store struct {
 	lighter atomic.Bool // the ballast was given up
 	counts  counts
 	warned  warned
+	noted   time.Time // the writer's: when it last committed, and the time with it
 }
 
 // counts is what Stats reports; written by the writer.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type asked struct {
 	committed int
 	loaded    []broker.Loaded
 	refusing  bool
+	connected atomic.Int64
 	changed   chan struct{}
 }
 
@@ -34,6 +36,8 @@ func (a *asked) Committed(int, []byte) { a.note(func() { a.committed++ }) }
 func (a *asked) Loaded(l broker.Loaded) { a.note(func() { a.loaded = append(a.loaded, l) }) }
 
 func (a *asked) Refuse(on bool, _ string) { a.note(func() { a.refusing = on }) }
+
+func (a *asked) Connected() int64 { return a.connected.Load() }
 
 func (a *asked) note(f func()) {
 	a.mu.Lock()
@@ -197,6 +201,42 @@ func TestFailingDisk(t *testing.T) {
 			t.Errorf("%d of 2 entries survive a power cut", n)
 		}
 		_ = s2.Close()
+	}
+}
+
+// TestBeat leaves a store alone: while clients are connected it notes the time, and otherwise it does not.
+func TestBeat(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	if err := errors.Join(mem.MkdirAll("data", 0o700), syncDir(mem, "")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Config{Dir: "data", FS: mem, MemTableBytes: 256 << 10, CacheBytes: 1 << 20, beatEvery: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAsked()
+	s.Start(a)
+	noted := func() int64 {
+		s2, _ := open(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+		defer s2.Close()
+		return s2.LastCommit()
+	}
+	time.Sleep(3 * spaceEvery)
+	if at := noted(); at != 0 {
+		t.Errorf("noted %d although nobody is connected", at)
+	}
+	start := time.Now().UnixMilli()
+	a.connected.Store(1)
+	for deadline := time.Now().Add(10 * time.Second); noted() < start; time.Sleep(spaceEvery) {
+		if time.Now().After(deadline) {
+			t.Fatal("the time is not noted although a client is connected")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if a.committed != 0 {
+		t.Errorf("%d answers that nobody asked for", a.committed)
 	}
 }
 

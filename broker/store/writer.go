@@ -36,6 +36,7 @@ func (s *Store) write() {
 			case <-s.wake:
 			case <-time.After(spaceEvery):
 				s.lookAtSpace()
+				s.beat()
 			}
 			if !closing && !s.repair() {
 				return
@@ -149,8 +150,19 @@ func (s *Store) commit(round []request) error {
 	if err := s.in.do(func(db *pebble.DB) error { return errors.Join(db.Apply(b, s.syncOption()), b.Close()) }); err != nil {
 		return err
 	}
+	s.noted = time.Now()
 	s.progress.note(s.commits, s.boot)
 	return nil
+}
+
+// beat notes the time, as commits do, where there has been none for long: after a crash a Session that was connected counts as
+// offline since the time that was noted last, and would expire although its client was there all the time.
+func (s *Store) beat() {
+	if time.Since(s.noted) < s.config.beatEvery || s.answers.Connected() == 0 {
+		return
+	}
+	// What has come meanwhile is tried by the caller, even when this was given up because the broker closes.
+	s.commitUntilDone([]request{{ops: record.AppendSet(nil, []byte{byte(record.KindTime)}, nil)}}, false)
 }
 
 func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {

@@ -105,6 +105,9 @@ func (d *durable) Committed(shard int, ops []byte) { d.loops[shard].Committed(op
 // Loaded is part of store.Answers.
 func (d *durable) Loaded(r broker.Loaded) { d.loops[r.Shard].Loaded(r) }
 
+// Connected is part of store.Answers.
+func (d *durable) Connected() int64 { return d.process.broker.Connected() }
+
 // Refuse is part of store.Answers.
 func (d *durable) Refuse(on bool, why string) {
 	d.process.broker.Refuse(on)
