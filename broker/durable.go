@@ -46,7 +46,6 @@ type kept struct {
 	// blocked says that the next delivery waits for its Packet Identifier; freeing, that its last use is over and that this is on its
 	// way to the disk: before it is there, a crash would bring both uses back.
 	blocked, freeing bool
-	willing          bool // its Will is about to be published, and its record says so until then
 
 	// doubtful says that the store has lost something, and that the Session has had no connection to its end since then: a QoS 2 message
 	// that its client sends again may have been received and delivered.

@@ -6,10 +6,14 @@ import "github.com/ringmq/ringmq/broker/record"
 // Subscriptions and are on disk are given to other members, part by part; until that is done the Session's record stays, as that of one
 // that ended with its connection, so that the next run does it again if this one ends.
 func (s *Shard) passOnKept(sid uint64, clientID string) {
+	s.recordEnded(sid, clientID)
+	s.fetchPassing(sid, 0)
+}
+
+func (s *Shard) recordEnded(sid uint64, clientID string) {
 	in := record.Session{ClientID: clientID, Offline: 1}
 	s.value = in.Append(s.value[:0])
 	s.stream.ops = record.AppendSet(s.stream.ops, record.SessionKey(s.keyRoom(), sid), s.value)
-	s.fetchPassing(sid, 0)
 }
 
 // fetchPassing loads the entries of an ended Session from a position on.

@@ -44,7 +44,7 @@ func (w *shared) restore(now time.Time) error {
 	}
 	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
 	for _, sid := range r.ended {
-		w.peers[sid%uint64(len(w.peers))].passOnKept(sid, "")
+		w.peers[sid%uint64(len(w.peers))].fetchPassing(sid, 0)
 	}
 	return nil
 }
@@ -68,6 +68,10 @@ func (r *restoring) session(key, value []byte) error {
 		left = int64(in.Expiry)*1000 - (r.wall - since)
 	}
 	will := r.will(s, in.Will)
+	if in.ClientID == "" && will != 0 { // see recordDue
+		s.orphans = append(s.orphans, orphan{msg: will, record: sid})
+		return nil
+	}
 	var sess *Session
 	if in.Expiry > 0 && left > 0 {
 		sess, _, _ = w.registry.claimSession(in.ClientID, s.id, func() *Session { return s.newSession(in.ClientID) })
@@ -88,6 +92,9 @@ func (r *restoring) session(key, value []byte) error {
 	if in.Expiry != neverExpires {
 		s.wheel.start(s.expiryTimer(sess), s.tickAfter(left))
 	}
+	if in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
+		s.recordSession(sess, in.Expiry, will, in.WillDelay, since)
+	}
 	if will != 0 {
 		sess.will, sess.willDelay = will, in.WillDelay
 		if wait := int64(in.WillDelay)*1000 - (r.wall - since); wait > 0 {
@@ -95,9 +102,6 @@ func (r *restoring) session(key, value []byte) error {
 		} else {
 			s.releaseWill(sess, true) // a client that is back at once cancels nothing any more [MQTT-3.1.2-8]
 		}
-	}
-	if in.Offline == 0 && !k.willing && (in.Expiry != neverExpires || will != 0) {
-		s.recordSession(sess, in.Expiry, will, in.WillDelay, since)
 	}
 	return nil
 }
@@ -114,12 +118,13 @@ func (r *restoring) will(s *Shard, value []byte) uint32 {
 // end ends a Session whose time passed while the broker was down: its Will is due, its records go.
 func (r *restoring) end(s *Shard, sid uint64, will uint32) {
 	r.ended = append(r.ended, sid)
+	s.recordEnded(sid, "") // in one batch with what becomes of its Will
 	s.counters[CounterSessionsExpired]++
 	if will != 0 {
 		if m := s.ms.at(will); m.expires < 0 {
 			m.expires = s.now + (-1-m.expires)*1000
 		}
-		s.orphans = append(s.orphans, orphan{msg: will})
+		s.orphans = append(s.orphans, orphan{msg: will, record: s.recordDue(will)})
 	}
 }
 

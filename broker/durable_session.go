@@ -134,31 +134,43 @@ func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uin
 // offlineKept records that a kept Session has no connection any more, where that makes a difference, and lets its queue go to disk.
 func (s *Shard) offlineKept(sess *Session) {
 	k := sess.kept
-	if !k.willing && (sess.expiry != neverExpires || k.expiry != sess.expiry || k.hasWill || sess.will != 0) {
+	same := k.expiry == sess.expiry && !k.hasWill && sess.will == 0
+	if !same || sess.expiry != neverExpires && k.offline != s.wall(s.now) {
 		s.recordSession(sess, sess.expiry, sess.will, sess.willDelay, s.wall(s.now))
 	}
 	k.loading, k.doubtful = false, false
 	s.spill(sess)
 }
 
-// recordWill makes the Session's record, which is without the Will from here on, a part of the Will's publication.
-func (s *Shard) recordWill(p *publication, sess *Session) {
-	if sess == nil || sess.kept == nil || !s.present(sess) || !sess.kept.willing {
+// offlineSince is when a kept Session's connection ended, as its record has it; 0 while it has one.
+func (s *Shard) offlineSince(sess *Session) int64 {
+	switch k := sess.kept; {
+	case sess.conn != 0:
+		return 0
+	case k.offline != 0:
+		return k.offline
+	}
+	return s.wall(s.now)
+}
+
+// recordDue gives a Will that is due a record of its own, until its publication is durable, and says what that is called. To the next run
+// it is a Session that has ended, and has nothing but that Will. So the record of the Session whose Will it was depends on
+// its publication no more, which may take longer than the next connection does.
+func (s *Shard) recordDue(will uint32) uint64 {
+	sid := s.newNumber()
+	due := record.Session{Offline: 1, Will: s.appendMessage(nil, will)}
+	s.value = due.Append(s.value[:0])
+	s.stream.ops = record.AppendSet(s.stream.ops, record.SessionKey(s.keyRoom(), sid), s.value)
+	return sid
+}
+
+// forgetDue makes the end of a due Will's record a part of its publication.
+func (s *Shard) forgetDue(p *publication, sid uint64) {
+	if p.own != nil {
+		p.own.ops = record.AppendDelete(p.own.ops, record.SessionKey(s.keyRoom(), sid))
 		return
 	}
-	sess.kept.willing = false
-	if s.claimants[sess].storing {
-		return // the record that the next connection waits for is without it, and not to be overwritten
-	}
-	offline := int64(0)
-	if sess.conn == 0 {
-		offline = s.wall(s.now)
-	}
-	if p.own != nil {
-		p.own.ops = s.appendSession(p.own.ops, sess, sess.expiry, 0, 0, offline)
-	} else {
-		s.recordSession(sess, sess.expiry, 0, 0, offline)
-	}
+	s.stream.ops = record.AppendDelete(s.stream.ops, record.SessionKey(s.keyRoom(), sid))
 }
 
 // endKept has the store forget a Session.

@@ -185,7 +185,8 @@ func (s *Shard) releaseWill(sess *Session, publish bool) {
 	}
 	o := orphan{msg: will}
 	if sess.kept != nil && sess.kept.hasWill {
-		o.will, sess.kept.willing = sess, true
+		o.record = s.recordDue(will)
+		s.recordSession(sess, sess.expiry, 0, 0, s.offlineSince(sess))
 	}
 	s.orphans = append(s.orphans, o)
 }

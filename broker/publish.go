@@ -388,8 +388,9 @@ func (s *Shard) route(p *publication, e *cached) bool {
 }
 
 // publishOwn routes a message of the broker's own or a Will: nothing can be made to wait for it, so where a queue is
-// full it goes to the overflow list, which is bounded by the number of Wills and $SYS topics. will is the Session whose Will it is.
-func (s *Shard) publishOwn(p *publication, will *Session) {
+// full it goes to the overflow list, which is bounded by the number of Wills and $SYS topics. due is the record of a Will that the store
+// has, 0 for none.
+func (s *Shard) publishOwn(p *publication, due uint64) {
 	e := s.lookup(p.topic)
 	if e != nil {
 		s.openIfKept(p, e)
@@ -399,7 +400,9 @@ func (s *Shard) publishOwn(p *publication, will *Session) {
 	} else {
 		s.route(p, s.retainFirst(p, e))
 	}
-	s.recordWill(p, will)
+	if due != 0 {
+		s.forgetDue(p, due)
+	}
 	s.finish(p)
 }
 

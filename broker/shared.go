@@ -231,9 +231,9 @@ func (s *Shard) passOn(q *queue) {
 // orphan is a message that looks for another member of its Shared Subscription, or, without a group, a Will or another
 // message of the broker's own: it is routed when the packet at hand is done.
 type orphan struct {
-	msg   uint32
-	group *group
-	will  *Session // whose Will it is, if that is kept
+	msg    uint32
+	group  *group
+	record uint64 // of a Will that the store has, see recordDue
 }
 
 // settle routes what the handling of a packet, a timer or a shard message has left to route.
@@ -242,7 +242,7 @@ func (s *Shard) settle() {
 		o := s.orphans[i]
 		s.load(&s.own, o.msg)
 		if o.group == nil {
-			s.publishOwn(&s.own, o.will)
+			s.publishOwn(&s.own, o.record)
 			continue
 		}
 		if s.stream != nil && s.own.qos > 0 {

@@ -53,7 +53,7 @@ func (s *Shard) sysSet(name, value string) {
 	s.sys.text = append(append(s.sys.text[:0], "$SYS/broker/"...), name...)
 	p.begin(s.sys.text, nil, 0, true)
 	p.payload, p.size = []byte(value), len(value)
-	s.publishOwn(p, nil)
+	s.publishOwn(p, 0)
 }
 
 func (s *Shard) sysCount(name string, n int64) { s.sysSet(name, strconv.FormatInt(n, 10)) }

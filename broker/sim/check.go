@@ -185,15 +185,22 @@ func (s *session) ordered(m *message, now int) bool {
 	return i != nil && i.low > 0 && m.expiry == 0 && !s.owner.w.tight
 }
 
-// copies is how often a message may come for the first time: once by each Topic Filter (section 3.3.4), and at QoS 1 for each time it
-// was sent.
+// copies is how often a message may come for the first time: once by each Topic Filter (section 3.3.4), at QoS 1 for each time it
+// was sent, and with each crash again from another member of a Shared Subscription, whose Session ended.
 func (s *session) copies(m *message, now int) int {
 	filters := map[string]bool{}
-	s.possible(m, now, func(i *interest) { filters[i.share+"\x00"+i.filter] = true })
+	passed := 0
+	s.possible(m, now, func(i *interest) {
+		filters[i.share+"\x00"+i.filter] = true
+		if i.share != "" && min(m.qos, i.qos) == 1 {
+			passed = s.owner.w.stats.Crashes
+		}
+	})
+	n := len(filters)
 	if m.qos == 1 || m.qos == 0 && m.will != nil {
-		return len(filters) * max(1, m.tries)
+		n *= max(1, m.tries)
 	}
-	return len(filters)
+	return n + passed
 }
 
 // answer acknowledges a delivery; a client that is told to denies one.

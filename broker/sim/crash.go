@@ -144,8 +144,9 @@ func (w *world) lastAcknowledged(key stream, at int) (seq int) {
 	return seq
 }
 
-// forgiveWills takes back what a crash leaves open: the Will of a Session that is not kept is lost with it, and so may one be that its
-// client's next CONNECT has made due; a DISCONNECT may not have been noted, and a delay counts from when the store last noted the time.
+// forgiveWills takes back what a crash leaves open: the Will of a connection whose Session is not kept is lost with it; any may have
+// been published, and that not be durable; a DISCONNECT may not have been noted, and a delay counts from when the store last noted the
+// time.
 func (w *world) forgiveWills() {
 	for _, c := range w.clients {
 		c.pending = nil
@@ -157,10 +158,7 @@ func (w *world) forgiveWills() {
 		}
 		will.touched++
 		will.never = false
-		m.tries++ // it may have been published, and that not be durable
-		// Known and open (seed 257): the Session's record that goes with the Will's publication may be committed behind a newer one of the
-		// next connection, and bring an older Session Expiry Interval back.
-		m.from.session.expiryMin = 0
-		will.due = false
+		m.tries++
+		will.due = will.due && will.link.expiry > 0
 	}
 }
