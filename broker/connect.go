@@ -278,6 +278,7 @@ func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 // cleanSession discards all state: the next connection finds a new Session [MQTT-3.1.2-4].
 func (s *Shard) cleanSession(sess *Session) {
 	s.releaseWill(sess, true)
+	s.announceEnd(sess)
 	s.dropSubscriptions(sess)
 	s.passOn(&sess.sent)
 	s.passOn(&sess.wait)

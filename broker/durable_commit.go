@@ -12,6 +12,7 @@ const (
 	sendAction    actionKind = iota // send bytes
 	promiseAction                   // send bytes, upon which the Session goes on
 	freeAction                      // the same for a Packet Identifier that is free again
+	endedAction                     // a Session's end is durable
 	attachAction                    // go on with a CONNECT: its Session is durable
 )
 
@@ -221,6 +222,8 @@ func (s *Shard) act(a *action) {
 		}
 	case promiseAction, freeAction:
 		s.keepPromise(a, id)
+	case endedAction:
+		s.ends.Add(-1)
 	case attachAction:
 		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
 			delete(s.claimants, a.session)

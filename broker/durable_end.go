@@ -2,14 +2,28 @@ package broker
 
 import "github.com/ringmq/ringmq/broker/record"
 
-// passOnKept removes what the store has of a Session that ended. First the QoS 1 messages that came to it through Shared
-// Subscriptions and are on disk are given to other members, part by part; until that is done the Session's record stays, as that of one
-// that ended with its connection, so that the next run does it again if this one ends.
-func (s *Shard) passOnKept(sid uint64, clientID string) {
-	s.recordEnded(sid, clientID)
-	s.fetchPassing(sid, 0)
+// announceEnd has the store note that a kept Session ends, before publications stop matching its subscriptions. One that does not
+// match any more is acknowledged behind that note: otherwise a crash could bring the Session back without a message whose
+// publisher was told that all is well.
+func (s *Shard) announceEnd(sess *Session) {
+	if k := sess.kept; k != nil {
+		s.recordEnded(k.sid, sess.clientID)
+		s.ends.Add(1)
+		s.then(action{kind: endedAction})
+		s.handOver()
+	}
 }
 
+// behindEnds puts a publication's ticket behind Sessions that are ending. What it writes says nothing, but it writes.
+func (s *Shard) behindEnds(t *ticket) {
+	if s.ends.Load() > 0 {
+		t.ops = record.AppendDelete(t.ops, record.SentKey(s.keyRoom(), 0))
+	}
+}
+
+// recordEnded makes a Session's record that of one that ended with its connection. First the QoS 1 messages that came to it through
+// Shared Subscriptions and are on disk are given to other members, part by part (fetchPassing); until that is done the record stays, so
+// that the next run does it again if this one ends.
 func (s *Shard) recordEnded(sid uint64, clientID string) {
 	in := record.Session{ClientID: clientID, Offline: 1}
 	s.value = in.Append(s.value[:0])

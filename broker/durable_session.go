@@ -181,7 +181,7 @@ func (s *Shard) endKept(sess *Session) {
 	}
 	s.passOn(&k.tail)
 	s.dropQueue(&k.tail)
-	s.passOnKept(k.sid, sess.clientID)
+	s.fetchPassing(k.sid, 0)
 	sess.kept, sess.discarded = nil, k.sid
 	sess.durable.Store(false)
 }

@@ -195,6 +195,7 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 	var t *ticket
 	if wants {
 		t = s.openTicket(p)
+		s.behindEnds(t)
 	}
 	matched := s.route(p, s.retainFirst(p, e))
 	reason := packet.Success

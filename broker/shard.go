@@ -31,6 +31,7 @@ type shared struct {
 	marks       []mark          // beside entries
 	watermarks  []atomic.Uint64 // by shard: its last ticket that is durable; that shard
 	numbers     atomic.Uint64   // the last sid or mid given
+	ends        atomic.Int64    // kept Sessions whose end is on its way to the store
 	retainedLog *retainedLog
 	startWall   int64       // unix milliseconds when the broker's clock stood at 0
 	refusing    atomic.Bool // the store takes nothing: new messages for it are refused; Broker.Refuse

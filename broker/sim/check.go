@@ -178,6 +178,9 @@ func (s *session) ordered(m *message, now int) bool {
 	if m.will != nil || shared {
 		return false
 	}
+	if m.tries > 1 && m.sent.step <= s.owner.w.fullAt {
+		return false // The store may have been full for the first PUBLISH, and that Reason Code lost.
+	}
 	if m.qos != 1 || m.tries == 1 {
 		return true
 	}

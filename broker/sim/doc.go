@@ -26,8 +26,8 @@
 //
 // One seed of four has a store (disk.go) that commits when chance says so, stands still, is full, and crashes (crash.go): what is not
 // committed is lost, another broker starts on what is there, and the clients come back. What was acknowledged must still come, nothing of
-// QoS 2 twice, Sessions resume, and at the end nothing is left on the disk. What a crash leaves open is not judged: Wills of
-// connections before it, and the order between what is delivered with QoS 0 and messages of QoS 2 that wait until they are durable.
+// QoS 2 twice, Sessions resume, Wills of kept Sessions come, and at the end nothing is left on the disk. What a crash leaves open is not
+// judged: Wills of Sessions that are not kept, Wills with a delay, and the order between what is delivered with QoS 0 and messages of QoS 2 that wait until they are durable.
 //
 // Played with Options.Threaded, loops run on goroutines of their own, for the race detector; then nothing is reproducible.
 package sim
