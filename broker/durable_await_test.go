@@ -64,8 +64,8 @@ func TestQueueThatIsNeverQuiteDurable(t *testing.T) {
 				t.Errorf("QoS %d, away %v: %d of %d messages were acknowledged", qos, away, n, messages)
 			}
 			sess := b.session("sub")
-			if k := sess.kept; away && (k.tail.n != 0 || k.disk.n() != messages) {
-				t.Errorf("QoS %d: %d messages are in memory and %d on disk only; want all %d there", qos, k.tail.n, k.disk.n(), messages)
+			if k := sess.kept; away && (k.tail.n != 0 || k.disk.waiting != messages) {
+				t.Errorf("QoS %d: %d messages are in memory and %d on disk only; want all %d there", qos, k.tail.n, k.disk.waiting, messages)
 			}
 			if got := len(sub.hear()); !away && (got == 0 || got < int(min(sess.window, messages))) {
 				t.Errorf("QoS %d: the subscriber got %d messages; its window is %d", qos, got, sess.window)
