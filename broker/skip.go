@@ -46,6 +46,9 @@ func (s *Shard) refuseLarge(id uint32, c *conn, h packet.Header, data []byte) ve
 		s.counters[CounterNoMemory]++
 		return stalled
 	}
+	if r == packet.QuotaExceeded {
+		s.counters[CounterNoMemory]++
+	}
 	c.set(connSkipping)
 	c.skip = skipped{in.PacketID, h.Flags, r}
 	c.asmNeed = uint32(h.Size + h.Remaining)

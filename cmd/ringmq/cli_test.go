@@ -21,8 +21,15 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, f := range atEnd {
+		f()
+	}
+	os.Exit(code)
 }
+
+// atEnd is called when all tests are over.
+var atEnd []func()
 
 // ringmq runs the program to its end, for which it has a few seconds: a broker that starts is killed, and says so.
 func ringmq(t *testing.T, arguments ...string) (stdout, stderr string, code int) {

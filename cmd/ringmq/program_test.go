@@ -4,11 +4,13 @@ package main
 
 import (
 	"bufio"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,14 +22,32 @@ type running struct {
 	lines   chan string // what it logs after the first listening line
 }
 
+// programs are those that tests have built, by their flags: linking one takes seconds.
+var programs = struct {
+	sync.Mutex
+	paths map[string]string
+}{paths: map[string]string{}}
+
 // buildProgram builds the program as users run it: not under the race detector, which takes memory and time of its own.
 func buildProgram(t *testing.T, flags ...string) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "ringmq")
+	programs.Lock()
+	defer programs.Unlock()
+	key := strings.Join(flags, " ")
+	if path, ok := programs.paths[key]; ok {
+		return path
+	}
+	dir, err := os.MkdirTemp("", "ringmq-program")
+	if err != nil {
+		t.Fatal(err)
+	}
+	atEnd = append(atEnd, func() { _ = os.RemoveAll(dir) })
+	program := filepath.Join(dir, "ringmq")
 	arguments := append(append([]string{"build"}, flags...), "-o", program, ".")
 	if out, err := exec.Command("go", arguments...).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	programs.paths[key] = program
 	return program
 }
 
