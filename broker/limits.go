@@ -59,6 +59,7 @@ const (
 	retainedBytes     = 104      // a retained entry and its place in the ordered store
 	cacheEntryBytes   = 208      // one topic of a shard's cache, with room for its topic and a few receivers
 	minArenaPages     = 512
+	connectionsFewest = 64 // the least that max_connections is by default
 	// arenaBytesPerMessage is the arena that the plan grants per message slot: a small message with a short topic.
 	arenaBytesPerMessage = 192
 	maxPacketSizeLimit   = 268435455 + 5 // Remaining Length's maximum and the largest fixed header [MQTT-2.1.4]
@@ -85,13 +86,6 @@ func orDefault[T int | int64 | time.Duration](v *T, d T) {
 func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.Memory, 1<<30)
 	orDefault(&l.Shards, runtime.NumCPU())
-	if l.MaxConnections == 0 {
-		l.MaxConnections = int(min(max(l.Memory/(8192+2*l.PlaneConnectionBytes), 64), 1<<20))
-		if l.Descriptors > 0 {
-			l.MaxConnections = min(l.MaxConnections, max(l.Descriptors-128, 64))
-		}
-	}
-	orDefault(&l.MaxSessions, 2*l.MaxConnections)
 	orDefault(&l.MaxSubscriptions, int(max(l.Memory/8/subscriptionBytes, 1024)))
 	orDefault(&l.ProgramBytes, programBytes)
 	orDefault(&l.MaxRetained, int(max(l.Memory/32/retainedBytes, 1024)))
@@ -107,6 +101,8 @@ func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.MaxFilters, 1024)
 	orDefault(&l.ConnectTimeout, 10*time.Second)
 	orDefault(&l.PacketTimeout, 20*time.Second)
+	orDefault(&l.MaxConnections, l.connectionsDefault())
+	orDefault(&l.MaxSessions, 2*l.MaxConnections)
 	if err := l.check(); err != nil {
 		return l, err
 	}
@@ -190,6 +186,31 @@ func (p Plan) String() string {
 }
 
 // cacheSets is the number of four-way sets in each shard's topic cache.
+// connectionsDefault is how many connections the rest of the limits, the data plane and the store leave room for, if an eighth of the
+// memory is to be left for messages, or half of what connections could take where that is less. Where not even the fewest fit, Plan says so.
+func (l Limits) connectionsDefault() int {
+	n := int(min(max(l.Memory/(8192+2*l.PlaneConnectionBytes), connectionsFewest), 1<<20))
+	if l.Descriptors > 0 {
+		n = min(n, max(l.Descriptors-128, connectionsFewest))
+	}
+	least := min(l.Memory/8, l.arenaWith(connectionsFewest)/2)
+	for n > connectionsFewest && l.arenaWith(n) < least {
+		n = max(n-n/8, connectionsFewest)
+	}
+	return n
+}
+
+// arenaWith is what that many connections leave for messages, in bytes; negative: they do not fit.
+func (l Limits) arenaWith(connections int) int64 {
+	l.MaxConnections = connections
+	orDefault(&l.MaxSessions, 2*connections)
+	p, err := l.Plan()
+	if err != nil {
+		return -1
+	}
+	return int64(p.Pages) * pageSize
+}
+
 func (l Limits) cacheSets() int {
 	sets := 64
 	for int64(sets)*8*cacheEntryBytes*int64(l.Shards) <= l.Memory/16 && sets < 1<<15 {

@@ -21,9 +21,8 @@ const (
 	// otherwise: a thousand of the slowest in a gigabyte, before the memory is shared out.
 	sendShare = 8
 
-	// receiveShare is the same of what is received and not read, as long as publishers are held up: receive_memory. The
-	// default limits must fit beside it: with a sixteenth, four queues, or two and a store, did not in a gigabyte.
-	receiveShare = 64
+	// receiveShare is the same of what is received and not read, as long as publishers are held up: receive_memory.
+	receiveShare = 16
 )
 
 // dataPlane is what carries the clients, decided before anything is opened.
