@@ -42,10 +42,18 @@ func buildBoth(t *testing.T) (self, broker string) {
 	t.Helper()
 	dir := t.TempDir()
 	self, broker = filepath.Join(dir, "perf"), filepath.Join(dir, "ringmq")
-	for _, args := range [][]string{{"build", "-o", self, "."}, {"build", "-o", broker, "../cmd/ringmq"}} {
-		if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
-			t.Skipf("no go command to build with: %v: %s", err, output)
-		}
-	}
+	goBuild(t, self, ".")
+	goBuild(t, broker, "../cmd/ringmq")
 	return self, broker
+}
+
+// goBuild builds a program. It skips where there is nothing to build with.
+func goBuild(t *testing.T, program, from string) {
+	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip(err)
+	}
+	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, from).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
 }

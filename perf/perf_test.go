@@ -44,9 +44,7 @@ func TestCompareRelay(t *testing.T) {
 	binary, report := filepath.Join(dir, "perf"), filepath.Join(dir, "report.json")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if output, err := exec.CommandContext(ctx, "go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Skipf("no go command to build with: %v: %s", err, output)
-	}
+	goBuild(t, binary, ".")
 	output, err := exec.CommandContext(ctx, binary, "compare", "--scenario", "pairs,pairs-q2,fanout-100,storm",
 		"--targets", "relay", "--rounds", "1", "--seconds", "0.2", "--broker-cpu", "-1", "--load-cpu", "-1", "--json", report).CombinedOutput()
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"testing"
 )
@@ -111,8 +113,11 @@ func TestReasonNames(t *testing.T) {
 func TestConformance(t *testing.T) {
 	const path = "../../../shared/conformance/mqtt-packet.json"
 	data, err := os.ReadFile(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("the cases are not part of the repository: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	var cases []struct {
 		Name string
