@@ -28,9 +28,8 @@ type Options struct {
 	Store  Store            // what outlives the process; nil: nothing does
 	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
-	// LockThread says which Loops, by number, keep an OS thread of their own, which suits planes whose Wait blocks in the
-	// kernel. Nil: none.
-	LockThread func(loop int) bool
+	// LockThread has each Loop keep an OS thread of its own, which suits planes whose Wait blocks in the kernel.
+	LockThread bool
 }
 
 // New reserves all memory and makes a broker with one shard for each plane. The planes stay the caller's to close.
@@ -58,7 +57,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 			return nil, err
 		}
 		w.peers = append(w.peers, s)
-		l := &Loop{shard: s, plane: p, clock: clock, vec: make([][]byte, 0, writeSlices), lock: o.LockThread != nil && o.LockThread(i)}
+		l := &Loop{shard: s, plane: p, clock: clock, vec: make([][]byte, 0, writeSlices), lock: o.LockThread}
 		if late, is := p.(Laggard); is {
 			l.late, l.lag, s.isLate = late, late.Lag().Milliseconds(), true
 		}

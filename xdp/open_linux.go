@@ -73,7 +73,6 @@ func (o *opening) openSocket(c Config, index, queue int, mode Mode) (opened, err
 	socket, err := opener.NewSocket(index, queue, &options)
 	// The library never unmaps its rings, neither when it fails nor at Close, and each mapping keeps the socket alive and
 	// bound for ever. We have mappings of our own.
-	// TODO(upstream): can go when its Close unmaps them.
 	unmapErr := unmapSince(before)
 	if err != nil {
 		return opened{}, errors.Join(withErrno(err), unmapErr)

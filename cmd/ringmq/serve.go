@@ -287,7 +287,7 @@ func (p *process) open(loopback bool) error {
 	p.auth = newAuthenticator(p.users, p.limits.ConnectTimeout/2)
 	p.tuneRuntime()
 	start := time.Now()
-	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Store: p.durable.asStore(), Prefault: p.settings.Prefault, LockThread: p.locks}, planes)
+	p.broker, err = broker.New(broker.Options{Limits: p.limits, Config: config, Host: p, Store: p.durable.asStore(), Prefault: p.settings.Prefault, LockThread: p.locks()}, planes)
 	if err != nil {
 		return err
 	}
@@ -297,15 +297,15 @@ func (p *process) open(loopback bool) error {
 	return nil
 }
 
-// locks says which loops keep an OS thread of their own: those of the kernel's TCP, whose Wait blocks in the kernel. A
-// queue's loop shares its thread with its stack's goroutine: each hand-over between two threads would be a futex.
-func (p *process) locks(int) bool {
+// locks tells whether loops keep an OS thread of their own: in standard mode, where Wait blocks in the kernel. A queue's loop shares
+// its thread with its stack's goroutine: each hand-over between two threads would be a futex.
+func (p *process) locks() bool {
 	return !p.plane.isXDP() || p.settings.XDP.LockThreads
 }
 
 // parks tells whether the loops of the kernel's TCP wait without a thread. Beside queues they have few clients; but one that is
 // busy in a loop that blocks in the kernel takes half of what 5000 pairs get from a queue.
-func (p *process) parks() bool { return !p.locks(0) }
+func (p *process) parks() bool { return !p.locks() }
 
 // tuneRuntime leaves collections to the memory limit: the hot path makes no garbage, and administrative calls make
 // little. Two Ps beside the loops' let the scheduler's own work run while every loop holds its thread.
