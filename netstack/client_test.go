@@ -120,7 +120,8 @@ func newClient(t testing.TB, c *cable.Cable) *client {
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4096, Default: clientBuffer, Max: clientBuffer}
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: 4096, Default: clientBuffer, Max: clientBuffer}
 	timeWait := tcpip.TCPTimeWaitTimeoutOption(time.Millisecond)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&receive, &send, &timeWait} {
+	noRACK := tcpip.TCPRecovery(0) // See TCPConfig.RACK.
+	for _, o := range []tcpip.SettableTransportProtocolOption{&receive, &send, &timeWait, &noRACK} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			t.Fatal(err)
 		}

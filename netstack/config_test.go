@@ -40,7 +40,7 @@ func TestConfigIsChecked(t *testing.T) {
 func TestTCPOptions(t *testing.T) {
 	config := testConfig()
 	config.TCP = TCPConfig{ReceiveBufferBytes: 32 << 10, SendBufferBytes: 16 << 10, CongestionControl: Cubic, MinRTO: time.Second,
-		TimeWait: time.Second, CloseTimeout: time.Second, NoSACK: true, NoRACK: true}
+		TimeWait: time.Second, CloseTimeout: time.Second, NoSACK: true, RACK: true}
 	w := newWireV4(t, config)
 	conn := w.connect()
 	w.exchange(conn, ask(), answer())

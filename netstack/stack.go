@@ -82,9 +82,9 @@ func (p *Plane) build(random *random) error {
 // setOptions gives the stack its TCP options; their reasons stand in TCPConfig.
 func (p *Plane) setOptions() error {
 	t := &p.config.TCP
-	sack, recovery := tcpip.TCPSACKEnabled(!t.NoSACK), tcpip.TCPRACKLossDetection
-	if t.NoRACK {
-		recovery = 0
+	sack, recovery := tcpip.TCPSACKEnabled(!t.NoSACK), tcpip.TCPRecovery(0)
+	if t.RACK {
+		recovery = tcpip.TCPRACKLossDetection
 	}
 	congestion := tcpip.CongestionControlOption(t.CongestionControl)
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: t.ReceiveBufferBytes, Default: t.ReceiveBufferBytes, Max: t.ReceiveBufferBytes}
