@@ -47,7 +47,7 @@ func connectV5(ctx context.Context, t task, o connectOptions, packet func(*paho.
 		return nil, err
 	}
 	c := &pahoV5{conn: conn, got: make(chan message, inboxMax), ended: make(chan string, 1)}
-	settings := paho.ClientConfig{Conn: conn, PacketTimeout: t.limit(),
+	settings := paho.ClientConfig{Conn: conn, Session: newStateV5(), PacketTimeout: t.limit(),
 		OnPublishReceived:  []func(paho.PublishReceived) (bool, error){c.receive},
 		OnServerDisconnect: func(d *paho.Disconnect) { c.over(fmt.Sprintf("%#x", d.ReasonCode)) },
 		OnClientError:      func(error) { c.over("lost") },

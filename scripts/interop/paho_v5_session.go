@@ -78,7 +78,7 @@ func keepUp(ctx context.Context, t task, id string, got func(*paho.Publish)) (*l
 			defer l.mu.Unlock()
 			l.sessions = append(l.sessions, ack.SessionPresent)
 		},
-		ClientConfig: paho.ClientConfig{ClientID: t.name(id), OnPublishReceived: []func(paho.PublishReceived) (bool, error){
+		ClientConfig: paho.ClientConfig{ClientID: t.name(id), Session: newStateV5(), OnPublishReceived: []func(paho.PublishReceived) (bool, error){
 			func(r paho.PublishReceived) (bool, error) { got(r.Packet); return true, nil },
 		}},
 	})
