@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// program is the ringmq binary under test, which TestMain builds.
+// program is the ringmq binary under test: RINGMQ_PROGRAM of the environment, or what TestMain builds.
 var program string
 
 // shared are the brokers that most scenarios share, by number of shards; they keep apart by topics and Client
@@ -33,14 +33,12 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	shared.folder, shared.brokers, shared.bench = folder, make(map[int]*broker), benchFromEnvironment()
-	program = filepath.Join(folder, "ringmq")
-	arguments := []string{"build", "-o", program}
-	if raced() {
-		arguments = append(arguments, "-race")
-	}
-	if out, err := exec.Command("go", append(arguments, "../../cmd/ringmq")...).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build ringmq: %v\n%s", err, out)
-		return 1
+	if program = os.Getenv("RINGMQ_PROGRAM"); program == "" {
+		program = filepath.Join(folder, "ringmq")
+		if err := build(program); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	code := m.Run()
 	for shards, b := range shared.brokers {
@@ -50,6 +48,17 @@ func buildAndRun(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+func build(program string) error {
+	arguments := []string{"build", "-o", program}
+	if raced() {
+		arguments = append(arguments, "-race")
+	}
+	if out, err := exec.Command("go", append(arguments, "../../cmd/ringmq")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build ringmq: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // raced tells whether the tests were built with -race; then the broker is, too.

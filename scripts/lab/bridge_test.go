@@ -37,7 +37,7 @@ func newBadScene(t *testing.T, queues int, h harm) (*scene, *bridge) {
 	s, b := newScene(t, queues), &bridge{harm: h}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	middle := fmt.Sprintf("rmqm-%d", os.Getpid())
+	middle := fmt.Sprintf("rmqm-%d.0", os.Getpid())
 	run := func(format string, values ...any) {
 		t.Helper()
 		if err := Run(fmt.Sprintf(format, values...)); err != nil {

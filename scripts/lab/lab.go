@@ -1,7 +1,7 @@
 // Package lab gives tests what XDP mode needs on one machine: two network namespaces, and between them as many multi-queue
 // veth pairs as there are brokers, for an interface carries one program. scripts/lab.sh is the same for people.
 //
-// Names begin with rmq and the process id, so that several test processes do not meet. Addresses are of 198.18.0.0/15
+// Names are of rmq, the process id and a number, so that the labs of several tests and processes do not meet. Addresses are of 198.18.0.0/15
 // (RFC 2544) and 2001:2::/48 (RFC 5180).
 package lab
 
@@ -43,10 +43,14 @@ func Missing() string {
 	return ""
 }
 
+// labs counts those of this process.
+var labs atomic.Int32
+
 // New makes the namespaces.
 func New() (*Lab, error) {
 	sweep()
-	l := &Lab{Broker: fmt.Sprintf("rmqb-%d", os.Getpid()), Client: fmt.Sprintf("rmqc-%d", os.Getpid())}
+	name := fmt.Sprintf("%d.%d", os.Getpid(), labs.Add(1))
+	l := &Lab{Broker: "rmqb-" + name, Client: "rmqc-" + name}
 	for _, name := range []string{l.Broker, l.Client} {
 		if err := Run("ip netns add " + name); err != nil {
 			return nil, errors.Join(err, l.Close())
@@ -63,7 +67,8 @@ func sweep() {
 	left, _ := filepath.Glob("/run/netns/rmq[bcm]-*")
 	for _, path := range left {
 		name := filepath.Base(path)
-		if _, err := os.Stat("/proc/" + name[len("rmqb-"):]); errors.Is(err, fs.ErrNotExist) {
+		pid, _, _ := strings.Cut(name[len("rmqb-"):], ".")
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
 			_ = Run("ip netns del " + name) // Or another process has just done it.
 		}
 	}

@@ -19,8 +19,8 @@ import (
 // They skip, saying why, where there can be no lab. Where there can be one and something of XDP is missing, they fail.
 // RINGMQ_LONG=1 in the environment adds what takes minutes, and what depends on how fast the machine is.
 
-// program is the ringmq binary under test, which TestMain builds.
-var program string
+// program is the ringmq binary under test, and suites are the tests of package clients; TestMain builds them.
+var program, suites string
 
 // long says that the tests may take minutes and judge times.
 func long() bool { return os.Getenv("RINGMQ_LONG") != "" }
@@ -37,10 +37,14 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(folder)
-	program = filepath.Join(folder, "ringmq")
+	program, suites = filepath.Join(folder, "ringmq"), filepath.Join(folder, "clients.test")
 	// Without -race, which takes time and memory that the tests measure: TestMain of package clients has it.
 	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/ringmq").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build ringmq: %v\n%s", err, out)
+		return 1
+	}
+	if out, err := exec.Command("go", "test", "-c", "-o", suites, "../clients").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the clients' tests: %v\n%s", err, out)
 		return 1
 	}
 	code := m.Run()
@@ -54,7 +58,7 @@ func buildAndRun(m *testing.M) int {
 // leftBehind names the namespaces, processes and goroutines that the tests have left. Programs and maps are looked for
 // when each broker ends.
 func leftBehind() error {
-	namespaces, err := filepath.Glob(fmt.Sprintf("/run/netns/rmq?-%d", os.Getpid()))
+	namespaces, err := filepath.Glob(fmt.Sprintf("/run/netns/rmq?-%d.*", os.Getpid()))
 	if err != nil || len(namespaces) > 0 {
 		return fmt.Errorf("the tests have left the namespaces %q behind (%v)", namespaces, err)
 	}

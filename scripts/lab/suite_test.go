@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// suiteMax bounds one run of the clients' tests, which take half a minute.
+// suiteMax bounds one run of the clients' tests, which take a minute.
 const suiteMax = 5 * time.Minute
 
 // smoke are tests of package scripts/clients that touch all of a connection's life in a few seconds.
@@ -42,6 +43,7 @@ func TestRealClients(t *testing.T) {
 			if why := Missing(); why != "" {
 				t.Skip(why)
 			}
+			t.Parallel() // They wait more than they work.
 			l, err := New()
 			if err != nil {
 				t.Fatal(err)
@@ -54,14 +56,18 @@ func TestRealClients(t *testing.T) {
 			if long() {
 				row.selected = "."
 			}
-			suite := l.InClient("go", "test", "-count=1", "-v", "-run", row.selected, "../clients")
-			suite.Env = append(os.Environ(), fmt.Sprintf("RINGMQ_LAB=%s %s %s %d %s", l.Broker, l.Client, row.mode, row.queues, row.family))
+			suite := l.InClient(suites, "-test.v", "-test.run", row.selected)
+			suite.Dir = "../clients"
+			suite.Env = append(os.Environ(), "RINGMQ_PROGRAM="+program, fmt.Sprintf("RINGMQ_LAB=%s %s %s %d %s", l.Broker, l.Client, row.mode, row.queues, row.family))
 			checkSuite(t, suite)
 		})
 	}
 }
 
-// checkSuite runs go test and shows what has failed. A run without a test is a failure.
+// failures are a test's name and what it has said before its broker's log.
+var failures = regexp.MustCompile(`(?m)^ *--- FAIL: .*(\n +\w+_test\.go:.*){0,3}`)
+
+// checkSuite runs tests and shows what has failed. A run without a test is a failure.
 func checkSuite(t *testing.T, suite *exec.Cmd) {
 	t.Helper()
 	suite.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -72,6 +78,6 @@ func checkSuite(t *testing.T, suite *exec.Cmd) {
 	passed, failed := strings.Count(text, "--- PASS"), strings.Count(text, "--- FAIL")
 	t.Logf("%d tests have passed, %d failed", passed, failed)
 	if err != nil || passed == 0 || failed > 0 {
-		t.Errorf("%v: %v\n%s", suite.Args, err, text[max(0, len(text)-8000):])
+		t.Errorf("%v: %v\n%s\nIts end:\n%s", suite.Args, err, strings.Join(failures.FindAllString(text, -1), "\n"), text[max(0, len(text)-8000):])
 	}
 }
