@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -9,14 +10,21 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
+// errClosed is what is answered when the store has been closed.
+var errClosed = errors.New("the store is closed")
+
 // instance is one opening of Pebble.
 type instance struct {
-	db    *pebble.DB
+	db    *pebble.DB // set by openInstance; used by what do runs, and by the last, which closes it
 	fence *fenceFS
 
 	once   sync.Once
 	err    error         // why it failed; read after failed is closed
 	failed chan struct{} // closed when Pebble gave up
+
+	mu    sync.Mutex // guards what follows
+	users int        // goroutines of do that have not ended
+	last  func()     // closes the database when there are no users any more; nil: it stays open
 }
 
 // fail notes the first failure.
@@ -28,22 +36,36 @@ func (in *instance) fail(err error) {
 	})
 }
 
-// do runs f on a goroutine of its own, which Pebble may end by Fatalf or a panic: both become the instance's failure.
+// do runs f on a goroutine of its own, which Pebble may end by Fatalf or a panic: both become the instance's failure. When the
+// instance fails otherwise it does not wait for f, which goes on with the database until it ends.
 func (in *instance) do(f func(*pebble.DB) error) error {
+	if err := in.enter(); err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	go func() {
-		ended := false
-		defer func() {
-			if ended {
-				return
-			}
-			in.fail(fmt.Errorf("store: %v", recover()))
-			done <- in.err
-		}()
-		err := f(in.db)
-		ended = true
-		done <- err
+		defer in.leave()
+		in.run(f, done)
 	}()
+	return in.await(done)
+}
+
+// run answers with what f returns, or with the instance's failure when f never does.
+func (in *instance) run(f func(*pebble.DB) error, done chan<- error) {
+	ended := false
+	defer func() {
+		if ended {
+			return
+		}
+		in.fail(fmt.Errorf("store: %v", recover()))
+		done <- in.err
+	}()
+	err := f(in.db)
+	ended = true
+	done <- err
+}
+
+func (in *instance) await(done <-chan error) error {
 	select {
 	case err := <-done:
 		if in.hasFailed() { // what Pebble was not told of
@@ -52,6 +74,49 @@ func (in *instance) do(f func(*pebble.DB) error) error {
 		return err
 	case <-in.failed:
 		return in.err
+	}
+}
+
+// enter counts a user, unless the database is, or is to be, closed.
+func (in *instance) enter() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.hasFailed() {
+		return in.err
+	}
+	if in.last != nil {
+		return errClosed
+	}
+	in.users++
+	return nil
+}
+
+// leave is the end of a user. The last one closes a database that is to be closed.
+func (in *instance) leave() {
+	in.mu.Lock()
+	in.users--
+	last := in.last
+	if in.users > 0 {
+		last = nil
+	}
+	in.mu.Unlock()
+	if last != nil {
+		last()
+	}
+}
+
+// afterUsers has the database closed, once, when nobody uses it: at once, or by the last user. What Pebble's locks hold for ever keeps
+// the database open, and nobody waits for it.
+func (in *instance) afterUsers(last func()) {
+	in.mu.Lock()
+	first := in.last == nil
+	if first {
+		in.last = last
+	}
+	now := first && in.users == 0
+	in.mu.Unlock()
+	if now {
+		go last()
 	}
 }
 
@@ -64,16 +129,23 @@ func (in *instance) hasFailed() bool {
 	}
 }
 
+// close closes the database in order, when what uses it has ended; finish is the last that is done with it.
+func (in *instance) close(finish func(*pebble.DB) error) error {
+	done := make(chan error, 1)
+	in.afterUsers(func() { in.run(func(db *pebble.DB) error { return errors.Join(finish(db), db.Close()) }, done) })
+	return in.await(done)
+}
+
 // discard closes an instance that has failed, as far as that is possible: a goroutine that Fatalf ended may have left Pebble's
 // locks taken, and then what it holds in memory is lost until the process ends.
 func (in *instance) discard() {
 	in.fail(errFenced)
-	go func() {
+	in.afterUsers(func() {
 		defer func() { _ = recover() }()
 		if in.db != nil {
 			_ = in.db.Close()
 		}
-	}()
+	})
 }
 
 // fatalLogger is what Pebble logs to. Fatalf must not return.
@@ -100,14 +172,14 @@ func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
 	in.fence = newFence(s.config.FS, dir, s.config.Durability == OS, in.fail)
 	err := in.do(func(*pebble.DB) error {
 		db, err := pebble.Open(dir, s.pebbleOptions(in, fresh))
-		if err == nil && in.hasFailed() { // what it was not told of; nobody waits any more
-			return db.Close()
+		if err == nil {
+			in.db = db
 		}
-		in.db = db
 		return err
 	})
 	if err != nil {
 		in.fail(err)
+		in.discard() // it may have opened all the same, or be about to
 		return nil, err
 	}
 	return in, nil

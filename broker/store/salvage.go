@@ -144,7 +144,7 @@ func (s *Store) salvageRecords(in *instance) (f findings, err error) {
 // settleSalvage puts what was read in its place and closes the new store.
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
-	return in.do(func(db *pebble.DB) (err error) {
+	return in.close(func(db *pebble.DB) (err error) {
 		if err = v.settle(); err != nil {
 			return err
 		}
@@ -155,6 +155,6 @@ func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 			}
 			s.counts.doubted.Add(f.doubted)
 		}
-		return errors.Join(db.Flush(), db.Close())
+		return db.Flush()
 	})
 }

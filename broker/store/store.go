@@ -350,11 +350,11 @@ func (s *Store) shut() error {
 		err = s.in.err
 		s.in.discard()
 	default:
-		err = s.in.do(func(db *pebble.DB) error {
+		err = s.in.close(func(db *pebble.DB) error {
 			if s.config.Durability == None && !s.config.mustExist {
-				return errors.Join(db.Flush(), db.Close())
+				return db.Flush()
 			}
-			return db.Close()
+			return nil
 		})
 	}
 	s.cache.Unref()

@@ -224,11 +224,11 @@ func (s *Store) adopt(in *instance) {
 	}
 	s.mu.Unlock()
 	s.warn("the store is open again")
-	go func() { // readers may be stuck in the old instance; what they answer late is not answered twice
+	s.work.Go(func() { // what readers that were at it in the old instance answer late is not answered twice
 		for _, l := range again {
 			s.answer(s.load(in, l))
 		}
-	}()
+	})
 }
 
 // openAgain opens the store after a failure, and salvages it where damage was the reason.
