@@ -185,7 +185,6 @@ func (p Plan) String() string {
 	return b.String()
 }
 
-// cacheSets is the number of four-way sets in each shard's topic cache.
 // connectionsDefault is how many connections the rest of the limits, the data plane and the store leave room for, if an eighth of the
 // memory is to be left for messages, or half of what connections could take where that is less. Where not even the fewest fit, Plan says so.
 func (l Limits) connectionsDefault() int {
@@ -211,6 +210,7 @@ func (l Limits) arenaWith(connections int) int64 {
 	return int64(p.Pages) * pageSize
 }
 
+// cacheSets is the number of four-way sets in each shard's topic cache.
 func (l Limits) cacheSets() int {
 	sets := 64
 	for int64(sets)*8*cacheEntryBytes*int64(l.Shards) <= l.Memory/16 && sets < 1<<15 {
@@ -247,6 +247,15 @@ func (l Limits) streamBytes() int {
 
 func (l Limits) headroom() int64  { return l.heapObjects()/8 + 4<<20 }
 func (l Limits) longNames() int64 { return l.headroom() / 2 }
+
+// shardsRemedy says how to have fewer shards, or less for each.
+func (l Limits) shardsRemedy() string {
+	if l.PlaneBytes == 0 {
+		return fmt.Sprintf("shards (%d)", l.Shards)
+	}
+	return fmt.Sprintf("what XDP mode takes for its queues (--queues; [xdp] receive_frames, transmit_frames: %d bytes; send_memory: %d; receive_memory: %d)",
+		l.PlaneBytes, l.PlaneSendBytes, l.PlaneReceiveBytes)
+}
 
 // Plan adds up the memory; what the fixed owners leave of Memory goes to messages.
 func (l Limits) Plan() (Plan, error) {
@@ -294,8 +303,8 @@ func (l Limits) Plan() (Plan, error) {
 	p.Messages, p.Entries = int(messages), 2*int(messages)
 	if rest < 0 || p.Pages < minArenaPages*l.Shards {
 		need := p.Bytes() + int64(minArenaPages*l.Shards)*perPage*2
-		return p, fmt.Errorf("memory: %d bytes do not hold the limits, which need at least %d; raise --memory, or lower max_connections (%d), max_sessions (%d), max_subscriptions (%d), max_retained (%d) or shards (%d)",
-			l.Memory, need, l.MaxConnections, l.MaxSessions, l.MaxSubscriptions, l.MaxRetained, l.Shards)
+		return p, fmt.Errorf("memory: %d bytes do not hold the limits, which need at least %d; raise --memory, or lower max_connections (%d), max_sessions (%d), max_subscriptions (%d), max_retained (%d) or %s",
+			l.Memory, need, l.MaxConnections, l.MaxSessions, l.MaxSubscriptions, l.MaxRetained, l.shardsRemedy())
 	}
 	if pagesFor(l.MaxPacketSize) > p.Pages/2 {
 		return p, fmt.Errorf("max_packet_size: %d bytes are more than half of the %d that memory leaves for messages; raise --memory or lower max_packet_size", l.MaxPacketSize, p.Pages*pageSize)

@@ -17,9 +17,9 @@ const (
 	framesMin          = 64      // Two copy-mode kicks; fewer frames only exhaust.
 	framesMax          = 1 << 20 // 2 GiB of 2048-byte frames in one queue: a slip of the pen.
 
-	// The default of receive frames takes a segment of each of 10,000 connections at once, and its acknowledgement in half of the
+	// ReceiveFramesDefault takes a segment of each of 10,000 connections at once, and its acknowledgement in half of the
 	// cases: with 4096, 5000 clients that answered together lost a tenth of their segments, and waited seconds for retransmissions.
-	receiveFramesDefault  = 16384
+	ReceiveFramesDefault  = 16384
 	transmitFramesDefault = 4096
 )
 
@@ -68,7 +68,7 @@ type Config struct {
 
 // complete gives the configuration with its defaults, or says which field is wrong.
 func (c Config) complete() (Config, error) {
-	setDefault(&c.ReceiveFrames, receiveFramesDefault)
+	setDefault(&c.ReceiveFrames, ReceiveFramesDefault)
 	setDefault(&c.TransmitFrames, transmitFramesDefault)
 	setDefault(&c.BufferBytes, 256<<10)
 	setDefault(&c.FrameSize, 2048)

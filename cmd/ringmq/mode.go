@@ -23,6 +23,11 @@ const (
 
 	// receiveShare is the same of what is received and not read, as long as publishers are held up: receive_memory.
 	receiveShare = 16
+
+	// umemShare is the part of the memory that all umems may take, if receive_frames does not say otherwise. Where the usual
+	// number of frames does not fit, there are fewer, down to receiveFramesFewest: a segment of a thousand clients at once.
+	umemShare           = 4
+	receiveFramesFewest = 2048
 )
 
 // dataPlane is what carries the clients, decided before anything is opened.
@@ -176,7 +181,7 @@ func (s *settings) applyDataPlane(l *broker.Limits, d dataPlane) error {
 	if !d.isXDP() {
 		return nil
 	}
-	umem, err := s.xdpConfig("").UmemBytes()
+	umem, err := s.fitUmem(l.Memory / umemShare / int64(d.queues))
 	if err != nil {
 		return err
 	}
@@ -196,4 +201,19 @@ func (s *settings) applyDataPlane(l *broker.Limits, d dataPlane) error {
 		return fmt.Errorf("xdp: receive_memory: %d bytes are less than 1 MiB for each of %d queues", l.PlaneReceiveBytes, d.queues)
 	}
 	return nil
+}
+
+// fitUmem chooses the number of receive frames, if the configuration does not, so that a queue's umem takes at most so many bytes,
+// or as little more as can be. It returns how many bytes the umem takes.
+func (s *settings) fitUmem(most int64) (int, error) {
+	if s.XDP.ReceiveFrames != 0 {
+		return s.xdpConfig("").UmemBytes()
+	}
+	for frames := xdp.ReceiveFramesDefault; ; frames /= 2 {
+		s.XDP.ReceiveFrames = frames
+		umem, err := s.xdpConfig("").UmemBytes()
+		if err != nil || int64(umem) <= most || frames == receiveFramesFewest {
+			return umem, err
+		}
+	}
 }
