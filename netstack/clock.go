@@ -8,19 +8,26 @@ import (
 )
 
 // turnClock is a stack's clock. Within a turn it stands still: the stack asks for the time several times per segment, and a turn
-// is shorter than anything that TCP measures. Between turns, when only timers run, it is the system's.
+// is shorter than anything that TCP measures. Between turns it is the system's.
 type turnClock struct {
 	base time.Time
 
 	// frozen is the time of the turn under way, in nanoseconds since base; zero: there is none. The plane's owner writes it,
 	// the stack's goroutines read it.
 	frozen atomic.Int64
+
+	timers timers
 }
 
 var _ tcpip.Clock = (*turnClock)(nil)
 
 // newTurnClock counts from a time that is the same for all planes of a group; see secrets.
-func newTurnClock(base time.Time) *turnClock { return &turnClock{base: base} }
+// Timers that are set while the plane's owner sleeps stir it.
+func newTurnClock(base time.Time, stir func()) *turnClock {
+	c := &turnClock{base: base}
+	c.timers.clock, c.timers.stir = c, stir
+	return c
+}
 
 // freeze begins a turn, or the next part of it.
 func (c *turnClock) freeze() { c.frozen.Store(max(1, int64(time.Since(c.base)))) }
@@ -42,7 +49,5 @@ func (c *turnClock) Now() time.Time { return time.Now() }
 // NowMonotonic implements tcpip.Clock.
 func (c *turnClock) NowMonotonic() tcpip.MonotonicTime { return tcpip.MonotonicTime{}.Add(c.elapsed()) }
 
-// AfterFunc implements tcpip.Clock.
-func (c *turnClock) AfterFunc(d time.Duration, f func()) tcpip.Timer {
-	return tcpip.NewStdTimer(time.AfterFunc(d, f))
-}
+// AfterFunc implements tcpip.Clock, but that the plane's owner runs f, in a turn.
+func (c *turnClock) AfterFunc(d time.Duration, f func()) tcpip.Timer { return c.timers.add(d, f) }

@@ -7,7 +7,7 @@ import (
 
 // TestTurnClock: time stands still within a turn, goes on between turns, and never goes back.
 func TestTurnClock(t *testing.T) {
-	c := newTurnClock(time.Now())
+	c := newTurnClock(time.Now(), func() {})
 	last := c.NowMonotonic()
 	for range 3 {
 		time.Sleep(time.Millisecond)

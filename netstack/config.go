@@ -18,7 +18,7 @@ type Config struct {
 	HostAddresses []netip.Prefix
 
 	// Neighbour asks the kernel's neighbour table for the MAC address of an address on the link; false when it does
-	// not know, as for every remote behind a router. It is called by planes and by the stacks' timers, several at a
+	// not know, as for every remote behind a router. It is called by planes and by the stacks' processors, several at a
 	// time, with a lock held: it must be quick and must not call into this package. Nil: nobody is asked.
 	Neighbour func(netip.Addr) (mac [6]byte, ok bool)
 

@@ -5,7 +5,7 @@ import "time"
 // Device carries the Ethernet frames of one NIC queue: an AF_XDP socket (package xdp), or memory in tests.
 //
 // Receive, Wait and Buffer belong to the goroutine of the queue's Plane. Reserve, Commit, Discard and Kick are called by
-// whoever sends, one at a time: the stack's timers send, too, and the caller holds a lock around them. Wake is for
+// whoever sends, one at a time: the stack's processor sends, too, and the caller holds a lock around them. Wake is for
 // any goroutine. Every frame given out comes back: Device never grows.
 type Device interface {
 	// Receive hands at most max received frames to deliver, oldest first, and returns how many. A frame starts at the

@@ -12,16 +12,16 @@
 // connection if that is known; the stack's processor goroutine works on it and tells ready.go, which makes events; conn.go
 // reads. The way back: conn.go writes, the stack sends through link.go, which writes the packet into a transmit frame, holds
 // pure ACKs back (hold.go), and lets frames wait in overflow.go when the device is full. Around it: group.go opens, stack.go
-// builds, clock.go tells it the time, accept.go and linger.go begin and end connections, slab.go deals out their slots.
+// builds, clock.go tells it the time and timer.go when it has passed, accept.go and linger.go begin and end connections, slab.go deals out their slots.
 //
 // # Who runs what
 //
-// The package starts no goroutine; each stack has one of its own, its processor, and timers. Every method of a Plane and
+// The package starts no goroutine; each stack has one of its own, its processor. Every method of a Plane and
 // its connections belongs to the one goroutine that calls Wait, except Wake and Counters. That goroutine runs to
 // completion: it takes up to 64 frames, yields so that the processor works on them, takes what has become ready, and
-// returns it. It should not be locked to a thread: each yield would be a futex. The stack calls back from its processor
-// and from timers, with its locks held; what it calls only takes notes (conn.pending, readyList) and wakes the plane if
-// it sleeps, or sends (link, under its mutex).
+// returns it. At the end, once the device has no more frames, it runs the stack's timers that are due. It should not be locked to
+// a thread: each yield would be a futex. The stack calls back from its processor and from timers, with its locks held; what it
+// calls only takes notes (conn.pending, readyList) and wakes the plane if it sleeps, or sends (link, under its mutex).
 //
 // # What comes in
 //
@@ -44,7 +44,7 @@
 // netstack acknowledges at once. A pure ACK that says only that bytes have come in order is held, and the next segment of its
 // connection takes its place: data that answers, or an ACK that says more. What nothing replaces is sent after
 // TCPConfig.AckDelay, or later where that costs the remote nothing (holder). Duplicate ACKs, SACK blocks, window updates, and ACKs
-// of two full segments or of a few small ones are never held, nor is anything that comes of a timer.
+// of two full segments or of a few small ones are never held.
 //
 // # More than one queue
 //

@@ -15,7 +15,7 @@ import (
 const kickFrames = 32
 
 // link is the sending half of a plane: the stack's link endpoint and its queueing discipline in one. It writes packets
-// straight into transmit frames, under one mutex, because the stack's timers and its processor send, too.
+// straight into transmit frames, under one mutex, because the stack's processor sends, too.
 type link struct {
 	device     Device
 	neighbour  func(netip.Addr) ([6]byte, bool)

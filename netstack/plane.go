@@ -27,6 +27,9 @@ const (
 	// in CONNACK only, and only when they come back before their old connection has ended.
 	lagMax = 20 * time.Millisecond
 
+	// timersLate is how late timers may be for frames that wait.
+	timersLate = 50 * time.Millisecond
+
 	// blockedPause is how long a plane sleeps at most while frames wait for the device to have room.
 	blockedPause = time.Millisecond
 )
@@ -58,8 +61,9 @@ type Plane struct {
 	closers   deadlines
 	budget    budget
 	unread    unreadBudget
-	expireAt  time.Time // when to look for handshakes to give up
-	stale     []*flow   // scratch of expire
+	expireAt  time.Time     // when to look for handshakes to give up
+	timersAt  time.Duration // by the stack's clock, when timers were last run
+	stale     []*flow       // scratch of expire
 	reader    roomWriter
 	writer    sliceReader
 	scratch   [scratchBytes]byte
@@ -133,7 +137,29 @@ func (p *Plane) turn() int {
 	}
 	p.gather()
 	p.keepHouse()
+	p.runTimers()
 	return took
+}
+
+// runTimers runs the stack's timers, once all frames that have come are taken: they may hold what a timer waits for in vain.
+func (p *Plane) runTimers() {
+	clock := p.link.clock
+	now := clock.elapsed()
+	if !p.caughtUp && now-p.timersAt < timersLate {
+		return
+	}
+	p.timersAt = now
+	p.hasMore = clock.timers.run(p.onTimer) || p.hasMore
+}
+
+// onTimer runs a timer of the stack, which takes the locks of a connection. After a panic some may be taken for ever: then it is a
+// goroutine's.
+func (p *Plane) onTimer(f func()) {
+	if p.counters.panics.Load() == 0 {
+		f()
+		return
+	}
+	go f()
 }
 
 // takeInbox takes what other planes have received for this one.
@@ -163,6 +189,9 @@ func (p *Plane) rest(timeout time.Duration, deadline time.Time) (isOver bool, er
 	nap := p.untilHousekeeping(left)
 	if p.linkRest >= 0 {
 		nap = sooner(nap, p.linkRest)
+	}
+	if d, ok := p.link.clock.timers.rest(); ok {
+		nap = sooner(nap, d)
 	}
 	began := time.Now()
 	err = p.device.Wait(nap)

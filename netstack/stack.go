@@ -28,7 +28,7 @@ func newPlane(g *Group, device Device) (*Plane, error) {
 	p.events = make([]broker.Event, 0, eventsMax+acceptBatch)
 	mac := device.HardwareAddr()
 	p.link = &link{device: device, neighbour: g.config.Neighbour, address: tcpip.LinkAddress(mac[:]), counters: &p.counters,
-		clock: newTurnClock(g.secrets.base), ackDelay: g.config.TCP.AckDelay, flows: newFlowTable(g.config.Backlog), remotes: remoteTable{seed: maphash.MakeSeed()},
+		clock: newTurnClock(g.secrets.base, p.stir), ackDelay: g.config.TCP.AckDelay, flows: newFlowTable(g.config.Backlog), remotes: remoteTable{seed: maphash.MakeSeed()},
 		overflow: overflow{max: g.config.OverflowBytes, highTide: &p.counters.overflowHighTide}}
 	random := g.secrets.random()
 	p.stack = stack.New(stack.Options{

@@ -149,6 +149,8 @@ func (f *farewell) stop(grace time.Duration) {
 			if err != nil {
 				f.t.Fatal(err)
 			}
+			for f.end.Receive(receiveBatch, f.answer) > 0 { // What was sent by then.
+			}
 			return
 		default:
 			if f.end.Receive(receiveBatch, f.answer) == 0 {
