@@ -41,6 +41,41 @@ func TestLinkDown(t *testing.T) {
 	}
 }
 
+// blinkMax is how long a message may take when the link was away for a tenth of a second: whoever lost segments sends them again
+// after 0.2 s, 0.4 s and so on, and a second or two may pass until the queue is opened again.
+const blinkMax = 5 * time.Second
+
+// TestLinkBlinks: the link is down for a tenth of a second under load, at either end, with so few transmit frames that they are all
+// under way at once. Every message of QoS 1 arrives once, the last within blinkMax; no frame stays away.
+func TestLinkBlinks(t *testing.T) {
+	for name, load := range map[string][]string{
+		"pairs":  {"-n", "50", "-q", "1", "--rate", "2000"},
+		"fanout": {"-s", "fanout", "-n", "100", "-q", "1", "--payload", "4000", "--window", "8"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, 1)
+			b := s.serve("-c", s.config("transmit_frames = 64"))
+			run := s.startBench(s.Broker4, append(load, "--time", "3s")...)
+			eventually(t, "load", func() bool { return b.lane().verdict("redirected") > 2000 })
+			for _, end := range []struct {
+				set  func(string, ...any) string
+				name string
+			}{{s.broker, s.BrokerIf}, {s.client, s.ClientIf}} {
+				end.set("ip link set %s down", end.name)
+				time.Sleep(100 * time.Millisecond)
+				end.set("ip link set %s up", end.name)
+				time.Sleep(500 * time.Millisecond)
+			}
+			r := run.clean()
+			t.Logf("the slowest of %d messages took %v", r.Delivered, r.Latency.Max)
+			if r.Duplicated > 0 || r.Latency.Max > blinkMax {
+				t.Errorf("%d messages came twice, the slowest took %v; want none, and at most %v", r.Duplicated, r.Latency.Max, blinkMax)
+			}
+			checkConservation(t, b.lane())
+		})
+	}
+}
+
 // TestInterfaceDeleted: the interface is deleted under traffic and made again under the same name. The broker lives, logs
 // both, shows that it is detached, and serves loopback all the time; afterwards the clients that try again are on the rings.
 func TestInterfaceDeleted(t *testing.T) {
