@@ -16,12 +16,12 @@
 //
 // # Who runs what
 //
-// The package starts no goroutine; each stack has one of its own, its processor. Every method of a Plane and
-// its connections belongs to the one goroutine that calls Wait, except Wake and Counters. That goroutine runs to
-// completion: it takes up to 64 frames, yields so that the processor works on them, takes what has become ready, and
-// returns it. At the end, once the device has no more frames, it runs the stack's timers that are due. It should not be locked to
-// a thread: each yield would be a futex. The stack calls back from its processor and from timers, with its locks held; what it
-// calls only takes notes (conn.pending, readyList) and wakes the plane if it sleeps, or sends (link, under its mutex).
+// The package starts no goroutine; each stack has one of its own, its processor. Every method of a Plane and its connections
+// belongs to the one goroutine that calls Wait, except Wake and Counters. That goroutine runs to completion: it takes up to 64
+// frames, yields so that the processor works on them, takes what has become ready, runs the stack's timers that are due once the
+// device has no more frames, and returns what is ready. Without Wait, nothing is sent again. It should not be locked to a thread:
+// each yield would be a futex. The stack calls back from its processor and from timers, with its locks held; what it calls only
+// takes notes (conn.pending, readyList) and wakes the plane if it sleeps, or sends (link, under its mutex).
 //
 // # What comes in
 //
