@@ -106,7 +106,9 @@ func (w *wire) acknowledgeAll(c broker.Conn) (events []broker.Event) {
 	for deadline := time.Now().Add(patience); f.unacknowledged > 0; {
 		w.plane.Flush()
 		w.listen()
+		w.plane.link.mu.Lock()
 		w.seq, w.ack = f.acked, f.sent
+		w.plane.link.mu.Unlock()
 		w.send(tcpAck, nil)
 		events = append(events, w.turn()...)
 		if time.Now().After(deadline) {

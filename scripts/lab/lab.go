@@ -1,7 +1,7 @@
 // Package lab gives tests what XDP mode needs on one machine: two network namespaces, and between them as many multi-queue
 // veth pairs as there are brokers, for an interface carries one program. scripts/lab.sh is the same for people.
 //
-// Names are of rmq, the process id and a number, so that the labs of several tests and processes do not meet. Addresses are of 198.18.0.0/15
+// Names are of rmq, the process id and a random number, so that the labs of several tests and processes do not meet. Addresses are of 198.18.0.0/15
 // (RFC 2544) and 2001:2::/48 (RFC 5180).
 package lab
 
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,13 +44,10 @@ func Missing() string {
 	return ""
 }
 
-// labs counts those of this process.
-var labs atomic.Int32
-
 // New makes the namespaces.
 func New() (*Lab, error) {
 	sweep()
-	name := fmt.Sprintf("%d.%d", os.Getpid(), labs.Add(1))
+	name := fmt.Sprintf("%d.%d", os.Getpid(), rand.Uint32())
 	l := &Lab{Broker: "rmqb-" + name, Client: "rmqc-" + name}
 	for _, name := range []string{l.Broker, l.Client} {
 		if err := Run("ip netns add " + name); err != nil {
