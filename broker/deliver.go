@@ -198,7 +198,7 @@ func (s *Shard) canSend(sess *Session) bool {
 }
 
 // sendEntry sends a delivery for the first time and notes it as in flight; false when memory is used up. A
-// packet that is too large for the client is dropped, entry and all.
+// packet that is too large for the client is dropped, entry and all, unless an earlier run of the broker may have sent it.
 func (s *Shard) sendEntry(p *publication, sess *Session, id uint32, r *receiver) bool {
 	e := &s.entries[id]
 	c := &s.conns[sess.conn]
@@ -211,7 +211,11 @@ func (s *Shard) sendEntry(p *publication, sess *Session, id uint32, r *receiver)
 	case sendNoMemory:
 		return false
 	case sendTooLarge:
-		s.discard(sess, id)
+		if s.inDoubt(id) {
+			s.forsake(sess, id)
+		} else {
+			s.discard(sess, id)
+		}
 		return true
 	}
 	if e.qos() == 0 {

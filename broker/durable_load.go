@@ -112,7 +112,7 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	return true
 }
 
-// forsake ends a delivery of QoS 2 that has expired. When an earlier run of the broker may have sent it, its client may hold on to the
+// forsake ends a delivery of QoS 2 that has expired, or is too large for the client. When an earlier run of the broker may have sent it, its client may hold on to the
 // Packet Identifier, and would take the next message that has it for this one: it gets PUBREL, and answers with PUBCOMP either way. Like one
 // that follows PUBREC, that PUBREL goes out when it is durable: otherwise the next run could send the message again, to a client
 // that has taken it and forgotten its Packet Identifier since.

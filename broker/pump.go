@@ -83,8 +83,12 @@ func (s *Shard) pumpResend(sess *Session) bool {
 				s.wantMemory(sess)
 				return false
 			case sendTooLarge:
-				s.dropSent(sess, id)
-				sess.resend = next
+				if e.qos() == 2 {
+					s.passOver(sess, id)
+				} else {
+					s.dropSent(sess, id)
+					sess.resend = next
+				}
 				continue
 			}
 		}
@@ -95,6 +99,18 @@ func (s *Shard) pumpResend(sess *Session) bool {
 		sess.resend = e.next
 	}
 	return sess.resend == 0
+}
+
+// passOver goes on with a QoS 2 message that was sent, and that this connection's Maximum Packet Size does not let be sent again, as
+// if it had been [MQTT-3.1.2-25] and PUBREC had come. The client may have received it and then holds on to its Packet Identifier
+// until PUBREL comes: given to another message without that, it would have the client take that one for this one [MQTT-4.3.3-10]. A
+// client that knows nothing of it answers PUBREL with 0x92, which is no error when a Session goes on (section 3.7.2.1).
+func (s *Shard) passOver(sess *Session, id uint32) {
+	s.entries[id].flags |= entryReleased
+	if sess.kept != nil && s.marks[id].pos != 0 {
+		s.recordReleased(id)
+		s.promiseThat(action{kind: promiseAction, session: sess})
+	}
 }
 
 // dropSent takes an entry off the list of those in flight.
