@@ -114,6 +114,8 @@ type stream struct {
 	due      []awaited   // scratch of settleAwaiting
 	settling bool
 	told     []bool // shards to be told of the next watermark
+	// passed are the places in the queues of ended Sessions, by sid, of what was given to others from memory: see passedFromDisk.
+	passed map[uint64][]uint64
 }
 
 // batch is what was handed over together.
@@ -146,7 +148,7 @@ const (
 )
 
 func newStream(shards int) *stream {
-	return &stream{first: 1, ready: 1, handed: 1, awaiting: make([][]awaited, shards), told: make([]bool, shards)}
+	return &stream{first: 1, ready: 1, handed: 1, awaiting: make([][]awaited, shards), told: make([]bool, shards), passed: map[uint64][]uint64{}}
 }
 
 // next is the number of the next ticket.

@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/ringmq/ringmq/broker/record"
+import (
+	"slices"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
 
 // announceEnd has the store note that a kept Session ends, before publications stop matching its subscriptions. One that does not
 // match any more is acknowledged behind that note: otherwise a crash could bring the Session back without a message whose
@@ -30,6 +34,23 @@ func (s *Shard) recordEnded(sid uint64, clientID string) {
 	s.stream.ops = record.AppendSet(s.stream.ops, record.SessionKey(s.keyRoom(), sid), s.value)
 }
 
+// passedFromDisk says whether a delivery of an ended Session is given to others when its record is loaded: then it is not from memory, too.
+// What is not surely written by then is given from memory, and left out if its record is there after all.
+func (s *Shard) passedFromDisk(sess *Session, id uint32) bool {
+	if s.stream == nil || sess.kept == nil {
+		return false
+	}
+	m := &s.marks[id]
+	if m.pos == 0 || s.entries[id].flags&entryTicket != 0 {
+		return false // nothing will be written
+	}
+	if s.isWritten(m.ticket) {
+		return true
+	}
+	s.stream.passed[m.sid] = append(s.stream.passed[m.sid], m.pos)
+	return false
+}
+
 // fetchPassing loads the entries of an ended Session from a position on.
 func (s *Shard) fetchPassing(sid, from uint64) {
 	s.handOver()
@@ -41,7 +62,7 @@ func (s *Shard) onPassing(r *Loaded) {
 	var e record.Entry
 	for i := range r.Entries {
 		l := &r.Entries[i]
-		if e.Decode(l.Value) != nil || e.Share == "" || e.Flags&entryQoS != 1 {
+		if e.Decode(l.Value) != nil || e.Share == "" || e.Flags&entryQoS != 1 || slices.Contains(s.stream.passed[r.SID], l.Pos) {
 			continue
 		}
 		if e.Mid != 0 && e.Message.Decode(l.Message) != nil {
@@ -66,6 +87,7 @@ func (s *Shard) onPassing(r *Loaded) {
 		s.fetchPassing(r.SID, r.Entries[len(r.Entries)-1].Pos+1)
 		return
 	}
+	delete(s.stream.passed, r.SID)
 	// In a ticket, behind those of the messages that were passed on.
 	p := &s.own
 	p.begin(nil, nil, 0, false)

@@ -103,7 +103,7 @@ func (s *Shard) discard(sess *Session, id uint32) {
 		e, m := &s.entries[id], &s.marks[id]
 		switch {
 		case m.pos == 0 || e.flags&entryTicket != 0:
-		case !s.durable(m.ticket) && (ticketShard(m.ticket) != s.id || ticketNumber(m.ticket) >= s.stream.handed):
+		case !s.isWritten(m.ticket):
 			// It is another shard's to write: deleted before that it would come back.
 			s.addAwaited(awaited{ticket: m.ticket, session: sess, kept: sess.kept, pos: m.pos, mid: m.mid})
 		default:
@@ -111,6 +111,11 @@ func (s *Shard) discard(sess *Session, id uint32) {
 		}
 	}
 	s.dropEntry(id)
+}
+
+// isWritten says whether the records of a ticket are durable, or come before whatever this shard hands over from now on.
+func (s *Shard) isWritten(ticket uint64) bool {
+	return s.durable(ticket) || ticketShard(ticket) == s.id && ticketNumber(ticket) < s.stream.handed
 }
 
 // spill lets what is durable, and need not be in memory, go.

@@ -179,7 +179,7 @@ func (s *Shard) endKept(sess *Session) {
 	if k == nil {
 		return
 	}
-	s.passOn(&k.tail)
+	s.passOn(sess, &k.tail)
 	s.dropQueue(&k.tail)
 	s.fetchPassing(k.sid, 0)
 	sess.kept, sess.discarded = nil, k.sid

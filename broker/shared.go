@@ -214,11 +214,11 @@ func (s *Shard) deliverMember(p *publication, sub *subscription) {
 }
 
 // passOn gives the QoS 1 messages of an ended Session that came through Shared Subscriptions to other members. QoS 2
-// messages never move [MQTT-4.8.2-5].
-func (s *Shard) passOn(q *queue) {
+// messages never move [MQTT-4.8.2-5]. Those that are on disk come from there.
+func (s *Shard) passOn(sess *Session, q *queue) {
 	for id := q.head; id != 0; id = s.entries[id].next {
 		e := &s.entries[id]
-		if e.group == 0 || e.qos() != 1 {
+		if e.group == 0 || e.qos() != 1 || s.passedFromDisk(sess, id) {
 			continue
 		}
 		if g := s.groups.find(e.group); g != nil {

@@ -85,6 +85,7 @@ func (w *world) judgeShared() {
 		for _, m := range w.messages {
 			if m.acked.step != 0 && !m.refused && !m.clears && m.qos > 0 && m.will == nil && m.expiry == 0 && matches(members[0].filter, m.topic) {
 				w.judgeGroup(name, members, m)
+				w.judgeCopies(name, members, m)
 			}
 		}
 	}
@@ -116,6 +117,35 @@ func (w *world) judgeGroup(name string, members []*member, m *message) {
 	}
 	if copies > 1 && low == 2 && m.qos == 2 && !others {
 		w.violate("twice", "the Shared Subscription %s got m%d of QoS 2 %d times", name, m.serial, copies)
+	}
+}
+
+// judgeCopies counts the Sessions that a Shared Subscription gave a message to: one, but for those that have ended since, from which a
+// QoS 1 message moves on, and one more for each time that it was published or that a crash may have come between the moving and its
+// record.
+func (w *world) judgeCopies(name string, members []*member, m *message) {
+	copies, seen := 0, map[*session]bool{}
+	for _, one := range members {
+		s := one.session
+		if seen[s] {
+			continue
+		}
+		seen[s] = true
+		others := false
+		s.possible(m, w.step, func(i *interest) { others = others || i.share != one.share || i.filter != one.filter })
+		if others {
+			return
+		}
+		if t := s.got[m]; t != nil && s.owner.session == s {
+			copies += t.live
+		}
+	}
+	most := 1 + w.stats.Crashes
+	if m.qos == 1 {
+		most = max(1, m.tries) + w.stats.Crashes
+	}
+	if copies > most {
+		w.violate("twice", "the Shared Subscription %s gave m%d of QoS %d to %d Sessions that are there; %d would do", name, m.serial, m.qos, copies, most)
 	}
 }
 
