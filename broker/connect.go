@@ -264,6 +264,7 @@ func (s *Shard) newSession(clientID string) *Session {
 // takeOverLocal ends the Session's old connection and, where Clean Start asks for it, its state.
 func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 	s.catchUp(sess)
+	sess.lingers = false
 	if sess.conn != 0 {
 		s.counters[CounterTakeovers]++
 		sess.succeeded = true

@@ -217,7 +217,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	s.releaseWill(sess, false)
 	s.wheel.stop(s.expiryTimer(sess))
 	s.unpump(sess)
-	sess.hungry = false // the new home sends what it can when it has arrived
+	sess.hungry, sess.lingers = false, false // the new home sends what it can when it has arrived
 	d := &departure{session: sess, to: r.from, seen: make([]bool, len(s.peers)), missing: len(s.peers) - 1}
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		if sub.group == nil {

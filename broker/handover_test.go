@@ -254,3 +254,61 @@ func TestForwardAfterCleanStart(t *testing.T) {
 		t.Errorf("after Clean Start the client got %v: what was under way to the Session it discarded", kinds(got))
 	}
 }
+
+// TestOrderOverConnections has a client without a Session publish, disconnect, and publish again on a connection to another
+// shard, before the subscriber's shard has read anything: that reads the queue of the second connection first. The order holds
+// for the Client [MQTT-4.6.0-5], and nothing of its Session is left behind.
+func TestOrderOverConnections(t *testing.T) {
+	for qos := range uint8(3) {
+		b := newBench(t, 3, nil)
+		h := b.open(2, transient("reader"))
+		h.subscribeMany(0, qos, "news")
+		b.settleAll(0)
+		h.hear()
+		first := b.open(1, transient("x"))
+		first.give(publishBytes("news", qos, 1, 10, packet.V50))
+		first.give([]byte{byte(packet.DISCONNECT) << 4, 0})
+		b.turn(1, 0)
+		second := b.open(0, transient("x"))
+		second.give(publishBytes("news", qos, 2, 20, packet.V50))
+		b.turn(0, 0)
+		b.settleAll(0)
+		var sizes []int
+		for _, p := range h.hear() {
+			var pub packet.Publish
+			if p.kind == packet.PUBLISH && pub.Decode(p.flags, p.body, packet.V50) == packet.Success {
+				sizes = append(sizes, len(pub.Payload))
+			}
+		}
+		if !slices.Equal(sizes, []int{10, 20}) {
+			t.Errorf("QoS %d: payloads of %v bytes came; want 10, and then 20", qos, sizes)
+		}
+		second.give([]byte{byte(packet.DISCONNECT) << 4, 0})
+		b.settleAll(0)
+		if sess := b.session("x"); sess != nil || b.b.world.sessionCount.Load() != 1 {
+			t.Errorf("QoS %d: the Session is still there", qos)
+		}
+	}
+}
+
+// TestLingeringSessionGoesOn has the client of a Session that has ended, and is still in the registry, connect to the same shard: it
+// gets a Session, which does not end when the other shards have read.
+func TestLingeringSessionGoesOn(t *testing.T) {
+	b := newBench(t, 2, nil)
+	b.open(1, transient("reader")).subscribeMany(0, 0, "news")
+	b.settleAll(0)
+	first := b.open(0, transient("x"))
+	first.give(publishBytes("news", 0, 0, 10, packet.V50))
+	first.give([]byte{byte(packet.DISCONNECT) << 4, 0})
+	if sess := b.session("x"); sess == nil || !sess.lingers {
+		t.Fatal("the Session is gone although what its client published has not been read")
+	}
+	again := b.open(0, persistent("x"))
+	b.settleAll(0)
+	if got := again.hear(); len(got) == 0 || got[0].kind != packet.CONNACK || got[0].body[0] != 0 {
+		t.Errorf("the next connection got %v; want a CONNACK without Session Present", kinds(got))
+	}
+	if sess := b.session("x"); sess == nil || sess.ended.Load() || !again.live() || b.b.world.sessionCount.Load() != 2 {
+		t.Error("the Session that a connection has is not there any more")
+	}
+}

@@ -157,9 +157,17 @@ func (s *Shard) catchUp(sess *Session) {
 // expire ends a Session for good, unless another shard has claimed it: then that shard gets it empty.
 func (s *Shard) expire(sess *Session) {
 	s.cleanSession(sess)
-	if sess.succeeded || !s.registry.remove(sess, s.id) {
+	if !sess.succeeded && !s.linger(sess) {
+		s.remove(sess)
+	}
+}
+
+// remove takes a Session that is empty off the registry, unless another shard has claimed it.
+func (s *Shard) remove(sess *Session) {
+	if !s.registry.remove(sess, s.id) {
 		return
 	}
+	sess.lingers = false
 	sess.ended.Store(true)
 	s.sessions[sess.id] = nil
 	s.sessionSlots.put(sess.id)

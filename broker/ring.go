@@ -125,6 +125,9 @@ const turnMessagesMax = 256
 // Exchange takes in what the other shards have sent, and says whether some is left for the next turn.
 func (s *Shard) Exchange() (more bool) {
 	s.flushOverflow()
+	if s.lingering.any() {
+		s.endLingerers()
+	}
 	seen := s.retained.seq.Load()
 	for from := range s.in {
 		r := s.in[from]

@@ -111,6 +111,7 @@ type Shard struct {
 	orphans      []orphan
 	arriving     atomic.Int32 // Sessions on their way here; counted up by the old home before it changes home
 	departures   []*departure
+	lingering    lingerers
 	claimants    map[*Session]claimant
 	takes        map[*Session][]takeRequest
 	isLate       bool      // the plane is a Laggard
@@ -249,7 +250,7 @@ func (s *Shard) Deadline() int64 {
 	if tick, ok := s.wheel.next(); ok {
 		at = min(at, int64(tick)*tickMS)
 	}
-	if len(s.hungry) > 0 || s.stream.waits() {
+	if len(s.hungry) > 0 || s.lingering.any() || s.stream.waits() {
 		at = min(at, s.now+tickMS)
 	}
 	if len(s.stalledConns) > 0 {
