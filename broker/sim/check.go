@@ -170,13 +170,20 @@ func (l *link) count(in *packet.Publish, m *message) {
 	}
 }
 
+// headRoom is more than what a PUBLISH has beside the pattern of its payload, in bytes.
+const headRoom = 200
+
 // ordered says whether the message must come before younger ones: not a Will, which comes when it is due, not through a Shared
-// Subscription, and not when the publisher sent it again and only the second PUBLISH may have matched, found room, or not expired.
+// Subscription, not when a crash has undone that it was too large, and not when the publisher sent it again and only the second PUBLISH
+// may have matched, found room, or not expired.
 func (s *session) ordered(m *message, now int) bool {
 	shared := false
 	s.possible(m, now, func(i *interest) { shared = shared || i.share != "" })
 	if m.will != nil || shared {
 		return false
+	}
+	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && s.owner.w.stats.Crashes > 0 {
+		return false // It was left out for a connection that did not take it, others went on, and a crash has undone that.
 	}
 	if m.tries > 1 && m.sent.step <= s.owner.w.fullAt {
 		return false // The store may have been full for the first PUBLISH, and that Reason Code lost.

@@ -11,7 +11,7 @@
 //
 // # How to read it
 //
-// script.go is the text, generate.go the chances, world.go the broker with its clock and its turns, ops.go what the
+// script.go is the text, generate.go and hop.go the chances, world.go the broker with its clock and its turns, ops.go what the
 // Ops do, client.go and link.go the client's half of the protocol, hear.go what a client makes of the packets it gets,
 // settle.go the calm end of a run. The model is model.go (what is known of messages, subscriptions and Sessions), check.go
 // (what a delivery must keep to), will.go (when a Will is due) and judge.go (what must have come by the end).
@@ -26,8 +26,8 @@
 //
 // One seed of four has a store (disk.go) that commits when chance says so, stands still, is full, and crashes (crash.go): what is not
 // committed is lost, another broker starts on what is there, and the clients come back. What was acknowledged must still come, nothing of
-// QoS 2 twice, Sessions resume, Wills of kept Sessions come, and at the end nothing is left on the disk. What a crash leaves open is not
-// judged: Wills of Sessions that are not kept, Wills with a delay, and the order between what is delivered with QoS 0 and messages of QoS 2 that wait until they are durable.
+// QoS 2 twice, Sessions resume, Wills of kept Sessions come, and at the end nothing is left on the disk. What the standard or a crash
+// leaves open is not judged: broker/testdata/README.md lists it, with the reasons.
 //
 // Played with Options.Threaded, loops run on goroutines of their own, for the race detector; then nothing is reproducible.
 package sim

@@ -15,6 +15,7 @@ type dice struct {
 	disk   bool // a store, and crashes
 	large  bool // messages that use memory up
 	bursts bool // of more messages than fit between two shards
+	hops   bool // clients that go on elsewhere in the middle of something, while shards stand still
 }
 
 // role is what a client is for.
@@ -28,7 +29,7 @@ type role struct {
 // Generate makes the Script of a seed. The same seed makes the same Script.
 func Generate(seed uint64) Script {
 	d := &dice{Rand: rand.New(rand.NewPCG(seed, 0x51))}
-	d.tight, d.disk = seed%4 == 3, seed%4 == 1
+	d.tight, d.disk, d.hops = seed%4 == 3, seed%4 == 1, seed%8 == 2 || seed%8 == 5
 	d.world()
 	d.cast()
 	for c, r := range d.roles {
@@ -135,6 +136,10 @@ func (d *dice) stayQoS(filter string) int {
 func (d *dice) step() {
 	if d.disk && d.IntN(40) == 0 {
 		d.trouble()
+		return
+	}
+	if d.hops && d.IntN(25) == 0 {
+		d.hop()
 		return
 	}
 	c := d.IntN(len(d.roles))

@@ -55,7 +55,7 @@ func (w *world) judgeMessage(m *message) (lost int) {
 	for _, c := range w.clients {
 		s := c.session
 		i := s.promised(m, w.step)
-		if i == nil || i.low == 0 || c.smallest > 0 && c.smallest < m.size+200 {
+		if i == nil || i.low == 0 || c.smallest > 0 && c.smallest < m.size+headRoom {
 			continue
 		}
 		w.stats.Promised++

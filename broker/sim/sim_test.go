@@ -11,7 +11,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var seed = flag.Int64("seed", -1, "play this seed only")
+var (
+	seed     = flag.Int64("seed", -1, "play this seed only")
+	threaded = flag.Uint64("threaded", 3, "how many seeds TestThreaded plays")
+	from     = flag.Uint64("from", 0, "the first seed of TestThreaded")
+)
 
 // seeds are how many the test plays; under -short, which is for the race detector, a few.
 func seeds() uint64 {
@@ -116,7 +120,7 @@ func TestShrink(t *testing.T) {
 
 // TestThreaded lets the loops run on goroutines of their own, for the race detector.
 func TestThreaded(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := *from; seed < *from+*threaded; seed++ {
 		s := Generate(seed)
 		s[0].Args = append([]Arg{{"shards", 4}}, s[0].Args...)
 		if r := Play(s, Options{Threaded: true}); r.Violation != nil {

@@ -71,6 +71,7 @@ type world struct {
 	calm     bool
 	resting  bool  // the Script is done
 	turns    []int // of each shard
+	stalled  []int // turns that each shard will not get, unless they are calm
 	step     int
 	looked   int // turns of the shard that had most, at that jump
 	jumped   int // step of the last jump of the clock that timeouts notice
@@ -127,7 +128,7 @@ func newWorld(o *Op, options Options) *world {
 		scratch: make([]byte, 4096)}
 	w.chance = rand.New(w.source)
 	shards := min(max(o.get("shards", 1), 1), 8)
-	w.turns = make([]int, shards)
+	w.turns, w.stalled = make([]int, shards), make([]int, shards)
 	w.windowOut, w.windowIn = o.get("window", 1<<16), o.get("rwindow", 1<<16)
 	w.strategy = broker.Strategy(o.get("strategy", 0) % 6)
 	if o.is("store") {
@@ -229,6 +230,10 @@ func (w *world) turn(number int) {
 func (w *world) turnShards() {
 	for _, i := range w.chance.Perm(len(w.turns)) {
 		if !w.calm && w.chance.IntN(3) == 0 {
+			continue
+		}
+		if !w.calm && w.stalled[i] > 0 {
+			w.stalled[i]--
 			continue
 		}
 		if err := w.broker.Loops()[i].Turn(0); err != nil {

@@ -1,0 +1,48 @@
+package sim
+
+// hop is what happens seldom by chance alone: a client that goes on, on another connection, with what it was doing on its last, while
+// some of the broker has not heard of that yet.
+func (d *dice) hop() {
+	c := d.IntN(len(d.roles))
+	switch r := &d.roles[c]; {
+	case len(r.topics) > 0 && !r.keeper:
+		d.publishOn(c)
+	case r.keeper && len(r.topics) == 0:
+		d.narrow(c)
+	}
+}
+
+// publishOn has a client whose Session ends with its connection publish, leave, and publish to the same topic on the next
+// connection, while one shard stands still: when that goes on, it finds messages of both connections, from two shards.
+func (d *dice) publishOn(c int) {
+	name, qos := d.one(d.roles[c].topics), d.IntN(3)
+	d.op("connect", c, "", "v", 4+d.IntN(2), "clean", 1)
+	d.turns(4)
+	d.op("stall", -1, "", "shard", d.IntN(4), "turns", 1+d.IntN(20))
+	d.op("pub", c, name, "qos", qos)
+	d.turns(1 + d.IntN(3))
+	d.op([]string{"bye", "close", "half"}[d.IntN(3)], c, "")
+	d.turns(1 + d.IntN(3))
+	d.op("connect", c, "", "v", 4+d.IntN(2), "clean", 1)
+	d.turns(3)
+	d.op("pub", c, name, "qos", qos)
+	d.up[c] = true
+}
+
+// narrow has a client take a message, and come back, before it has said so, with a Maximum Packet Size that is too small for it.
+func (d *dice) narrow(c int) {
+	d.op("connect", c, "", "v", 5, "expiry", 100_000)
+	d.turns(4)
+	d.op("hold", c, "")
+	from := d.IntN(len(d.roles))
+	d.op("pub", from, "t/0", "qos", 1+d.IntN(2), "size", 400)
+	d.turns(4)
+	d.op("connect", c, "", "v", 5, "expiry", 100_000, "packet", 250+d.IntN(100))
+	d.up[c] = true
+}
+
+func (d *dice) turns(n int) {
+	for range n {
+		d.op("turn", -1, "", "n", 1+d.IntN(1<<30))
+	}
+}
