@@ -44,6 +44,7 @@ type overloader struct {
 	rounds    int
 	seconds   float64
 	qos       int
+	alone     bool
 	capacity  float64 // messages per second
 	scenarios []*overload.Scenario
 	done      []trial
@@ -60,6 +61,7 @@ func runOverload(ctx context.Context, args []string) error {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each scenario is run, with and without; medians are shown")
 	flags.Float64Var(&o.seconds, "seconds", 10, "length of each measured part")
 	flags.IntVar(&o.qos, "qos", 0, "of the victims' messages")
+	flags.BoolVar(&o.alone, "alone", false, "the attack only, without its control: for a long one, of which memory and loss are asked")
 	check := flags.Bool("check", false, "only what is answered, each scenario in small: no figures, no control")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -93,6 +95,9 @@ func (o *overloader) run(ctx context.Context) error {
 	for round := range o.rounds {
 		for _, s := range o.scenarios {
 			for _, attacked := range []bool{false, true} {
+				if o.alone && !attacked {
+					continue
+				}
 				t := trial{Round: round, Scenario: s.Name, Attacked: attacked}
 				if err := o.try(ctx, s, &t); err != nil {
 					t.Failure = err.Error()

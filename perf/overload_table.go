@@ -90,8 +90,8 @@ func (o *overloader) verdict(s *overload.Scenario) *verdict {
 		}
 		attack = append(attack, t.Victims)
 		v.moved, v.outcome = t.Moved, t.Outcome
-		if before := control[len(control)-1].Latency.P99; before > 0 {
-			ratios = append(ratios, float64(t.Victims.Latency.P99)/float64(before))
+		if n := len(control); n > 0 && control[n-1].Latency.P99 > 0 {
+			ratios = append(ratios, float64(t.Victims.Latency.P99)/float64(control[n-1].Latency.P99))
 		}
 	}
 	o.medians(v, control, attack, ratios)
@@ -103,9 +103,10 @@ func (o *overloader) medians(v *verdict, control, attack []load.Result, ratios [
 	rate := func(r load.Result) float64 { return r.PerSecond / (o.capacity / 2) }
 	p50 := func(r load.Result) float64 { return float64(r.Latency.P50) }
 	p99 := func(r load.Result) float64 { return float64(r.Latency.P99) }
-	v.keptControl, v.kept = medianOf(control, rate), medianOf(attack, rate)
-	v.p50Control, v.p50 = time.Duration(medianOf(control, p50)), time.Duration(medianOf(attack, p50))
-	v.p99Control, v.p99 = time.Duration(medianOf(control, p99)), time.Duration(medianOf(attack, p99))
+	if len(control) > 0 {
+		v.keptControl, v.p50Control, v.p99Control = medianOf(control, rate), time.Duration(medianOf(control, p50)), time.Duration(medianOf(control, p99))
+	}
+	v.kept, v.p50, v.p99 = medianOf(attack, rate), time.Duration(medianOf(attack, p50)), time.Duration(medianOf(attack, p99))
 	v.lost = sumOf(attack, func(r load.Result) int64 { return r.Lost + r.Duplicated + r.Reordered + r.Corrupt })
 	if len(ratios) > 0 {
 		v.ratio = median(ratios)
