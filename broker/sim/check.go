@@ -182,7 +182,7 @@ func (s *session) ordered(m *message, now int) bool {
 	if m.will != nil || shared {
 		return false
 	}
-	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && s.owner.w.stats.Crashes > 0 {
+	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && s.owner.w.crashesSince(m.sent.step) > 0 {
 		return false // It was left out for a connection that did not take it, others went on, and a crash has undone that.
 	}
 	if m.tries > 1 && m.sent.step <= s.owner.w.fullAt {
@@ -203,7 +203,7 @@ func (s *session) copies(m *message, now int) int {
 	s.possible(m, now, func(i *interest) {
 		filters[i.share+"\x00"+i.filter] = true
 		if i.share != "" && min(m.qos, i.qos) == 1 {
-			passed = s.owner.w.stats.Crashes
+			passed = s.owner.w.crashesSince(m.sent.step)
 		}
 	})
 	n := len(filters)

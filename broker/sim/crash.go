@@ -97,6 +97,7 @@ func (w *world) crash(o *Op) {
 	w.now.Add(int64(o.get("ms", 0)))
 	w.jumped, w.looked = w.step, slices.Max(w.turns)
 	w.stats.Crashes++
+	w.crashes = append(w.crashes, w.step)
 	if err := w.boot(); err != nil {
 		w.violate("restart", "%v", err)
 	}
@@ -104,6 +105,16 @@ func (w *world) crash(o *Op) {
 	for _, c := range w.clients {
 		c.session.survive(w)
 	}
+}
+
+// crashesSince counts the crashes since a step.
+func (w *world) crashesSince(step int) (n int) {
+	for _, at := range w.crashes {
+		if at >= step {
+			n++
+		}
+	}
+	return n
 }
 
 // loseBroker is what the end of the broker means for a client.

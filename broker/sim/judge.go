@@ -140,10 +140,11 @@ func (w *world) judgeCopies(name string, members []*member, m *message) {
 			copies += t.live
 		}
 	}
-	most := 1 + w.stats.Crashes
+	most := 1
 	if m.qos == 1 {
-		most = max(1, m.tries) + w.stats.Crashes
+		most = max(1, m.tries)
 	}
+	most += w.crashesSince(m.sent.step)
 	if copies > most {
 		w.violate("twice", "the Shared Subscription %s gave m%d of QoS %d to %d Sessions that are there; %d would do", name, m.serial, m.qos, copies, most)
 	}

@@ -84,6 +84,7 @@ type world struct {
 	scratch  []byte
 
 	disk                *disk // nil: what the broker knows ends with it
+	crashes             []int // steps
 	fullAt              int   // last step at which it was full
 	windowOut, windowIn int
 	strategy            broker.Strategy
