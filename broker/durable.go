@@ -37,7 +37,9 @@ type kept struct {
 	disk    diskPart
 	tail    queue
 	loading bool
-	serial  uint32 // of the load under way
+	// counting says that the store was asked how many deliveries of earlier runs wait.
+	counting bool
+	serial   uint32 // of the load under way
 
 	promised  int // PUBRECs and SUBSCRIBEs that are answered when their records are durable
 	trim      trim
@@ -63,7 +65,10 @@ type kept struct {
 type diskPart struct {
 	from, to uint64
 	any      bool
-	waiting  uint64 // deliveries of this run that waited when they went there: they count against the Session's limit
+	// What counts against the Session's limit: deliveries of this run that waited when they went there, and of earlier runs. The latter are at
+	// least so many while they are uncounted.
+	waiting, earlier uint64
+	uncounted        bool
 }
 
 // trim is a range of positions, without to, whose entries are done with and still to be deleted.

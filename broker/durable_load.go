@@ -13,6 +13,10 @@ func (s *Shard) Loaded(r Loaded) {
 		return
 	}
 	k := sess.kept
+	if r.Count {
+		k.counted(&r)
+		return
+	}
 	k.loading = false
 	if sess.conn == 0 {
 		return
@@ -32,8 +36,8 @@ func (s *Shard) Loaded(r Loaded) {
 			return
 		}
 		k.disk.from = r.Entries[i].Pos + 1
-		if r.Entries[i].Pos >= s.firstPosition() && k.disk.waiting > 0 {
-			k.disk.waiting--
+		if n := k.disk.count(r.Entries[i].Pos, s.firstPosition()); *n > 0 && r.Entries[i].Pos > sent {
+			*n--
 		}
 	}
 	switch {
@@ -41,7 +45,7 @@ func (s *Shard) Loaded(r Loaded) {
 		k.disk = diskPart{}
 		s.concat(&sess.wait, &k.tail)
 	case r.Done: // more has gone to disk meanwhile
-		k.disk.from = r.To + 1
+		k.disk.from, k.disk.earlier, k.disk.uncounted = r.To+1, 0, false
 	}
 	s.pump(sess)
 	s.settle()

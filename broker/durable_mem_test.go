@@ -111,6 +111,12 @@ func (m *memStore) load(l broker.Load) broker.Loaded {
 		if k < from || k > to {
 			continue
 		}
+		if l.Count {
+			if record.Waits([]byte(m.records[k])) {
+				r.Waiting++
+			}
+			continue
+		}
 		if len(r.Entries) >= l.Entries || size >= l.Bytes {
 			r.Done = false
 			break

@@ -39,10 +39,42 @@ func (s *Shard) queueFor(sess *Session, qos uint8) *queue {
 	return &sess.wait
 }
 
-// keptFull says whether a kept Session has as many messages waiting as the operator allows; without a limit the disk decides.
+// keptFull says whether a kept Session has as many messages waiting as the operator allows; without a limit the disk decides. What earlier
+// runs have left is counted when the first message of this run would queue behind it; what comes until the answer is let through.
 func (s *Shard) keptFull(sess *Session) bool {
-	k, most := sess.kept, uint64(s.limits.MaxQueuedMessages)
-	return !s.limits.QueueOnDisk && uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting >= most
+	if s.limits.QueueOnDisk {
+		return false
+	}
+	k := sess.kept
+	if uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting+k.disk.earlier >= uint64(s.limits.MaxQueuedMessages) {
+		return true
+	}
+	if k.disk.uncounted && !k.counting && !sess.arriving {
+		s.countEarlier(sess)
+	}
+	return false
+}
+
+// countEarlier asks how many deliveries of earlier runs wait on disk, as far as that matters.
+func (s *Shard) countEarlier(sess *Session) {
+	k := sess.kept
+	k.counting = true
+	s.store.Load(Load{Shard: s.id, Session: sess.id, Serial: k.serial, SID: k.sid, From: max(k.disk.from, k.sentTo+1), To: s.firstPosition() - 1,
+		Entries: s.limits.MaxQueuedMessages, Count: true})
+}
+
+// counted takes the answer, unless the queue has been loaded from, or has moved, since the question: then it is asked again.
+func (k *kept) counted(r *Loaded) {
+	if k.counting && k.disk.uncounted {
+		k.disk.earlier, k.disk.uncounted = uint64(r.Waiting), !r.Done
+	}
+	k.counting = false
+}
+
+// nextLoad has answers to earlier questions ignored.
+func (k *kept) nextLoad() {
+	k.serial++
+	k.loading, k.counting = false, false
 }
 
 // sendable says whether the next delivery of a Session may be sent now: what is held waits for its ticket, and a Packet Identifier for its
@@ -154,6 +186,14 @@ func (k *kept) store(pos uint64) {
 	k.disk.waiting++
 }
 
+// count is the count that a waiting delivery at a position belongs to; first is the first position of this run.
+func (d *diskPart) count(pos, first uint64) *uint64 {
+	if pos >= first {
+		return &d.waiting
+	}
+	return &d.earlier
+}
+
 // condense lets go of what is in flight to a client that is away, and of what waits, once all of it is durable.
 func (s *Shard) condense(sess *Session) {
 	k := sess.kept
@@ -168,14 +208,16 @@ func (s *Shard) condense(sess *Session) {
 			}
 		}
 	}
-	part := diskPart{from: noPosition, waiting: k.disk.waiting + uint64(sess.wait.n)}
+	part := diskPart{from: noPosition, waiting: k.disk.waiting, earlier: k.disk.earlier, uncounted: k.disk.uncounted}
 	for _, q := range [...]*queue{&sess.sent, &sess.wait} {
 		for id := q.head; id != 0; id = s.entries[id].next {
-			if pos := s.marks[id].pos; pos != 0 {
+			pos := s.marks[id].pos
+			if pos != 0 {
 				part.from, part.to, part.any = min(part.from, pos), max(part.to, pos), true
 			}
 			if q == &sess.wait {
 				s.unwait(sess, id)
+				*part.count(pos, s.firstPosition())++
 			}
 		}
 	}
@@ -213,8 +255,8 @@ func (s *Shard) fetch(sess *Session) {
 		return
 	}
 	s.handOver()
+	k.nextLoad()
 	k.loading = true
-	k.serial++
 	s.store.Load(Load{Shard: s.id, Session: sess.id, Serial: k.serial, SID: k.sid, From: k.disk.from, To: k.disk.to,
 		Entries: fetchEntries, Bytes: fetchBytes})
 }

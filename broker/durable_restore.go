@@ -85,7 +85,7 @@ func (r *restoring) session(key, value []byte) error {
 	}
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
 	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0, doubtful: w.store.Doubt()}
-	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true}
+	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
 	sess.kept = k
 	sess.durable.Store(true)
 	r.bySID[sid] = sess

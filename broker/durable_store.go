@@ -33,6 +33,7 @@ type Load struct {
 	To      uint64
 	Entries int
 	Bytes   int
+	Count   bool // only say how many entries wait to be sent for the first time; at most Entries are looked at
 }
 
 // Loaded answers a Load.
@@ -41,6 +42,7 @@ type Loaded struct {
 	Entries []LoadedEntry
 	Done    bool // there are no more up to To
 	Damaged int  // entries that could not be read: they are lost
+	Waiting int  // what Count asks for
 }
 
 // LoadedEntry is one record.Entry and, when that is shared, its message.

@@ -227,7 +227,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	sess.arriving, sess.tenure = true, r.claim
 	if k := sess.kept; k != nil {
 		s.handOver() // what this shard has for the store comes before what the new home will have
-		k.loading, k.serial = false, k.serial+1
+		k.nextLoad()
 		k.forward, k.jumped = k.next, k.next+forwardPositions
 		k.next = k.jumped
 	}

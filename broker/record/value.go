@@ -171,6 +171,11 @@ func (e *Entry) AppendHead(dst []byte) []byte {
 	return dst
 }
 
+// Waits says of an entry's value that it is to be sent for the first time, as far as the entry knows.
+func Waits(value []byte) bool {
+	return len(value) > 1 && value[0] == layout && value[1]&(EntrySent|EntryReleased) == 0
+}
+
 // Decode reads an entry; its message aliases b.
 func (e *Entry) Decode(b []byte) error {
 	r := reader{rest: b}

@@ -138,6 +138,12 @@ func (d *disk) load(l broker.Load) broker.Loaded {
 		if k > to || record.Kind(k[0]) != record.KindEntry {
 			return false
 		}
+		if l.Count {
+			if record.Waits([]byte(v)) {
+				r.Waiting++
+			}
+			return true
+		}
 		if len(r.Entries) >= l.Entries || size >= l.Bytes {
 			r.Done = false
 			return false

@@ -46,6 +46,9 @@ func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded,
 	r := broker.Loaded{Load: *l, Done: true}
 	from, to := record.EntryKey(nil, l.SID, l.From), record.EntryKey(nil, l.SID, l.To)
 	err := in.do(func(db *pebble.DB) error {
+		if l.Count {
+			return countWaiting(db, from, append(to, 0), &r)
+		}
 		n, size := 0, 0
 		full := func() bool { return n >= max(1, l.Entries) || size >= max(1, l.Bytes) }
 		return each(db, from, append(to, 0), func(key, value []byte) error {
@@ -77,4 +80,20 @@ func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded,
 		return l, broker.Loaded{}, s.suspect(in, err) // whoever reads for a failed instance may still write to r
 	}
 	return l, r, nil
+}
+
+// countWaiting counts the entries from and to keys that were not sent.
+func countWaiting(db *pebble.DB, from, to []byte, r *broker.Loaded) error {
+	n := 0
+	return each(db, from, to, func(_, value []byte) error {
+		if n == max(1, r.Load.Entries) {
+			r.Done = false
+			return errEnough
+		}
+		n++
+		if record.Waits(value) {
+			r.Waiting++
+		}
+		return nil
+	})
 }
