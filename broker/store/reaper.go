@@ -79,6 +79,9 @@ func (s *Store) reap() {
 			s.keepBallast()
 			s.expireOnce()
 			s.reclaimOnce()
+			if s.reclaim.rests() {
+				s.config.Idle()
+			}
 		}
 	}
 }

@@ -48,6 +48,9 @@ func (r *reclaim) isIdle(commits int64) bool {
 	return r.idle >= reclaimRounds
 }
 
+// rests says that nothing has been committed for some rounds, and nothing is being rewritten.
+func (r *reclaim) rests() bool { return r.idle >= reclaimRounds && r.next == nil }
+
 // reclaimOnce rewrites the next tables of a pass, and begins one when that is worth it. What a pass that fails leaves, the next one finds.
 func (s *Store) reclaimOnce() {
 	r := &s.reclaim

@@ -2,6 +2,7 @@ package store
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +18,8 @@ func TestReclaim(t *testing.T) {
 	if err := fsys.MkdirAll("data", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(Config{Dir: "data", FS: fsys, MemTableBytes: 8 << 20, CacheBytes: 1 << 20}) // holds the deletions: nothing but the reaper has them flushed
+	var idle atomic.Int64
+	s, err := Open(Config{Dir: "data", FS: fsys, MemTableBytes: 8 << 20, CacheBytes: 1 << 20, Idle: func() { idle.Add(1) }}) // holds the deletions: nothing but the reaper has them flushed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +43,9 @@ func TestReclaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := tableBytes(t, s)
+	if idle.Load() > 0 {
+		t.Error("a store that works is idle")
+	}
 	b = nil
 	for sid := uint64(1); sid <= 2; sid++ {
 		for pos := uint64(0); pos < messages-100; pos++ {
@@ -52,6 +57,11 @@ func TestReclaim(t *testing.T) {
 	for until := time.Now().Add(20 * time.Second); tableBytes(t, s) > before/10; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("tables of %d bytes take %d after nearly all in them was deleted", before, tableBytes(t, s))
+		}
+	}
+	for until := time.Now().Add(20 * time.Second); idle.Load() == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("nobody is told that the store is idle")
 		}
 	}
 	if n := count(t, s, record.KindEntry); n != 100 {

@@ -68,6 +68,7 @@ type Config struct {
 	ReserveBytes  int64        // free space below which nothing is written; at twice as much messages are refused; default 64 MiB
 	FS            vfs.FS       // default the machine's
 	Warn          func(string) // for the log; may be nil
+	Idle          func()       // called once a second while the store has nothing to do; may be nil
 
 	mustExist bool // do not make a store where there is none
 	readOnly  bool // change nothing
@@ -168,6 +169,9 @@ func Open(config Config) (*Store, error) {
 	config.setDefaults()
 	if config.Warn == nil {
 		config.Warn = func(string) {}
+	}
+	if config.Idle == nil {
+		config.Idle = func() {}
 	}
 	s := &Store{config: config, wake: make(chan struct{}, 1), stop: make(chan struct{}), loading: make(map[*broker.Load]bool)}
 	if err := s.openDir(); err != nil {

@@ -53,6 +53,7 @@ func (p *process) openStore() error {
 	}
 	config := p.settings.Store.config(p.limits.Memory)
 	config.Warn = func(text string) { p.log.Warn("store", "what", text) }
+	config.Idle = new(tidying).collect
 	s, err := store.Open(config)
 	if err != nil {
 		return err
