@@ -246,7 +246,8 @@ func (s *Shard) sendRetained(p *publication, sess *Session, r *receiver, qos uin
 	s.counters[CounterRetainedSent]++
 	if s.stream != nil {
 		s.markEntry(p, sess, id, false)
-		if !sess.idle() || !s.sendable(sess, id) {
+		// At QoS 0 a live message passes what waits for the store by, and must not come before the retained one, which is older.
+		if qos > 0 && (!sess.idle() || !s.sendable(sess, id)) {
 			s.queueEntry(sess, id)
 			return true
 		}

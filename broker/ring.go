@@ -208,12 +208,20 @@ func (s *Shard) onMessage(from int, m *shardMessage) {
 	}
 }
 
+// lateMS is how long after its time a message is still delivered that was on its way from another shard: one that expires in 0
+// seconds goes to whoever is there, as from the same shard, and intervals are in seconds.
+const lateMS = 1000
+
 // onRoute delivers another shard's publication to this shard's receivers.
 func (s *Shard) onRoute(from int, m *shardMessage) {
 	p := &s.pub
 	s.load(p, m.msg)
 	s.borrow(p, m)
 	e := s.lookup(p.topic)
+	if p.expires != 0 && p.expires+lateMS <= s.now { // On the way, for this shard stood still: [MQTT-3.3.2-5].
+		s.counters[CounterDroppedExpired] += uint64(len(e.local))
+		e = &cached{}
+	}
 	for i := range e.local {
 		// A Session that came here after the publication was matched gets it from its old home, which got it too.
 		if e.local[i].session.movedAt.Load() <= m.epoch {
