@@ -3,6 +3,7 @@ package main
 import (
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 // TestTidying: what a busy store leaves is given back once, and little is left alone.
@@ -17,9 +18,16 @@ func TestTidying(t *testing.T) {
 		t.Errorf("the heap took %d MiB before and takes %d MiB after", before>>20, after>>20)
 	}
 	makeGarbage(tidyLeast / 4)
+	tidy.last = tidy.last.Add(-tidyEvery)
 	before = heapTaken()
 	if tidy.collect(); heapTaken() < before-tidyLeast/8 {
 		t.Error("a collection for a little garbage")
+	}
+	makeGarbage(4 * tidyLeast)
+	tidy.last = time.Now()
+	before = heapTaken()
+	if tidy.collect(); heapTaken() < before-tidyLeast {
+		t.Error("a second collection within a minute")
 	}
 }
 
