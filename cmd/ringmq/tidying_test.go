@@ -9,6 +9,7 @@ import (
 // TestTidying: what a busy store leaves is given back once, and little is left alone.
 func TestTidying(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // as tuneRuntime does
+	debug.FreeOSMemory()                             // What other tests have left would take the garbage in.
 	tidy := new(tidying)
 	tidy.after = heapTaken()
 	makeGarbage(4 * tidyLeast)
