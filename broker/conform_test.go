@@ -82,9 +82,13 @@ func conformWorld(t *testing.T, shards int) *world {
 // what the case says, where the standard does not leave the choice. deviations lists the cases in
 // which this broker makes another choice.
 func TestConformance(t *testing.T) {
-	paths, _ := filepath.Glob(filepath.Join(conformance, "seq", "*.json"))
-	if len(paths) == 0 {
-		t.Skipf("%s is not there", filepath.Join(conformance, "seq"))
+	folder := filepath.Join(conformance, "seq")
+	if _, err := os.Stat(folder); os.IsNotExist(err) {
+		t.Skipf("%s is not there", folder)
+	}
+	paths, err := filepath.Glob(filepath.Join(folder, "*.json"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%s has no sequences: %v", folder, err)
 	}
 	for _, shards := range []int{1, 4} {
 		t.Run(fmt.Sprintf("%d shards", shards), func(t *testing.T) {
