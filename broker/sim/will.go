@@ -70,6 +70,9 @@ func (l *link) endWill(reset bool) {
 		w.decide(true)
 		return
 	}
+	if l.rivalled {
+		w.touched++ // An earlier CONNECT that is read only now takes the Session over, and cancels it too [MQTT-3.1.3-9].
+	}
 	l.c.pending = append(l.c.pending, w)
 }
 

@@ -176,7 +176,10 @@ func runExchange(t *testing.T, x exchange, where map[string]string) {
 		variables = append(variables, x.variable)
 	}
 	arguments := append([]string{"sub"}, words(x.sub, where)...)
-	if x.code == exitTimeout {
+	switch { // What is to come has time to come, what is not to come is not waited for long.
+	case x.code == exitTimeout && x.want != "":
+		arguments = append(arguments, "-W", "5")
+	case x.code == exitTimeout:
 		arguments = append(arguments, "-W", "0.5")
 	}
 	sub := startTool(t, nil, variables, append(arguments, "-d")...) // Its debug lines tell when it has subscribed.

@@ -72,7 +72,6 @@ func TestScenes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.progress = t.Logf
 	if err := s.drive(address); err != nil {
 		t.Fatal(err)
 	}
@@ -203,9 +202,9 @@ func TestBrokenBroker(t *testing.T) {
 		{flaw: "swaps messages", toClient: swapped(), scenes: "qos0,qos1,qos2"},
 		{flaw: "forgets RETAIN", toClient: unretain, scenes: "retained,options,cross"},
 		{flaw: "forgets Session Present", toClient: unsession, scenes: "session,session-expiry", but: "mosquitto", limit: 5 * time.Second},
-		{flaw: "keeps Sessions too long", toBroker: replaced(connect, "\x11\x00\x00\x00\x02", "\x11\x00\x00\x02\x58"), scenes: "session-expiry", limit: 8 * time.Second},
+		{flaw: "keeps Sessions too long", toBroker: replaced(connect, "\x11\x00\x00\x00\x04", "\x11\x00\x00\x02\x58"), scenes: "session-expiry", limit: 12 * time.Second},
 		{flaw: "has no properties", toClient: only(publish, withoutProperties), scenes: "properties,expiry,request"},
-		{flaw: "loses Will Messages", toClient: will, scenes: "will,will-delay,will-disconnect", limit: 7 * time.Second},
+		{flaw: "loses Will Messages", toClient: will, scenes: "will,will-delay,will-disconnect", limit: 12 * time.Second},
 		{flaw: "does not see DISCONNECT", toBroker: only(disconnect, nothing), scenes: "will,close"},
 		{flaw: "does not say DISCONNECT", toClient: only(disconnect, nothing), scenes: "takeover"},
 		{flaw: "does not unsubscribe", toBroker: otherTopic, scenes: "unsubscribe"},

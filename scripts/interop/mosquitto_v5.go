@@ -93,23 +93,23 @@ func (h *theatre) ask(ctx context.Context, i int) error {
 }
 
 func (h *theatre) sessionExpiry() {
-	brief := []string{"-c", "-x", "2", "-q", "1"}
+	brief := []string{"-c", "-x", "4", "-q", "1"}
 	h.subscribe("sleeper", basic, append(slices.Clone(brief), "-t", h.name("t"), "-E")...).ended()
 	h.publish("", "-q", "1", "-t", h.name("t"), "-m", "soon")
 	s := h.subscribe("sleeper", basic, append(slices.Clone(brief), "-t", h.name("none"))...)
 	s.wants(message{topic: h.name("t"), payload: "soon", qos: 1})
 	s.kill()
 	h.publish("", "-q", "1", "-t", h.name("t"), "-m", "late")
-	h.wait(4 * time.Second)
+	h.wait(7 * time.Second)
 	h.subscribe("sleeper", basic, append(brief, "-t", h.name("none"))...).silent()
 }
 
 func (h *theatre) willDelay() {
-	kept := append(h.willArguments("-D", "will", "will-delay-interval", "2"), h.keepSession()...)
+	kept := append(h.willArguments("-D", "will", "will-delay-interval", "4"), h.keepSession()...)
 	watcher := h.subscribe("watcher", basic, "-q", "1", "-t", h.name("will"), "-t", h.name("marker"))
 	h.subscribe("dying", basic, kept...).kill()
 	back := h.subscribe("dying", basic, kept...)
-	h.wait(3 * time.Second)
+	h.wait(6 * time.Second)
 	watcher.silent()
 	back.kill()
 	h.publish("", "-q", "1", "-t", h.name("marker"), "-m", "before the will")

@@ -333,12 +333,12 @@ async function session(s, n = 100) {
 }
 
 async function sessionExpiry(s) {
-  const brief = { properties: { sessionExpiryInterval: 2 } }
+  const brief = { properties: { sessionExpiryInterval: 4 } }
   await (await s.enter('sleeper', brief)).close()
   const soon = await s.enter('sleeper', { resume: true, ...brief })
   differ('Session Present', soon.connack.sessionPresent, true)
   await soon.close()
-  await pause(4000)
+  await pause(7000)
   const late = await s.enter('sleeper', { resume: true, ...brief })
   differ('Session Present after its Session Expiry Interval', late.connack.sessionPresent, false)
 }
@@ -388,7 +388,7 @@ async function will(s) {
 async function willDelay(s) {
   const [watcher, publisher] = [await s.enter('watcher'), await s.enter('publisher')]
   await watcher.subscribe(s.name('#'))
-  const delayed = willOf(s, { willDelayInterval: 2 })
+  const delayed = willOf(s, { willDelayInterval: 4 })
   await (await s.enter('dying', { keep: true, will: delayed })).cut()
   const back = await s.enter('dying', { resume: true, will: delayed })
   differ('Session Present', back.connack.sessionPresent, true)

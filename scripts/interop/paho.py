@@ -384,12 +384,12 @@ def session(s, n=100):
 
 
 def session_expiry(s):
-    s.enter("sleeper", SessionExpiryInterval=2).close()
-    soon = s.enter("sleeper", resume=True, SessionExpiryInterval=2)
+    s.enter("sleeper", SessionExpiryInterval=4).close()
+    soon = s.enter("sleeper", resume=True, SessionExpiryInterval=4)
     differ("Session Present", soon.present, 1)
     soon.close()
-    time.sleep(4)
-    late = s.enter("sleeper", resume=True, SessionExpiryInterval=2)
+    time.sleep(7)
+    late = s.enter("sleeper", resume=True, SessionExpiryInterval=4)
     differ("Session Present after its Session Expiry Interval", late.present, 0)
 
 
@@ -435,7 +435,7 @@ def will(s):
 
 
 def will_delay(s):
-    watcher, publisher, delay = s.enter("watcher"), s.enter("publisher"), {"WillDelayInterval": 2}
+    watcher, publisher, delay = s.enter("watcher"), s.enter("publisher"), {"WillDelayInterval": 4}
     watcher.subscribe(s.topic("#"))
     s.enter("dying", keep=True, will=delay).cut()
     back = s.enter("dying", resume=True, will=delay)

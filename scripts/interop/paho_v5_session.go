@@ -16,26 +16,26 @@ import (
 )
 
 func sessionExpiryV5(ctx context.Context, t task) error {
-	s := stageV5(ctx, t, func(c *paho.Connect) { c.Properties.SessionExpiryInterval = pointer(uint32(2)) }, nil)
+	s := stageV5(ctx, t, func(c *paho.Connect) { c.Properties.SessionExpiryInterval = pointer(uint32(4)) }, nil)
 	s.enter("sleeper").close()
 	soon := s.enter("sleeper", func(o *connectOptions) { o.resume = true })
 	soon.session(true)
 	soon.close()
-	s.wait(4 * time.Second)
+	s.wait(7 * time.Second)
 	s.enter("sleeper", func(o *connectOptions) { o.resume = true }).session(false)
 	return s.end()
 }
 
 func willDelayV5(ctx context.Context, t task) error {
 	s := stageV5(ctx, t, nil, nil)
-	gone := message{topic: t.name("will"), payload: "gone", qos: 1, properties: properties{willDelay: 2}}
+	gone := message{topic: t.name("will"), payload: "gone", qos: 1, properties: properties{willDelay: 4}}
 	marker := message{topic: t.name("marker"), payload: "before the will", qos: 1}
 	watcher, publisher := s.enter("watcher"), s.enter("publisher")
 	watcher.subscribe(t.name("#"), 1)
 	s.enter("dying", kept, withWill(gone)).cut()
 	back := s.enter("dying", resumed, withWill(gone))
 	back.session(true)
-	s.wait(3 * time.Second)
+	s.wait(6 * time.Second)
 	watcher.silent()
 	back.cut()
 	publisher.publish(marker)
