@@ -43,10 +43,22 @@ func (w *shared) restore(now time.Time) error {
 		}
 	}
 	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
+	w.handOverRestored()
 	for _, sid := range r.ended {
 		w.peers[sid%uint64(len(w.peers))].fetchPassing(sid, 0)
 	}
 	return nil
+}
+
+// handOverRestored makes the corrections of all shards one batch, the first of this run. Any batch brings the time with it: before
+// the corrections it would make of a Session that is still recorded as connected one whose client was there until then.
+func (w *shared) handOverRestored() {
+	first := w.peers[0]
+	for _, s := range w.peers[1:] {
+		first.stream.ops = append(first.stream.ops, s.stream.ops...)
+		s.stream.ops = s.stream.ops[:0]
+	}
+	first.handOver()
 }
 
 // session brings a Session back, or ends it when its time has passed.

@@ -185,14 +185,21 @@ func (s *session) ordered(m *message, now int) bool {
 	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && s.owner.w.crashesSince(m.sent.step) > 0 {
 		return false // It was left out for a connection that did not take it, others went on, and a crash has undone that.
 	}
-	if m.tries > 1 && m.sent.step <= s.owner.w.fullAt {
-		return false // The store may have been full for the first PUBLISH, and that Reason Code lost.
+	if m.refusalLost() {
+		return false
 	}
 	if m.qos != 1 || m.tries == 1 {
 		return true
 	}
 	i := s.promised(m, now)
-	return i != nil && i.low > 0 && m.expiry == 0 && !s.owner.w.tight
+	return i != nil && i.low > 0 && m.expiry == 0
+}
+
+// refusalLost says whether the store or the memory may have been full for the first PUBLISH, and the Reason Code that said so lost: then
+// the second one counts, which younger messages may have passed.
+func (m *message) refusalLost() bool {
+	w := m.from.w
+	return m.tries > 1 && (w.tight || m.sent.step <= w.fullAt)
 }
 
 // copies is how often a message may come for the first time: once by each Topic Filter (section 3.3.4), at QoS 1 for each time it

@@ -1,6 +1,9 @@
 package sim
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // moment is when something happened: the step of the Script and the broker's clock in milliseconds.
 type moment struct {
@@ -26,6 +29,14 @@ type message struct {
 	will   *will  // whose message it is
 
 	refused bool // by a Reason Code of failure
+}
+
+// String is the message's name, the same in each run of a seed.
+func (m *message) String() string {
+	if m == nil {
+		return "none"
+	}
+	return fmt.Sprint("m", m.serial)
 }
 
 // interest is one subscription, between the steps at which it may match and must match.
