@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -28,6 +29,7 @@ type fenceFS struct {
 	dir     string // the database's; what is outside, a backup, is none of its business
 	up      atomic.Bool
 	lazyWAL bool        // Sync of a log only hands it to the operating system
+	syncs   *stopwatch  // times those of a log; nil: nobody asks
 	failed  func(error) // fails the instance; puts the fence up
 	nowhere *vfs.MemFS  // where files are made behind the fence
 }
@@ -58,7 +60,7 @@ func (f *fenceFS) open(name string, c vfs.DiskWriteCategory, do func() (vfs.File
 	}
 	f.change(func() error { file, err = do(); return err })
 	if file != nil && err == nil {
-		return &fencedFile{File: file, fence: f, lazy: f.lazyWAL && strings.HasSuffix(name, ".log")}, nil
+		return &fencedFile{File: file, fence: f, log: strings.HasSuffix(name, ".log")}, nil
 	}
 	return f.nowhere.Create(hidden(name), c)
 }
@@ -183,7 +185,7 @@ func (nothing) Close() error { return nil }
 type fencedFile struct {
 	vfs.File
 	fence *fenceFS
-	lazy  bool
+	log   bool // it is a write-ahead log
 }
 
 // Write writes.
@@ -205,7 +207,13 @@ func (f *fencedFile) Sync() error { return f.sync(f.File.Sync) }
 func (f *fencedFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *fencedFile) sync(do func() error) error {
-	if !f.lazy {
+	switch {
+	case f.log && f.fence.lazyWAL:
+	case f.log && f.fence.syncs != nil:
+		start := time.Now()
+		f.fence.change(do)
+		f.fence.syncs.note(start, time.Now())
+	default:
 		f.fence.change(do)
 	}
 	return nil

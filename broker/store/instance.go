@@ -170,6 +170,7 @@ func (l fatalLogger) Fatalf(format string, args ...any) {
 func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
 	in := &instance{failed: make(chan struct{})}
 	in.fence = newFence(s.config.FS, dir, s.config.Durability == OS, in.fail)
+	in.fence.syncs = &s.syncTimes
 	err := in.do(func(*pebble.DB) error {
 		db, err := pebble.Open(dir, s.pebbleOptions(in, fresh))
 		if err == nil {
@@ -191,7 +192,7 @@ func (s *Store) pebbleOptions(in *instance, fresh bool) *pebble.Options {
 		FormatMajorVersion: pebble.FormatNewest, DisableWAL: s.config.Durability == None,
 		// A queue is written once and deleted soon: large memtables let much of it die before it is ever written to a table.
 		MemTableSize: uint64(s.config.MemTableBytes), MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold: 4, L0StopWritesThreshold: 64, MaxOpenFiles: 256,
+		L0CompactionThreshold: l0Sublevels, L0StopWritesThreshold: 4 * l0Sublevels, MaxOpenFiles: 256,
 		WALBytesPerSync: 0, FlushDelayDeleteRange: flushDelay,
 		ErrorIfNotExists: !fresh, ReadOnly: s.config.readOnly,
 	}

@@ -49,6 +49,7 @@ const (
 	memTables     = 4                      // memtables before writes stop: a flush that takes long does not stop commits at once
 	memTableBytes = 16 << 20               // default size of each
 	cacheBytes    = 32 << 20               // default block cache: queues are read once, in order
+	l0Sublevels   = 16                     // flushed memtables before they are merged: what is delivered soon is never merged at all
 	flushDelay    = 10 * time.Second       // space of a deleted range comes back after it
 	reopenEvery   = 250 * time.Millisecond // how often a failed store is opened anew,
 	reopenSeldom  = 5 * time.Second        // and how seldom, when it fails again and again
@@ -144,6 +145,8 @@ type Store struct {
 	counts  counts
 	warned  warned
 	noted   time.Time // the writer's: when it last committed, and the time with it
+
+	waits, commitTimes, syncTimes stopwatch // see Stats
 }
 
 // counts is what Stats reports; written by the writer.
@@ -160,6 +163,7 @@ type counts struct {
 type request struct {
 	shard   int
 	ops     []byte
+	at      time.Time // when it was handed over
 	load    *broker.Load
 	expired [][]byte // queue entries to be removed
 }
@@ -316,7 +320,7 @@ func (s *Store) Start(a Answers) {
 }
 
 // Commit is part of broker.Store.
-func (s *Store) Commit(shard int, ops []byte) { s.put(request{shard: shard, ops: ops}) }
+func (s *Store) Commit(shard int, ops []byte) { s.put(request{shard: shard, ops: ops, at: time.Now()}) }
 
 // Load is part of broker.Store.
 func (s *Store) Load(l broker.Load) { s.put(request{load: &l}) }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -110,6 +111,11 @@ type Stats struct {
 	Changes            int64   `json:"changes"`
 	Bytes              int64   `json:"bytes"`
 	Failures           int64   `json:"failures"`
+	// Wait is from when a shard hands a batch over until a commit begins that has it, Commit from there until it is durable; Sync is the
+	// part of it that the disk takes: fsync of the log. What a publisher waits for is their sum, and its network.
+	Wait   Timing `json:"wait"`
+	Commit Timing `json:"commit"`
+	Sync   Timing `json:"sync"`
 	// Expired messages were removed from the queues of clients that are away.
 	Expired int64 `json:"expired"`
 	// What was lost, since the store was opened: LostCommits were made by an earlier run and are gone, Doubted messages of QoS 2 are not
@@ -134,6 +140,8 @@ func (s *Store) Stats(records bool) (Stats, error) {
 	out := Stats{Records: make(map[string]KindStats), Commits: s.counts.commits.Load(), Batches: s.counts.batches.Load(),
 		Changes: s.counts.changes.Load(), Bytes: s.counts.bytes.Load(), Failures: s.counts.failures.Load(), LostCommits: s.counts.lostCommits.Load(), Doubted: s.counts.doubted.Load(), Salvages: s.counts.salvages.Load(),
 		Salvaged: s.counts.salvaged.Load(), LostRecords: s.counts.lostRecords.Load(), LostFiles: s.counts.lostFiles.Load(), Expired: s.counts.expired.Load(), Health: s.Health()}
+	now := time.Now()
+	out.Wait, out.Commit, out.Sync = s.waits.read(now), s.commitTimes.read(now), s.syncTimes.read(now)
 	s.mu.Lock()
 	in := s.in
 	s.mu.Unlock()
