@@ -21,14 +21,20 @@ type durableCase struct {
 	config func(s sources, dir string, port int) ([]string, error)
 }
 
+// syncingCase is RingMQ with fsync.
+const syncingCase = "ringmq-fsync"
+
+// adminSocket is where a broker with that directory is asked.
+func adminSocket(data string) string { return data + ".admin" }
+
 func durableCases() []durableCase {
 	ringmq := func(durability string) func(sources, string, int) ([]string, error) {
 		return func(s sources, dir string, port int) ([]string, error) {
-			return []string{s.ringmq, "serve", "--mode", "standard", "-p", strconv.Itoa(port), "-q", "--admin", "none", "--data", dir, "--durability", durability}, nil
+			return []string{s.ringmq, "serve", "--mode", "standard", "-p", strconv.Itoa(port), "-q", "--admin", adminSocket(dir), "--data", dir, "--durability", durability}, nil
 		}
 	}
 	return []durableCase{
-		{"ringmq-fsync", ringmq("fsync")}, {"ringmq-os", ringmq("os")}, {"ringmq-none", ringmq("none")},
+		{syncingCase, ringmq("fsync")}, {"ringmq-os", ringmq("os")}, {"ringmq-none", ringmq("none")},
 		{"mosquitto", mosquittoDurable}, {"mochi-sync", mochiDurable}, {"nats-sync", natsDurable},
 	}
 }
@@ -63,6 +69,7 @@ func runDurable(ctx context.Context, args []string) error {
 	seconds := flags.Float64("seconds", 3, "length of each measured part")
 	rounds := flags.Int("rounds", 3, "how often each is run; medians are shown")
 	half := flags.Bool("half", false, "then publish at half of that rate: the time until the acknowledgement counts from when a message was due")
+	rate := flags.Float64("rate", 0, "instead of that, publish so many messages per second in all")
 	on := flags.String("dir", os.TempDir(), "a directory on the disk to be measured")
 	built := flags.String("ringmq", "", "a ringmq program to measure instead of building this checkout's")
 	if err := flags.Parse(args); err != nil {
@@ -73,7 +80,7 @@ func runDurable(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	d := durableRun{sources: sources{dir: dir, ringmq: *built}, seconds: *seconds, half: *half, port: portFirst, results: map[string][]durableResult{}}
+	d := durableRun{sources: sources{dir: dir, ringmq: *built}, seconds: *seconds, half: *half, rate: *rate, port: portFirst, results: map[string][]durableResult{}}
 	chosen := strings.Split(*names, ",")
 	if err := d.prepare(ctx, chosen); err != nil {
 		return err
@@ -100,6 +107,7 @@ type durableRun struct {
 	sources
 	seconds float64
 	half    bool
+	rate    float64
 	port    int
 	rows    []string
 	results map[string][]durableResult
@@ -128,54 +136,59 @@ func (d *durableRun) prepare(ctx context.Context, names []string) error {
 // round measures the disk and then every target once, so that all saw the same machine.
 func (d *durableRun) round(ctx context.Context, names []string, publishers int, present bool) error {
 	load := durableLoad{publishers: publishers, present: present, window: 16, payload: 64, duration: time.Duration(d.seconds * float64(time.Second))}
-	disk, err := measureDisk(d.dir, load.duration/2)
-	if err != nil {
-		return err
-	}
-	d.note("disk: write 4 KiB, fsync", publishers, present, disk)
-	for _, sync := range []bool{true, false} {
-		bare, err := measurePebble(d.dir, publishers, load, sync)
-		if err != nil {
+	if d.rate == 0 {
+		if err := d.measureBare(load); err != nil {
 			return err
 		}
-		d.note(map[bool]string{true: "bare Pebble, sync", false: "bare Pebble, no sync"}[sync], publishers, present, bare)
 	}
 	for _, c := range durableCases() {
 		if !slices.Contains(names, c.name) {
 			continue
 		}
-		r, half, err := d.measure(ctx, c, load)
-		if err != nil {
+		if err := d.measure(ctx, c, load); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
-		}
-		d.note(c.name, publishers, present, r)
-		if d.half {
-			d.note(c.name+", at half of it", publishers, present, half)
 		}
 	}
 	return nil
 }
 
-func (d *durableRun) note(name string, publishers int, present bool, r durableResult) {
-	row := fmt.Sprintf("%-8s %5d  %s", map[bool]string{true: "present", false: "absent"}[present], publishers, name)
+// measureBare measures what the disk and Pebble do at full speed.
+func (d *durableRun) measureBare(load durableLoad) error {
+	disk, err := measureDisk(d.dir, load.duration/2)
+	if err != nil {
+		return err
+	}
+	d.note("disk: write 4 KiB, fsync", load, disk)
+	for _, sync := range []bool{true, false} {
+		bare, err := measurePebble(d.dir, load.publishers, load, sync)
+		if err != nil {
+			return err
+		}
+		d.note(map[bool]string{true: "bare Pebble, sync", false: "bare Pebble, no sync"}[sync], load, bare)
+	}
+	return nil
+}
+
+func (d *durableRun) note(name string, l durableLoad, r durableResult) {
+	row := fmt.Sprintf("%-8s %5d  %s", map[bool]string{true: "present", false: "absent"}[l.present], l.publishers, name)
 	if !slices.Contains(d.rows, row) {
 		d.rows = append(d.rows, row)
 	}
 	d.results[row] = append(d.results[row], r)
-	fmt.Fprintf(os.Stderr, "%-50s %10.0f/s  p50 %8v  p99 %8v\n", row, r.perSecond, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
+	fmt.Fprintf(os.Stderr, "%-50s %s\n", row, r)
 }
 
 // measure starts a broker on an empty directory, loads it, fully and by half, and ends it.
-func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoad) (r, half durableResult, err error) {
+func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoad) error {
 	data, err := os.MkdirTemp(d.dir, c.name)
 	if err != nil {
-		return r, half, err
+		return err
 	}
 	defer os.RemoveAll(data)
 	d.port++
 	argv, err := c.config(d.sources, data, d.port)
 	if err != nil {
-		return r, half, err
+		return err
 	}
 	if path, err := exec.LookPath(argv[0]); err == nil {
 		argv[0] = path
@@ -183,18 +196,61 @@ func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoa
 	address := netip.AddrPortFrom(loopback(), uint16(d.port))
 	s, err := startServer(ctx, argv, -1, address)
 	if err != nil {
-		return r, half, err
+		return err
 	}
 	defer s.stop()
-	r, err = load.run(address)
-	if err == nil && d.half {
+	if c.name == syncingCase {
+		if err := awaitAnswer(ctx, adminSocket(data)); err != nil {
+			return err
+		}
+	}
+	load.rate = d.rate
+	if d.rate == 0 {
+		var r durableResult
+		if r, err = load.run(address); err == nil {
+			d.note(c.name, load, r)
+		}
 		load.rate = r.perSecond / 2
-		half, err = load.run(address)
+	}
+	if err == nil && (d.half || d.rate > 0) {
+		err = d.measurePaced(ctx, c, load, address, data)
 	}
 	if err != nil {
-		return r, half, errors.Join(err, fmt.Errorf("it said: %s", lastLine(s.output.Bytes())))
+		return errors.Join(err, fmt.Errorf("it said: %s", lastLine(s.output.Bytes())))
 	}
-	return r, half, nil
+	return nil
+}
+
+// measurePaced loads a broker at a fixed rate. One that syncs shares its time with a bare disk that does the same.
+func (d *durableRun) measurePaced(ctx context.Context, c durableCase, load durableLoad, address netip.AddrPort, data string) (err error) {
+	if c.name == syncingCase {
+		bare, err := newBareSync(ctx, data, adminSocket(data))
+		defer func() { err = errors.Join(err, bare.close()) }()
+		if err != nil {
+			return err
+		}
+		half, err := load.runPaced(address, bare.slice)
+		if err != nil {
+			return err
+		}
+		disk := resultOf(bare.took, bare.length)
+		half.ratio = float64(half.p99) / float64(disk.p99)
+		d.note("as much, as often, write and fsync", load, disk)
+		d.note(d.pacedName(c), load, half)
+		return bare.tellStages()
+	}
+	half, err := load.runPaced(address, ctx.Err)
+	if err == nil {
+		d.note(d.pacedName(c), load, half)
+	}
+	return err
+}
+
+func (d *durableRun) pacedName(c durableCase) string {
+	if d.rate > 0 {
+		return fmt.Sprintf("%s, at %.0f/s", c.name, d.rate)
+	}
+	return c.name + ", at half of it"
 }
 
 func (d *durableRun) print() {
@@ -203,6 +259,6 @@ func (d *durableRun) print() {
 		list := d.results[row]
 		slices.SortFunc(list, func(a, b durableResult) int { return int(a.perSecond - b.perSecond) })
 		m := list[len(list)/2]
-		fmt.Printf("%-50s %10.0f %9v %9v\n", row, m.perSecond, m.p50.Round(time.Microsecond), m.p99.Round(time.Microsecond))
+		fmt.Printf("%-50s %s\n", row, m)
 	}
 }

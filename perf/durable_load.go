@@ -32,30 +32,38 @@ type durableLoad struct {
 type durableResult struct {
 	perSecond float64
 	p50, p99  time.Duration
+	late      time.Duration // a paced load: p99 of how late it was sent, which is counted in the others
+	ratio     float64       // of its p99 to that of the bare disk in the same run; 0: not compared
+}
+
+// String is the result in a row of the table.
+func (r durableResult) String() string {
+	text := fmt.Sprintf("%10.0f %9v %9v", r.perSecond, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
+	if r.late > 0 {
+		text += fmt.Sprintf("   sent late by %v (p99, counted)", r.late.Round(time.Microsecond))
+	}
+	if r.ratio > 0 {
+		text += fmt.Sprintf(", %.2f times the bare fsync's p99", r.ratio)
+	}
+	return text
 }
 
 // durableSessions is how many Sessions the publishers share: each publisher's messages are for one.
 const durableSessions = 10
 
-// run loads the broker at an address.
-func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
-	var connections []net.Conn
-	defer func() {
-		for _, c := range connections {
-			_ = c.Close()
-		}
-	}()
+// subscribe makes the Sessions that messages are for, and leaves their clients there or not.
+func (l durableLoad) subscribe(address netip.AddrPort) (connections []net.Conn, err error) {
 	for i := range durableSessions {
 		c, err := dialMQTT(address, fmt.Sprint("kept-", l.prefix(), i), false)
 		if err != nil {
-			return durableResult{}, err
+			return connections, err
 		}
 		topic := []packet.Subscription{{Filter: fmt.Appendf(nil, "%s/%d", l.prefix(), i), Options: packet.Options{QoS: 1}}}
 		if _, err := c.Write(packet.AppendSubscribe(nil, &packet.Subscribe{PacketID: 1}, topic, packet.V311)); err != nil {
-			return durableResult{}, err
+			return connections, err
 		}
 		if kind, _, err := readPacket(bufio.NewReader(c)); err != nil || kind != packet.SUBACK {
-			return durableResult{}, fmt.Errorf("no SUBACK: %v %w", kind, err)
+			return connections, fmt.Errorf("no SUBACK: %v %w", kind, err)
 		}
 		if !l.present {
 			_ = c.Close()
@@ -63,6 +71,20 @@ func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 		}
 		connections = append(connections, c)
 		go acknowledgeAll(c)
+	}
+	return connections, nil
+}
+
+// run loads the broker at an address as fast as it acknowledges.
+func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
+	connections, err := l.subscribe(address)
+	defer func() {
+		for _, c := range connections {
+			_ = c.Close()
+		}
+	}()
+	if err != nil {
+		return durableResult{}, err
 	}
 	took := make([]func() []time.Duration, l.publishers)
 	var begin, end atomic.Bool
@@ -102,14 +124,7 @@ func (l durableLoad) prefix() string {
 
 // publisher starts one of the publishers; what it returns has its figures when work is done.
 func (l durableLoad) publisher(i int, c net.Conn, work *sync.WaitGroup, begin, end *atomic.Bool) func() []time.Duration {
-	topic, payload := fmt.Sprintf("%s/%d", l.prefix(), i%durableSessions), make([]byte, l.payload)
-	if l.rate > 0 {
-		m := &pacedMeter{conn: c, topic: topic, payload: payload, burst: l.window}
-		interval := time.Duration(float64(l.publishers*l.window) / l.rate * float64(time.Second))
-		work.Go(func() { m.run(interval*time.Duration(i)/time.Duration(l.publishers), interval, begin, end) })
-		return func() []time.Duration { return m.took }
-	}
-	m := &publishMeter{conn: c, topic: topic, payload: payload}
+	m := &publishMeter{conn: c, topic: fmt.Sprintf("%s/%d", l.prefix(), i%durableSessions), payload: make([]byte, l.payload)}
 	work.Go(func() { m.run(l.window, begin, end) })
 	return func() []time.Duration { return m.took }
 }

@@ -35,6 +35,7 @@ func LimitReceiveBuffer(int, int)    {}
 func ResetOnClose(int)               {}
 func Accept(int) (int, error)        { return -1, ErrUnsupported }
 func Pin(int) (func(), error)        { return nil, ErrUnsupported }
+func Urge()                          {}
 func ThreadCPU() time.Duration       { return 0 }
 
 func Connect(netip.Addr, netip.AddrPort, bool) (int, error) { return -1, ErrUnsupported }
