@@ -77,7 +77,7 @@ func (f *lyingFile) WriteAt(p []byte, at int64) (int, error) {
 // TestLyingDisk loses what was synced: the store opens all the same, knows that something is missing, and nothing of QoS 2 comes twice.
 func TestLyingDisk(t *testing.T) {
 	found, missing := 0, 0
-	for seed := range uint64(240 / sampled(40)) {
+	for seed := uint64(0); seed < uint64(240/sampled(40)) || missing == 0 && seed < 240; seed++ { // a sample in which nothing is lost proves nothing
 		noticed, lost, err := lieAndCut(seed)
 		if err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
