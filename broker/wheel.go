@@ -123,10 +123,12 @@ func (w *wheel) isDue(id uint32, tick uint64) bool {
 	return t.slot != 0 && t.when <= tick
 }
 
-// advance moves the wheel to tick now and appends the timers that have become due to due.
-func (w *wheel) advance(now uint64, due []uint32) []uint32 {
+// advance moves the wheel to tick now and appends the timers that have become due to due: about most of them. When there are
+// more, the wheel stands at their tick, which has not fired to its end (isFiring), until it is called again.
+func (w *wheel) advance(now uint64, due []uint32, most int) []uint32 {
 	budget := movesPerAdvance
-	for w.now < now {
+	due = w.fire(due, most)
+	for w.now < now && len(due) < most {
 		next, ok := w.nextSlot()
 		if !ok || next > now {
 			w.now = now
@@ -139,13 +141,21 @@ func (w *wheel) advance(now uint64, due []uint32) []uint32 {
 				w.opened = append(w.opened, uint16(slot))
 			}
 		}
-		due = w.move(due, &budget)
-		for id := w.heads[w.now%fineSlots]; id != 0; id = w.heads[w.now%fineSlots] {
-			w.stop(id)
-			due = append(due, id)
-		}
+		due = w.fire(w.move(due, &budget), most)
 	}
 	return w.move(due, &budget)
+}
+
+// isFiring says whether timers of the current tick are left. No timer is ever started for it.
+func (w *wheel) isFiring() bool { return w.heads[w.now%fineSlots] != 0 }
+
+// fire takes timers of the current tick until there are most in due.
+func (w *wheel) fire(due []uint32, most int) []uint32 {
+	for id := w.heads[w.now%fineSlots]; id != 0 && len(due) < most; id = w.heads[w.now%fineSlots] {
+		w.stop(id)
+		due = append(due, id)
+	}
+	return due
 }
 
 // move places timers of opened slots anew, as many as budget allows; those that are due are reported.
@@ -169,8 +179,11 @@ func (w *wheel) move(due []uint32, budget *int) []uint32 {
 	return due
 }
 
-// next is the first tick after now at which the wheel must advance; false when no timer runs.
+// next is the first tick at which the wheel must advance, now itself when it is firing; false when no timer runs.
 func (w *wheel) next() (uint64, bool) {
+	if w.isFiring() {
+		return w.now, true
+	}
 	if len(w.opened) > 0 {
 		return w.now + 1, true
 	}

@@ -28,7 +28,7 @@ func TestWheelAgainstModel(t *testing.T) {
 				delete(model, id)
 			default:
 				to := w.now + r.Uint64N(1<<(r.UintN(36)+1))
-				advanceBoth(t, &w, model, to, fmt.Sprintf("seed %d, step %d", seed, step))
+				advanceBoth(t, &w, model, to, 1+r.IntN(30), fmt.Sprintf("seed %d, step %d", seed, step))
 			}
 			checkNext(t, &w, model, fmt.Sprintf("seed %d, step %d", seed, step))
 			if t.Failed() {
@@ -38,7 +38,7 @@ func TestWheelAgainstModel(t *testing.T) {
 	}
 }
 
-func advanceBoth(t *testing.T, w *wheel, model map[uint32]uint64, to uint64, where string) {
+func advanceBoth(t *testing.T, w *wheel, model map[uint32]uint64, to uint64, most int, where string) {
 	t.Helper()
 	var want []uint32
 	for id, when := range model {
@@ -47,7 +47,14 @@ func advanceBoth(t *testing.T, w *wheel, model map[uint32]uint64, to uint64, whe
 			delete(model, id)
 		}
 	}
-	got := w.advance(to, nil)
+	got := w.advance(to, nil, most)
+	for calls := 1; w.now < to || w.isFiring(); calls++ {
+		if len(got) < calls*most {
+			t.Fatalf("%s: advance to %d stops at %d with %d timers after %d calls for %d each", where, to, w.now, len(got), calls, most)
+		}
+		checkFiring(t, w, where)
+		got = append(got, w.advance(to, nil, most)...)
+	}
 	if !slices.IsSortedFunc(got, func(a, b uint32) int { return int(int64(w.timers[a].when) - int64(w.timers[b].when)) }) {
 		t.Errorf("%s: timers fire out of order", where)
 	}
@@ -58,6 +65,14 @@ func advanceBoth(t *testing.T, w *wheel, model map[uint32]uint64, to uint64, whe
 	}
 	if w.now != to {
 		t.Errorf("%s: after advance to %d it is %d", where, to, w.now)
+	}
+}
+
+// checkFiring: a wheel that has stopped in the middle of a tick is to be advanced at once.
+func checkFiring(t *testing.T, w *wheel, where string) {
+	t.Helper()
+	if next, ok := w.next(); w.isFiring() && (!ok || next != w.now) {
+		t.Fatalf("%s: at %d timers are left, and the next look is at %d, %v", where, w.now, next, ok)
 	}
 }
 
@@ -89,7 +104,7 @@ func BenchmarkWheelIdle(b *testing.B) {
 	for b.Loop() {
 		tick++
 		start := time.Now()
-		due = w.advance(tick, due[:0])
+		due = w.advance(tick, due[:0], len(w.timers))
 		worst = max(worst, time.Since(start))
 		fired += len(due)
 		for _, id := range due {
