@@ -16,22 +16,36 @@ import (
 	"github.com/ringmq/ringmq/scripts/lab"
 )
 
-// labFlag is how `perf lab` tells its second self where brokers run: NAMESPACE,INTERFACE,ADDRESS.
+// labFlag is how `perf lab` tells its second self where brokers run: NAMESPACE,INTERFACE,ADDRESS,INTERFACE,ADDRESS.
 const labFlag = "--lab"
 
 // bench is where brokers run when they run in another network namespace: behind a veth pair.
 type bench struct {
-	namespace, iface string
-	address          netip.Addr
+	namespace string
+	end
+	// second is another pair's, for a server beside the broker: two programs cannot steer one interface.
+	second end
+}
+
+// end is the brokers' end of a veth pair.
+type end struct {
+	iface   string
+	address netip.Addr
 }
 
 func parseBench(text string) (*bench, error) {
 	parts := strings.Split(text, ",")
-	if len(parts) != 3 {
-		return nil, fmt.Errorf("%s %q: want NAMESPACE,INTERFACE,ADDRESS; perf lab makes them", labFlag, text)
+	if len(parts) != 5 {
+		return nil, fmt.Errorf("%s %q: want NAMESPACE,INTERFACE,ADDRESS,INTERFACE,ADDRESS; perf lab makes them", labFlag, text)
 	}
-	address, err := netip.ParseAddr(parts[2])
-	return &bench{namespace: parts[0], iface: parts[1], address: address}, err
+	first, err := netip.ParseAddr(parts[2])
+	second, err2 := netip.ParseAddr(parts[4])
+	return &bench{namespace: parts[0], end: end{parts[1], first}, second: end{parts[3], second}}, errors.Join(err, err2)
+}
+
+// flag is what parseBench reads.
+func (b *bench) flag() string {
+	return fmt.Sprintf("%s,%s,%s,%s,%s", b.namespace, b.iface, b.address, b.second.iface, b.second.address)
 }
 
 // inside runs a command in the brokers' namespace.
@@ -63,20 +77,14 @@ func inLab(ctx context.Context, name string, args []string) error {
 		return err
 	}
 	defer l.Close()
-	pair, err := l.NewPair(1)
-	if err != nil {
+	b := bench{namespace: l.Broker}
+	if b.end, err = newEnd(l); err != nil {
 		return err
 	}
-	b := bench{namespace: l.Broker, iface: pair.BrokerIf}
-	if b.address, err = netip.ParseAddr(pair.Broker4); err != nil {
+	if b.second, err = newEnd(l); err != nil {
 		return err
 	}
-	for _, a := range b.sources()[1:] {
-		if err := lab.Run(fmt.Sprintf("ip -n %s address add %s/24 dev %s", l.Client, a, pair.ClientIf)); err != nil {
-			return err
-		}
-	}
-	argv := []string{self, name, labFlag, fmt.Sprintf("%s,%s,%s", b.namespace, b.iface, b.address)}
+	argv := []string{self, name, labFlag, b.flag()}
 	command := l.InClient(append(argv, args...)...)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	if err := command.Start(); err != nil {
@@ -92,10 +100,28 @@ func inLab(ctx context.Context, name string, args []string) error {
 	return err
 }
 
+// newEnd makes a pair whose clients have all their addresses.
+func newEnd(l *lab.Lab) (e end, err error) {
+	pair, err := l.NewPair(1)
+	if err != nil {
+		return e, err
+	}
+	e.iface = pair.BrokerIf
+	if e.address, err = netip.ParseAddr(pair.Broker4); err != nil {
+		return e, err
+	}
+	for _, a := range e.sources()[1:] {
+		if err := lab.Run(fmt.Sprintf("ip -n %s address add %s/24 dev %s", l.Client, a, pair.ClientIf)); err != nil {
+			return e, err
+		}
+	}
+	return e, nil
+}
+
 // sources are the clients' addresses: those that follow the broker's.
-func (b *bench) sources() []netip.Addr {
+func (e end) sources() []netip.Addr {
 	var all []netip.Addr
-	at := b.address
+	at := e.address
 	for range 1 + addressesMore {
 		at = at.Next()
 		all = append(all, at)

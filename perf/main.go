@@ -23,6 +23,7 @@ const usage = `usage: go run ./perf COMMAND [flags]
   overload what victims suffer from clients that take more than their part
   soak     churn that leaves nothing behind
   relay    the floor: pass PUBLISH bytes on and do nothing else
+  sink     answer over XDP mode's plane and do nothing else: what stands for the broker in overload's control runs (root)
 
 go run ./perf COMMAND -h lists the flags. One load against one broker: ringmq bench.
 `
@@ -65,6 +66,8 @@ func dispatch(ctx context.Context, args []string) error {
 		return runSoak(ctx, args[1:])
 	case "relay":
 		return runRelay(ctx, args[1:])
+	case "sink":
+		return runSink(ctx, args[1:])
 	}
-	return fmt.Errorf("unknown command %q; the commands are compare, durable, store, lab, echo, conform, overload, soak, relay", args[0])
+	return fmt.Errorf("unknown command %q; the commands are compare, durable, store, lab, echo, conform, overload, soak, relay, sink", args[0])
 }

@@ -21,7 +21,7 @@ const (
 // check runs each scenario in small, and only for what is answered: Reason Codes, counters, who is closed, and that nobody
 // else loses anything. No figure of time is judged.
 func (o *overloader) check(ctx context.Context) error {
-	o.capacity, o.seconds = 2*checkRate, checkLong.Seconds()
+	o.rate, o.seconds = checkRate, checkLong.Seconds()
 	bad := 0
 	for _, s := range o.scenarios {
 		t := trial{Scenario: s.Name, Attacked: true}

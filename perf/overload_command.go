@@ -111,8 +111,12 @@ func (a *assault) startBroker(ctx context.Context, settings string) (*server, ne
 	return s, address, err
 }
 
-// startSink starts what stands for the broker in a control run.
+// startSink starts what stands for the broker in a control run, on a data plane of the broker's kind: a control whose aggressor
+// talked to the kernel's TCP would compare that with ours, not the attack with its absence.
 func (a *assault) startSink(ctx context.Context) (*server, netip.AddrPort, error) {
+	if a.mode == modeXDP {
+		return a.startPlaneSink(ctx)
+	}
 	address, err := a.nextAddress()
 	if err != nil {
 		return nil, address, err
@@ -123,10 +127,25 @@ func (a *assault) startSink(ctx context.Context) (*server, netip.AddrPort, error
 	return s, address, err
 }
 
+// startPlaneSink starts a sink on the lab's second interface.
+func (a *assault) startPlaneSink(ctx context.Context) (*server, netip.AddrPort, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	address := netip.AddrPortFrom(a.bench.second.address, portFirst)
+	s, err := a.start(ctx, []string{self, "sink", "--interface", a.bench.second.iface, address.String()}, a.brokerCPU, address, "")
+	return s, address, err
+}
+
 // aggressor is how scenarios reach an address.
 func (a *assault) aggressor(at netip.AddrPort) overload.Config {
 	cfg := overload.Config{Target: at, CPU: a.loadCPU, Seed: 1}
-	if a.bench != nil {
+	switch {
+	case a.bench != nil && at.Addr() == a.bench.second.address:
+		cfg.Sources = a.bench.second.sources()
+		return cfg
+	case a.bench != nil:
 		cfg.Sources = a.bench.sources()
 		return cfg
 	}

@@ -14,10 +14,8 @@ import (
 )
 
 const (
-	// victimPairs is how many pairs are victims, and how many find out what the broker can do.
+	// victimPairs is how many pairs are victims, and how many find out what the machine can do.
 	victimPairs = 100
-	// calibration is how long that takes.
-	calibration = 2 * time.Second
 	// countersTime is how long the broker's counters may be behind: shards publish them once a second.
 	countersTime = 1200 * time.Millisecond
 	// endPatience is what an attack that has an end may take beyond the victims' run, for every second of that.
@@ -31,11 +29,12 @@ type trial struct {
 	Attacked bool             `json:"attacked"`
 	Victims  load.Result      `json:"victims"`
 	Outcome  overload.Outcome `json:"outcome"`
-	Moved    map[string]int64 `json:"moved"`
-	Peak     int64            `json:"peak_bytes"`
-	Planned  int64            `json:"planned_bytes"`
-	Wrong    []string         `json:"wrong,omitempty"`
-	Failure  string           `json:"failure,omitempty"`
+	shares
+	Moved   map[string]int64 `json:"moved"`
+	Peak    int64            `json:"peak_bytes"`
+	Planned int64            `json:"planned_bytes"`
+	Wrong   []string         `json:"wrong,omitempty"`
+	Failure string           `json:"failure,omitempty"`
 }
 
 // overloader is one call of `perf overload` in one mode.
@@ -45,7 +44,8 @@ type overloader struct {
 	seconds   float64
 	qos       int
 	alone     bool
-	capacity  float64 // messages per second
+	rate      float64     // of the victims' messages per second: half of the capacity
+	half      load.Result // of that rate, without anybody else
 	scenarios []*overload.Scenario
 	done      []trial
 }
@@ -60,6 +60,7 @@ func runOverload(ctx context.Context, args []string) error {
 	names := flags.String("scenario", "all", "all, or some of "+namesOf(overload.Scenarios(), scenarioName))
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each scenario is run, with and without; medians are shown")
 	flags.Float64Var(&o.seconds, "seconds", 10, "length of each measured part")
+	flags.Float64Var(&o.rate, "rate", 0, "of the victims, in messages per second (0: what takes half of the machine)")
 	flags.IntVar(&o.qos, "qos", 0, "of the victims' messages")
 	flags.BoolVar(&o.alone, "alone", false, "the attack only, without its control: for a long one, of which memory and loss are asked")
 	check := flags.Bool("check", false, "only what is answered, each scenario in small: no figures, no control")
@@ -70,8 +71,8 @@ func runOverload(ctx context.Context, args []string) error {
 	if o.scenarios, err = pick(*names, overload.Scenarios(), scenarioName); err != nil {
 		return err
 	}
-	if o.rounds < 1 || o.seconds <= 0 || o.qos < 0 || o.qos > 2 {
-		return errors.New("overload: want --rounds and --seconds above zero, and --qos 0, 1 or 2")
+	if o.rounds < 1 || o.seconds <= 0 || o.rate < 0 || o.qos < 0 || o.qos > 2 {
+		return errors.New("overload: want --rounds and --seconds above zero, --rate not below it, and --qos 0, 1 or 2")
 	}
 	if elsewhere, err := o.elsewhere(ctx, "overload", args); elsewhere {
 		return err
@@ -98,15 +99,11 @@ func (o *overloader) run(ctx context.Context) error {
 				if o.alone && !attacked {
 					continue
 				}
-				t := trial{Round: round, Scenario: s.Name, Attacked: attacked}
-				if err := o.try(ctx, s, &t); err != nil {
-					t.Failure = err.Error()
-				}
+				t := o.tryUndisturbed(ctx, s, round, attacked)
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
 				o.done = append(o.done, t)
-				o.tell(&t)
 			}
 		}
 	}
@@ -120,40 +117,38 @@ func (o *overloader) run(ctx context.Context) error {
 	return nil
 }
 
+// tryUndisturbed tries again when strangers have used the machine, and takes the last trial whatever they did.
+func (o *overloader) tryUndisturbed(ctx context.Context, s *overload.Scenario, round int, attacked bool) (t trial) {
+	for range disturbedTries {
+		t = trial{Round: round, Scenario: s.Name, Attacked: attacked}
+		if err := o.try(ctx, s, &t); err != nil {
+			t.Failure = err.Error()
+		}
+		if ctx.Err() == nil {
+			o.tell(&t)
+		}
+		if t.Strangers <= strangersMax || ctx.Err() != nil {
+			break
+		}
+	}
+	return t
+}
+
 // tell says how a trial went while others are still to come.
 func (o *overloader) tell(t *trial) {
 	who := "control"
 	if t.Attacked {
 		who = "attack"
 	}
-	fmt.Fprintf(os.Stderr, "%-8s round %d  %-8s %-7s kept %.3f  lost %d  p50 %v  p99 %v  peak %d MiB  %s  %s %s\n", o.mode, t.Round+1,
+	fmt.Fprintf(os.Stderr, "%-8s round %d  %-8s %-7s kept %.3f  lost %d  p50 %v  p99 %v  peak %d MiB  machine %.0f %% (broker %.0f, victims %.0f, aggressor %.0f, sink %.0f, strangers %.0f of one)  %s  %s %s\n", o.mode, t.Round+1,
 		t.Scenario, who, o.kept(t), t.Victims.Lost, t.Victims.Latency.P50.Round(time.Microsecond), t.Victims.Latency.P99.Round(time.Microsecond),
-		t.Peak>>20, &t.Outcome, t.Failure, strings.Join(t.Wrong, "; "))
-}
-
-// calibrate finds what the broker can do for the victims' pairs with one message each under way.
-func (o *overloader) calibrate(ctx context.Context) error {
-	s, address, err := o.startBroker(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	cfg := o.victims(0)
-	cfg.Target, cfg.PID, cfg.Window, cfg.Duration = address, s.command.Process.Pid, 1, calibration
-	r, err := load.Run(ctx, cfg, nil)
-	if err != nil {
-		return fmt.Errorf("calibration: %w", err)
-	}
-	o.capacity = r.PerSecond
-	fmt.Fprintf(os.Stderr, "%-8s capacity %.0f messages/s with one under way for each of %d pairs (broker %.0f %%, load %.0f %%)\n", o.mode,
-		o.capacity, victimPairs, 100*r.TargetShare(), 100*r.GeneratorShare())
-	return nil
+		t.Peak>>20, 100*t.Victims.MachineShare(), 100*t.Victims.TargetShare(), 100*t.Victims.GeneratorShare(), 100*t.Aggressor, 100*t.Sink, 100*t.Strangers, &t.Outcome, t.Failure, strings.Join(t.Wrong, "; "))
 }
 
 // victims are pairs at a fixed rate, or in a closed loop when it is zero.
 func (o *overloader) victims(rate float64) load.Config {
 	cfg := load.Config{Connections: victimPairs, QoS: byte(o.qos), Rate: rate, Duration: time.Duration(o.seconds * float64(time.Second)),
-		WarmUp: time.Second, WholeMachine: true}
+		WarmUp: time.Second, WholeMachine: true, Unhurried: true}
 	if o.loadCPU >= 0 {
 		cfg.CPUs = []int{o.loadCPU}
 	}
@@ -168,13 +163,12 @@ func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) e
 	}
 	defer s.stop()
 	attacked := address
+	var sink *server
 	if !t.Attacked {
-		sink, at, err := o.startSink(ctx)
-		if err != nil {
+		if sink, attacked, err = o.startSink(ctx); err != nil {
 			return err
 		}
 		defer sink.stop()
-		attacked = at
 	}
 	before, err := o.ask(ctx)
 	if err != nil {
@@ -189,11 +183,13 @@ func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) e
 	if err != nil {
 		return err
 	}
-	victims := o.victims(o.capacity / 2)
+	victims := o.victims(o.rate)
 	victims.Target, victims.PID = address, s.command.Process.Pid
 	limited, cancel := context.WithTimeout(ctx, victims.Duration+runReserve)
 	defer cancel()
+	meter := startMeter(s, sink, attack)
 	t.Victims, err = load.Run(limited, victims, nil)
+	t.shares = meter.stop()
 	patience := time.Duration(0)
 	if sc.Ends && t.Attacked {
 		patience = endPatience*cfg.Long + runReserve
@@ -225,4 +221,4 @@ func (o *overloader) judge(ctx context.Context, s *server, sc *overload.Scenario
 }
 
 // kept is the part of the victims' rate that was delivered.
-func (o *overloader) kept(t *trial) float64 { return t.Victims.PerSecond / (o.capacity / 2) }
+func (o *overloader) kept(t *trial) float64 { return t.Victims.PerSecond / o.rate }

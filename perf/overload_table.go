@@ -31,18 +31,20 @@ type verdict struct {
 	p50Control, p50   time.Duration
 	p99Control, p99   time.Duration
 	ratio             float64
-	peak, planned     int64
-	moved             map[string]int64
-	outcome           overload.Outcome
-	wrong             []string
+	// machineControl and machine are the part of all processors that was busy.
+	machineControl, machine float64
+	peak, planned           int64
+	moved                   map[string]int64
+	outcome                 overload.Outcome
+	wrong                   []string
 }
 
 // print writes the table and says how many scenarios are not as promised.
 func (o *overloader) print(w io.Writer) (bad int) {
-	fmt.Fprintf(w, "\n%s mode: victims are %d pairs at %.0f messages/s, QoS %d, half of the capacity; %d rounds of %g s\n", o.mode,
-		victimPairs, o.capacity/2, o.qos, o.rounds, o.seconds)
+	fmt.Fprintf(w, "\n%s mode: victims are %d pairs at %.0f messages/s, QoS %d, which alone take %s; %d rounds of %g s\n", o.mode,
+		victimPairs, o.rate, o.qos, takes(&o.half), o.rounds, o.seconds)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "scenario\tkept, control\tattack\tlost\tp50, control\tattack\tp99, control\tattack\tratio\tpeak of plan\tverdict\t")
+	fmt.Fprintln(table, "scenario\tkept, control\tattack\tlost\tp50, control\tattack\tp99, control\tattack\tratio\tmachine, control\tattack\tpeak of plan\tverdict\t")
 	verdicts := map[string]*verdict{}
 	for _, s := range o.scenarios {
 		v := o.verdict(s)
@@ -51,8 +53,9 @@ func (o *overloader) print(w io.Writer) (bad int) {
 		if len(v.wrong) > 0 {
 			says, bad = "bad", bad+1
 		}
-		fmt.Fprintf(table, "%s\t%.3f\t%.3f\t%.0f\t%s\t%s\t%s\t%s\t%.2f\t%d of %d MiB\t%s\t\n", s.Name, v.keptControl, v.kept, v.lost,
-			milliseconds(v.p50Control), milliseconds(v.p50), milliseconds(v.p99Control), milliseconds(v.p99), v.ratio, v.peak>>20, v.planned>>20, says)
+		fmt.Fprintf(table, "%s\t%.3f\t%.3f\t%.0f\t%s\t%s\t%s\t%s\t%.2f\t%.0f %%\t%.0f %%\t%d of %d MiB\t%s\t\n", s.Name, v.keptControl, v.kept, v.lost,
+			milliseconds(v.p50Control), milliseconds(v.p50), milliseconds(v.p99Control), milliseconds(v.p99), v.ratio, 100*v.machineControl, 100*v.machine,
+			v.peak>>20, v.planned>>20, says)
 	}
 	_ = table.Flush()
 	for _, s := range o.scenarios {
@@ -100,10 +103,12 @@ func (o *overloader) verdict(s *overload.Scenario) *verdict {
 }
 
 func (o *overloader) medians(v *verdict, control, attack []load.Result, ratios []float64) {
-	rate := func(r load.Result) float64 { return r.PerSecond / (o.capacity / 2) }
+	rate := func(r load.Result) float64 { return r.PerSecond / o.rate }
 	p50 := func(r load.Result) float64 { return float64(r.Latency.P50) }
 	p99 := func(r load.Result) float64 { return float64(r.Latency.P99) }
+	v.machine = medianOf(attack, load.Result.MachineShare)
 	if len(control) > 0 {
+		v.machineControl = medianOf(control, load.Result.MachineShare)
 		v.keptControl, v.p50Control, v.p99Control = medianOf(control, rate), time.Duration(medianOf(control, p50)), time.Duration(medianOf(control, p99))
 	}
 	v.kept, v.p50, v.p99 = medianOf(attack, rate), time.Duration(medianOf(attack, p50)), time.Duration(medianOf(attack, p99))

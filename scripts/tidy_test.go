@@ -59,7 +59,7 @@ var (
 		"broker/crashtest":   {code: "broker broker/memnet broker/packet"},
 		"broker/credentials": {},
 		"cmd":                {code: "*"},
-		"perf":               {code: "broker/packet broker/conform perf/epoll perf/load perf/overload perf/relay scripts/lab xdp"},
+		"perf":               {code: "broker broker/packet broker/conform netstack perf/epoll perf/load perf/overload perf/relay scripts/lab xdp"},
 		"perf/load":          {code: "broker/packet perf/epoll", tests: "broker/packet perf/load perf/epoll perf/relay"},
 		"perf/epoll":         {},
 		"perf/overload":      {code: "broker/packet perf/epoll", tests: "perf/relay"},

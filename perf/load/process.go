@@ -87,6 +87,9 @@ func (p process) memory() (pssBytes, rssBytes int64, err error) {
 	return pssBytes, rssBytes, nil
 }
 
+// ProcessorTime is what a process has used of the processors, in user and system mode.
+func ProcessorTime(pid int) (time.Duration, error) { return process(pid).cpu() }
+
 // PeakMemory is the most that a process has had resident, in bytes.
 func PeakMemory(pid int) (int64, error) { return memoryLine(pid, "VmHWM:") }
 
@@ -105,6 +108,27 @@ func memoryLine(pid int, name string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/%d/status has no %s has the process ended?", pid, name)
+}
+
+// MachineTime is the time that all processors together were not idle, since the machine started.
+func MachineTime() (time.Duration, error) { return machineCPU() }
+
+// KernelTime is what the kernel's own threads have used since then.
+func KernelTime() (sum time.Duration) {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		const parentField, kthreadd = 1, "2"
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && len(fields) > parentField && fields[parentField] == kthreadd {
+			used, _ := process(pid).cpu() // zero if it has just ended
+			sum += used
+		}
+	}
+	return sum
 }
 
 // machineCPU is the time that all processors together were not idle, since the machine started.

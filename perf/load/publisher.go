@@ -66,12 +66,16 @@ func (p *publisher) giveUp() {
 // waking by it takes a good part of that, and would show as the broker's latency.
 const spinBelow = 100 * time.Microsecond
 
+// napMin is the shortest that an unhurried loop sleeps: at 10,000 messages per second and more it wakes for several at once.
+const napMin = 100 * time.Microsecond
+
 // pacer says when messages fall due in an open loop: at even distances, the publishers in turn.
 type pacer struct {
 	base     int64
 	interval float64 // nanoseconds between two messages of the whole run
 	next     int64   // the run's next message that is not due yet
 	armedFor int64
+	wakesAt  int64 // unhurried: what the timer is set to
 }
 
 func (a *pacer) start(t *traffic) {
@@ -96,12 +100,25 @@ func (a *pacer) due(t *traffic) error {
 		t.mark(t.publishers[n%publishers].conn)
 	}
 	a.next = max(a.next, dueBelow)
+	if t.cfg.Unhurried {
+		return a.nap(t)
+	}
 	gap := time.Duration(a.at(a.next) - t.clock())
 	if t.spin = gap < spinBelow; t.spin || a.armedFor == a.next {
 		return nil
 	}
 	a.armedFor = a.next
 	return t.poll.Arm(gap)
+}
+
+// nap sets the timer for the next message, but not to less than napMin. A timer that is under way stays.
+func (a *pacer) nap(t *traffic) error {
+	now := t.clock()
+	if a.wakesAt > now {
+		return nil
+	}
+	a.wakesAt = max(a.at(a.next), now+int64(napMin))
+	return t.poll.Arm(time.Duration(a.wakesAt - now))
 }
 
 // allowance is how many messages publisher number may send now.

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -91,6 +92,11 @@ func (r Result) GeneratorShare() float64 { return share(r.GeneratorCPU, r.Measur
 
 // TargetShare is the part of one processor that the broker used; above 1 it used several.
 func (r Result) TargetShare() float64 { return share(r.TargetCPU, r.MeasuredTime) }
+
+// MachineShare is the part of all processors together that was busy, with Config.WholeMachine.
+func (r Result) MachineShare() float64 {
+	return share(r.MachineCPU, r.MeasuredTime*time.Duration(runtime.NumCPU()))
+}
 
 // Clean says that everything published arrived, once, in order and whole, and was acknowledged, and that every fetch and
 // connection attempt succeeded.

@@ -139,6 +139,9 @@ func Start(ctx context.Context, s *Scenario, cfg Config) (*Attack, error) {
 	}
 }
 
+// ProcessorTime is what the aggressor's thread has used. Any goroutine may ask.
+func (a *Attack) ProcessorTime() time.Duration { return time.Duration(a.crowd.used.Load()) }
+
 // Stop ends the attack; one that has an end gets up to patience to reach it.
 func (a *Attack) Stop(patience time.Duration) (Outcome, error) {
 	defer a.cancel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -115,6 +116,7 @@ type crowd struct {
 	random   uint64
 	sourceAt int
 	outcome  Outcome       // read by others when the goroutine has ended
+	used     atomic.Int64  // the thread's processor time as of the last turn, in nanoseconds: written by the goroutine, read by any
 	finished chan struct{} // closed when an attack that has an end has reached it
 }
 
@@ -230,6 +232,7 @@ func (c *crowd) turn(acts func()) error {
 	}
 	acts()
 	c.flushAll()
+	c.used.Store(int64(epoll.ThreadCPU()))
 	return nil
 }
 

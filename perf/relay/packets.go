@@ -33,14 +33,17 @@ func (r *Relay) read(c *conn) {
 		return
 	}
 	b := r.in[:have+n]
-	used := r.packets(c, b)
-	if c.fd >= 0 {
-		c.partial = append(c.partial[:0], b[used:]...)
+	used, ok := r.packets(c, b)
+	if !ok {
+		r.drop(c)
+		return
 	}
+	c.partial = append(c.partial[:0], b[used:]...)
 }
 
-// packets handles whole packets and says how many bytes they were. PUBLISH packets in a row go on in one piece.
-func (r *Relay) packets(c *conn, b []byte) int {
+// packets handles whole packets and says how many bytes they were, and whether the connection goes on. PUBLISH packets in a
+// row go on in one piece.
+func (r *Relay) packets(c *conn, b []byte) (used int, ok bool) {
 	run, at := 0, 0 // the run of PUBLISH packets that are not passed on yet begins at run
 	for {
 		header, size := frame(b[at:])
@@ -57,12 +60,11 @@ func (r *Relay) packets(c *conn, b []byte) int {
 		at += size
 		run = at
 		if !r.answer(c, first, body) {
-			r.drop(c)
-			return at
+			return at, false
 		}
 	}
 	r.pass(c, b[run:at])
-	return at
+	return at, true
 }
 
 // frame gives the sizes of the first packet's header and of all of it; zero when it is not complete.

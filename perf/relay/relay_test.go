@@ -93,7 +93,7 @@ func FuzzPackets(f *testing.F) {
 		for _, fault := range []Fault{"", Drop, Double, Swap} {
 			c := &conn{fd: -1, role: 'p'} // not a descriptor, so that nothing is closed
 			r := &Relay{cfg: Config{Fault: fault, FaultEvery: 2}, subscribers: []*conn{{fd: -1}}}
-			if used := r.packets(c, b); used > len(b) {
+			if used, _ := r.packets(c, b); used > len(b) {
 				panic(used)
 			}
 		}
