@@ -65,6 +65,7 @@ func (l *link) endWill(reset bool) {
 		if len(l.out) == 0 && !reset && !l.ghost && !l.mightHaveEnded() {
 			w.decide(false)
 		}
+		w.touched++ // It may come, and who knows what the Session's Expiry Interval was by then.
 		return
 	case w.delay == 0:
 		w.decide(true)
