@@ -147,7 +147,7 @@ func (l *link) count(in *packet.Publish, m *message) {
 	key := stream{m.from, m.topic, in.QoS, l.w.disk != nil && in.QoS == 0 && m.qos < 2}
 	first := t.live+t.again+t.kept == 0
 	// A Retained Message may come again, but not when a younger one has come [MQTT-4.6.0-6]. What is sent again is as old as it is.
-	if at := s.newest[key]; m.seq < at && (first || in.Retain && !in.Dup) && s.ordered(m, l.w.step) {
+	if at := s.newest[key]; m.seq < at && (first || in.Retain && !in.Dup && !s.sentAgain(m, l.w.step)) && s.ordered(m, l.w.step) {
 		l.w.violate("order", "c%d got message %d of c%d on %s, QoS %d, after %d (m%d, RETAIN %v, DUP %v)", l.c.index, m.seq, m.from.index, m.topic, in.QoS, at, m.serial, in.Retain, in.Dup)
 	}
 	s.newest[key] = max(s.newest[key], m.seq)
@@ -168,6 +168,13 @@ func (l *link) count(in *packet.Publish, m *message) {
 	if m.will != nil {
 		m.will.hear(l)
 	}
+}
+
+// sentAgain says whether a message with RETAIN may be one that its publisher sent again, and not one that was kept.
+func (s *session) sentAgain(m *message, now int) bool {
+	asIs := false
+	s.possible(m, now, func(i *interest) { asIs = asIs || i.asIs })
+	return asIs && m.qos == 1 && m.tries > 1
 }
 
 // headRoom is more than what a PUBLISH has beside the pattern of its payload, in bytes.
