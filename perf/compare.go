@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -33,6 +34,7 @@ type comparer struct {
 	rounds    int
 	brokerCPU int
 	jsonFile  string
+	profiles  string // folder for CPU profiles; empty: none
 	rows      []comparison
 	targets   []target
 	done      []measurement
@@ -54,6 +56,7 @@ func runCompare(ctx context.Context, args []string) error {
 	flags.IntVar(&c.loadCPU, "load-cpu", 1, "processor for the load (-1: any)")
 	c.flag(flags)
 	flags.StringVar(&c.jsonFile, "json", "", "write all results to this file")
+	flags.StringVar(&c.profiles, "profiles", "", "write a CPU profile of each of our brokers' runs to this folder; of several rounds the last")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -67,7 +70,8 @@ func runCompare(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if c.targets, err = prepare(ctx, strings.Split(*names, ","), sources{dir: dir, relay: *external, ringmq: *built, bench: c.bench}); err != nil {
+	from := sources{dir: dir, relay: *external, ringmq: *built, bench: c.bench, admin: c.profiles != ""}
+	if c.targets, err = prepare(ctx, strings.Split(*names, ","), from); err != nil {
 		return err
 	}
 	return c.run(ctx)
@@ -136,5 +140,10 @@ func (c *comparer) measureOnce(ctx context.Context, argv []string, address netip
 	cfg.Target, cfg.PID = address, s.command.Process.Pid
 	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+runReserve)
 	defer cancel()
-	return load.Run(ctx, cfg, nil)
+	if c.profiles == "" || t.socket == "" {
+		return load.Run(ctx, cfg, nil)
+	}
+	wait := profileDuring(ctx, t.socket, cfg.Duration, c.profileFile(row, t))
+	result, err := load.Run(ctx, cfg, nil)
+	return result, errors.Join(err, wait())
 }

@@ -131,7 +131,11 @@ func (e end) sources() []netip.Addr {
 
 // getUnix asks for a resource on a unix socket; the caller closes the answer's body.
 func getUnix(ctx context.Context, socket, resource string) (*http.Response, error) {
-	client := http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true,
+	return getUnixWithin(ctx, startTimeout, socket, resource)
+}
+
+func getUnixWithin(ctx context.Context, timeout time.Duration, socket, resource string) (*http.Response, error) {
+	client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", socket)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -62,6 +63,9 @@ func (p *process) control() error {
 	s.Answer("GET /v1/ready", func(*http.Request) (any, error) { return p.ready() })
 	s.Handle("GET /v1/connections", http.HandlerFunc(p.listConnections))
 	s.Handle("GET /v1/capture", http.HandlerFunc(p.serveCapture))
+	s.Handle("GET /debug/pprof/", http.HandlerFunc(pprof.Index))
+	s.Handle("GET /debug/pprof/profile", http.HandlerFunc(pprof.Profile))
+	s.Handle("GET /debug/pprof/trace", http.HandlerFunc(pprof.Trace))
 	p.bypass.handle(s, p.broker.Loops())
 	p.durable.handle(s)
 	p.admin = s

@@ -3,9 +3,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +99,7 @@ func TestStatus(t *testing.T) {
 func TestAdminSocket(t *testing.T) {
 	program, socket := buildProgram(t), filepath.Join(t.TempDir(), "admin.sock")
 	p := startProgram(t, program, "serve", "-p", unusedPort(t), "--admin", socket)
+	checkProfile(t, socket)
 	stdout, stderr, code := ringmq(t, "serve", "-p", unusedPort(t), "--admin", socket)
 	checkRefusal(t, []string{"another broker", socket}, stdout, stderr, code)
 	stdout, stderr, code = ringmq(t, "serve", "-p", unusedPort(t), "--admin", "/proc/none/a.sock")
@@ -126,4 +131,22 @@ func (p *running) usage(t *testing.T, socket string) broker.Usage {
 		t.Fatalf("exit code %d, %v, %s", code, err, stderr)
 	}
 	return s.InUse
+}
+
+// checkProfile has the broker profile itself: what comes is pprof's format, which is compressed by gzip.
+func checkProfile(t *testing.T, socket string) {
+	t.Helper()
+	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true}}
+	for _, resource := range []string{"profile?seconds=1", "heap"} {
+		answer, err := client.Get("http://broker/debug/pprof/" + resource)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusOK || !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+			t.Errorf("%s: %s, %v, %.40q", resource, answer.Status, err, b)
+		}
+	}
 }
