@@ -141,7 +141,7 @@ func (c *conn) Write(v [][]byte) (int, error) {
 	if c.flags&untouchable != 0 {
 		return 0, errPanicked
 	}
-	c.plane.warmed += warm(c.endpoint)
+	c.plane.warmed += c.plane.warmth.warm(c.endpoint)
 	out := &c.plane.writer
 	total := out.reset(v)
 	if total == 0 {

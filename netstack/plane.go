@@ -71,6 +71,7 @@ type Plane struct {
 	hasMore   bool          // something is left to do that nobody will wake the plane for
 	isTurn    bool          // between Wait and Flush
 	caughtUp  bool          // the last turn has taken all frames that there were
+	warmth    extent        // of the stack's endpoints
 	warmed    byte          // what warm has read, kept so that it does read
 	isClosed  bool
 

@@ -22,7 +22,7 @@ const nicID tcpip.NICID = 1
 // newPlane builds the stack on a device. The caller has set GOMAXPROCS to one.
 func newPlane(g *Group, device Device) (*Plane, error) {
 	p := &Plane{group: g, config: &g.config, device: device}
-	p.deliver = p.onFrame
+	p.deliver, p.warmth = p.onFrame, endpointExtent()
 	p.budget = newBudget(p.config, &p.counters)
 	p.unread = newUnreadBudget(p.config, device.MTU())
 	p.events = make([]broker.Event, 0, eventsMax+acceptBatch)

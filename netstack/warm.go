@@ -1,3 +1,5 @@
+// Unsafe: the stack's structures are read without their fields' names, which only the stack may use; nothing is written or believed.
+
 package netstack
 
 import (
@@ -10,8 +12,10 @@ import (
 // cacheLine is the unit in which memory comes into the caches, in bytes; where it is more, lines are read twice.
 const cacheLine = 64
 
-// warmth is what of an endpoint the stack looks at for a segment: the endpoint itself and what these fields point at.
-var warmth = extentOf(reflect.TypeFor[tcp.Endpoint](), "snd", "rcv", "waiterQueue", "route", "scoreboard")
+// endpointExtent is what of an endpoint the stack looks at for a segment: the endpoint itself and what these fields point at.
+func endpointExtent() extent {
+	return extentOf(reflect.TypeFor[tcp.Endpoint](), "snd", "rcv", "waiterQueue", "route", "scoreboard")
+}
 
 // extent is the size of a structure in bytes, and of what some of its fields point at.
 type extent struct {
@@ -40,11 +44,11 @@ func extentOf(t reflect.Type, names ...string) extent {
 // Nothing is done with what is read, so it may be read while others write it.
 //
 //go:norace
-func warm(e *tcp.Endpoint) (sum byte) {
+func (x *extent) warm(e *tcp.Endpoint) (sum byte) {
 	at := unsafe.Pointer(e)
-	sum = readLines(at, warmth.size)
-	for i := range warmth.pointers {
-		p := &warmth.pointers[i]
+	sum = readLines(at, x.size)
+	for i := range x.pointers {
+		p := &x.pointers[i]
 		if target := *(*unsafe.Pointer)(unsafe.Add(at, p.offset)); target != nil {
 			sum += readLines(target, p.size)
 		}

@@ -9,6 +9,7 @@ import (
 
 // TestWarmth: what warm reads is there in this version of the stack, and what is not there is left out.
 func TestWarmth(t *testing.T) {
+	warmth := endpointExtent()
 	if len(warmth.pointers) != 5 {
 		t.Errorf("%d of 5 fields of an endpoint are found: the stack has renamed some, and warm reads less", len(warmth.pointers))
 	}
