@@ -1,6 +1,8 @@
 package netstack
 
 import (
+	"encoding/binary"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -69,4 +71,55 @@ func TestAcceptStorm(t *testing.T) {
 		t.Errorf("%d of %d connections are accepted", accepted, storm)
 	}
 	dialling.Wait()
+}
+
+// TestAttemptsStandBack: a segment of a connection that came behind a burst of SYNs is not kept waiting by them, and each of them is
+// answered all the same, also those for which there was no room to wait.
+func TestAttemptsStandBack(t *testing.T) {
+	w := newWireV4(t, testConfig())
+	p, own := w.plane, w.local
+	conn := w.connect()
+	seq, ack := w.seq, w.ack
+	const burst = receiveBatch - 1
+	for i := range burst {
+		w.local, w.seq, w.ack = netip.AddrPortFrom(own.Addr(), own.Port()+1+uint16(i)), 7, 0
+		w.sendSyn()
+	}
+	w.local, w.seq, w.ack = own, seq, ack
+	w.send(tcpAck, ask())
+	w.readAll(conn, len(ask()))
+	if left := p.attempts.count; left < burst-5*attemptsPerTurn || left >= burst {
+		t.Errorf("%d of %d SYNs wait when the segment behind them was read", left, burst)
+	}
+	for deadline := time.Now().Add(patience); p.Counters().HalfOpen < burst && time.Now().Before(deadline); {
+		if _, err := p.Wait(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := p.Counters(); n.HalfOpen != burst || p.attempts.count != 0 {
+		t.Errorf("%d of %d handshakes are under way, %d SYNs wait", n.HalfOpen, burst, p.attempts.count)
+	}
+}
+
+// TestAttempts: a ring of frames that keeps their order, and refuses what does not fit.
+func TestAttempts(t *testing.T) {
+	a := newAttempts()
+	if a.put(make([]byte, attemptBytes+1)) {
+		t.Error("a frame that is too long is taken")
+	}
+	next, oldest := 0, 0
+	for range 3 {
+		for a.put(binary.BigEndian.AppendUint32(nil, uint32(next))) {
+			next++
+		}
+		if next-oldest != attemptsMax {
+			t.Fatalf("%d frames wait; want %d", next-oldest, attemptsMax)
+		}
+		for range attemptsMax - 3 {
+			if got := binary.BigEndian.Uint32(a.take()); got != uint32(oldest) {
+				t.Fatalf("frame %d comes instead of %d", got, oldest)
+			}
+			oldest++
+		}
+	}
 }

@@ -91,6 +91,11 @@ const (
 	notOurs
 )
 
+// isAttempt tells whether it is the SYN of a connection that is to begin.
+func (r *received) isAttempt() bool {
+	return !r.isICMP && r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
+}
+
 // parse looks at a frame that came for the interface with this MAC address. It checks lengths and nothing else.
 func (r *received) parse(frame []byte, mac [6]byte) dropReason {
 	*r = received{}

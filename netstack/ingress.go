@@ -40,6 +40,9 @@ func (p *Plane) onFrame(frame []byte) {
 		p.counters.drops[why].Add(1)
 		return
 	}
+	if r.isAttempt() && p.attempts.put(frame) {
+		return
+	}
 	if why := p.admit(r, frame, true); why != keep {
 		p.counters.drops[why].Add(1)
 	}
@@ -49,12 +52,17 @@ func (p *Plane) onFrame(frame []byte) {
 func (p *Plane) onTakenOver(frame []byte) {
 	defer p.recoverFrame()
 	p.counters.takenOver.Add(1)
+	p.admitAgain(frame, false)
+}
+
+// admitAgain is admit for a frame that has waited. That it is for us was seen before.
+func (p *Plane) admitAgain(frame []byte, mayHandOver bool) {
 	r := &p.received
-	if why := r.parse(frame, [6]byte(frame[:6])); why != keep { // The other plane has checked the address.
-		p.counters.drops[why].Add(1)
-		return
+	why := r.parse(frame, [6]byte(frame[:6]))
+	if why == keep {
+		why = p.admit(r, frame, mayHandOver)
 	}
-	if why := p.admit(r, frame, false); why != keep {
+	if why != keep {
 		p.counters.drops[why].Add(1)
 	}
 }
@@ -119,7 +127,7 @@ func (p *Plane) admitKnown(r *received, frame []byte) (known bool, c *conn, why 
 		if f.link != r.link {
 			p.relearn(f, r, frame)
 		}
-		f.isReborn = f.isReborn || f.isLive && r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
+		f.isReborn = f.isReborn || f.isLive && r.isAttempt()
 		f.hear(r, &p.budget)
 		if r.payload > 0 && !p.mayTake(f, r) {
 			return true, nil, unreadFull
@@ -175,7 +183,7 @@ func (p *Plane) admitStranger(r *received, frame []byte) (why dropReason, done b
 	l := p.link
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	isAttempt := r.flags&(tcpSyn|tcpAck|tcpRst|tcpFin) == tcpSyn
+	isAttempt := r.isAttempt()
 	isTracked := isAttempt && l.flows.mayTrack(l.clock.elapsed())
 	if isAttempt && (!isTracked || l.flows.halfOpen >= cookiesFrom) && p.answerFlood(r, frame, to) {
 		return keep, true

@@ -53,6 +53,7 @@ type Plane struct {
 
 	received  received // of the frame in hand
 	slab      slab
+	attempts  attempts
 	listeners []*listener
 	reviewed  []*conn // connections that may have something to report
 	spare     []*conn // the other list, while one is walked
@@ -130,7 +131,7 @@ func (p *Plane) turn() int {
 	p.isTurn = true
 	p.link.beginTurn()
 	received := p.device.Receive(receiveBatch, p.deliver)
-	took := p.takeInbox() + received
+	took := p.takeInbox() + received + p.takeAttempts()
 	p.caughtUp = received < receiveBatch
 	for range yieldsMax {
 		if took > 0 && !p.ready.filled.Load() {
