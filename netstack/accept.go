@@ -27,7 +27,7 @@ func (p *Plane) accept(l *listener) {
 	if !l.filled.Swap(false) {
 		return
 	}
-	for range acceptBatch {
+	for range p.bounded(acceptBatch) {
 		endpoint, queue, err := l.endpoint.Accept(nil)
 		switch err.(type) {
 		case nil:

@@ -49,7 +49,7 @@ func (a *attempts) take() []byte {
 // takeAttempts has the stack work on some of them and tells on how many: while there are any it is not zero, so that the plane does
 // not rest.
 func (p *Plane) takeAttempts() int {
-	n := min(attemptsPerTurn, p.attempts.count)
+	n := min(p.bounded(attemptsPerTurn), p.attempts.count)
 	for range n {
 		p.onAttempt(p.attempts.take())
 	}

@@ -130,9 +130,9 @@ func (p *Plane) Wait(timeout time.Duration) ([]broker.Event, error) {
 func (p *Plane) turn() int {
 	p.isTurn = true
 	p.link.beginTurn()
-	received := p.device.Receive(receiveBatch, p.deliver)
-	took := p.takeInbox() + received + p.takeAttempts()
-	p.caughtUp = received < receiveBatch
+	took := p.device.Receive(receiveBatch, p.deliver)
+	p.caughtUp = took < receiveBatch
+	took += p.takeInbox() + p.takeAttempts()
 	for range yieldsMax {
 		if took > 0 && !p.ready.filled.Load() {
 			runtime.Gosched()
@@ -142,6 +142,15 @@ func (p *Plane) turn() int {
 	p.keepHouse()
 	p.runTimers()
 	return took
+}
+
+// bounded is how much one turn does of what connections cost that begin: an eighth while frames wait in the device, for each turn
+// takes no more than a batch of them, and what beginnings cost all others wait for.
+func (p *Plane) bounded(most int) int {
+	if p.caughtUp {
+		return most
+	}
+	return max(1, most/8)
 }
 
 // runTimers runs the stack's timers, once all frames that have come are taken: they may hold what a timer waits for in vain.
