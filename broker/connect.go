@@ -311,7 +311,7 @@ func (s *Shard) attachNow(id uint32, sess *Session) {
 	if c.sessionExpiry == 0 && c.version != packet.V50 {
 		present = false // [MQTT-3.2.2-1] of 3.1.1: Clean Session 1 always says 0.
 	}
-	sess.conn, sess.expiry, sess.succeeded = id, c.sessionExpiry, false
+	sess.conn, sess.expiry, sess.succeeded, sess.discarded = id, c.sessionExpiry, false, 0
 	sess.window = uint16(min(int(c.receiveMax), s.limits.MaxInflight))
 	// The send quota starts anew with each Network Connection (section 4.9).
 	sess.inflight, sess.resend = 0, sess.sent.head

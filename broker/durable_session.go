@@ -22,7 +22,7 @@ type retainedLog struct {
 func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 	c := &s.conns[id]
 	ended := sess.discarded
-	if sess.discarded = 0; s.stream == nil || sess.kept == nil && c.sessionExpiry == 0 && ended == 0 {
+	if s.stream == nil || sess.kept == nil && c.sessionExpiry == 0 && ended == 0 {
 		return false
 	}
 	if sess.kept == nil && c.sessionExpiry == 0 {
