@@ -17,10 +17,10 @@ func TestWarmth(t *testing.T) {
 		t.Errorf("an endpoint has %d bytes", warmth.size)
 	}
 	type other struct {
-		snd int
-		rcv *[100]byte
+		Sender   int
+		Receiver *[100]byte
 	}
-	if got := extentOf(reflect.TypeFor[other](), "snd", "rcv", "route"); len(got.pointers) != 1 || got.pointers[0] != (pointer{8, 100}) {
+	if got := extentOf(reflect.TypeFor[other](), "Sender", "Receiver", "Route"); len(got.pointers) != 1 || got.pointers[0] != (pointer{8, 100}) {
 		t.Errorf("of a structure with one pointer: %+v", got)
 	}
 }
