@@ -10,13 +10,16 @@ import (
 	"testing"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/ringmq/ringmq/broker/packet"
 	"go.uber.org/goleak"
 )
 
-// TestMain lets pass what v311.carry leaves behind for half a minute when a connection ends in the middle of a Publish.
+// TestMain lets pass what v311.carry and ask leave behind for half a minute when a connection ends in the middle of a request.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/eclipse/paho%2emqtt%2egolang.(*client).Publish"))
+	const library = "github.com/eclipse/paho%2emqtt%2egolang.(*client)."
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(library+"Publish"), goleak.IgnoreAnyFunction(library+"SubscribeMultiple"),
+		goleak.IgnoreAnyFunction(library+"Unsubscribe"))
 }
 
 const patience = 10 * time.Second
@@ -288,6 +291,35 @@ func TestWaitsEnd(t *testing.T) {
 			t.Errorf("Subscribe: %v", err)
 		}
 	})
+}
+
+// TestRequestThatIsHeld: the library may hold a request for half a minute when the connection is being closed; Close ends the waiting.
+func TestRequestThatIsHeld(t *testing.T) {
+	c := connected(t, V311, func(p *peer) {
+		for p.next() != nil {
+		}
+	}).(*v311)
+	held, let := make(chan struct{}), make(chan struct{})
+	defer close(let)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.ask(t.Context(), "SUBACK", func() mqtt.Token {
+			close(held)
+			<-let
+			return &mqtt.DummyToken{}
+		})
+	}()
+	<-held
+	c.Close(Properties{}, 0)
+	select {
+	case err := <-ended:
+		var lost *Lost
+		if !errors.As(err, &lost) {
+			t.Errorf("it ends with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody ends it")
+	}
 }
 
 // TestInterrupt: a broker that does not read holds a publisher up, until Interrupt.

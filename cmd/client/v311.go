@@ -236,8 +236,12 @@ func (c *v311) Subscribe(ctx context.Context, subscriptions []Subscription, _ Pr
 	for _, s := range subscriptions {
 		filters[s.Filter] = s.QoS
 	}
-	token := c.library.SubscribeMultiple(filters, nil).(*mqtt.SubscribeToken)
-	if err := c.await(ctx, token, "SUBACK"); err != nil {
+	var token *mqtt.SubscribeToken
+	err := c.ask(ctx, "SUBACK", func() mqtt.Token {
+		token = c.library.SubscribeMultiple(filters, nil).(*mqtt.SubscribeToken)
+		return token
+	})
+	if err != nil {
 		return nil, err
 	}
 	codes, reasons := token.Result(), make([]packet.Reason, len(subscriptions))
@@ -254,8 +258,23 @@ func (c *v311) Subscribe(ctx context.Context, subscriptions []Subscription, _ Pr
 
 // Unsubscribe is part of Client.
 func (c *v311) Unsubscribe(ctx context.Context, filters []string, _ Properties) ([]packet.Reason, error) {
-	err := c.await(ctx, c.library.Unsubscribe(filters...), "UNSUBACK")
+	err := c.ask(ctx, "UNSUBACK", func() mqtt.Token { return c.library.Unsubscribe(filters...) })
 	return make([]packet.Reason, len(filters)), err
+}
+
+// ask has the library send a request and waits for the answer. On a connection that is being closed the library holds whoever asks for
+// half a minute: it is left to that.
+func (c *v311) ask(ctx context.Context, kind string, request func() mqtt.Token) error {
+	asked := make(chan mqtt.Token, 1)
+	go func() { asked <- request() }()
+	select {
+	case token := <-asked:
+		return c.await(ctx, token, kind)
+	case <-c.done:
+		return c.Err()
+	case <-ctx.Done():
+		return cause(ctx)
+	}
 }
 
 func (c *v311) await(ctx context.Context, token mqtt.Token, kind string) error {
