@@ -161,7 +161,10 @@ func (h *theatre) receiveMaximum() {
 			}
 			top = max(top, open)
 		}
-		return differ("the most messages in flight", top, most)
+		if top < 2 || top > most { // How many there are at a time depends on how fast each side is.
+			return fmt.Errorf("the most messages in flight are %d, not 2 to %d", top, most)
+		}
+		return nil
 	})
 }
 

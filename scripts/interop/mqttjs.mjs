@@ -483,7 +483,8 @@ async function receiveMaximum(s, n = 100, most = 3) {
   const publisher = await s.enter('publisher')
   await publisher.publishAll(numbers(n).map((i) => [s.name('t'), i, { qos: 2 }]))
   for (const i of numbers(n)) await subscriber.wants(s.name('t'), i, { qos: 2 })
-  differ('the most messages in flight', top, most)
+  // How many there are at a time depends on how fast each side is.
+  if (top < 2 || top > most) throw new Error(`the most messages in flight are ${top}, not 2 to ${most}`)
 }
 
 // sendQuota has as many in flight as the broker allows all the time, by publishAll.

@@ -533,7 +533,8 @@ def receive_maximum(s, n=100, most=3):
     for line in subscriber.talk:
         flight += bool(re.match(r"Received PUBLISH \(d0", line)) - line.startswith("Sending PUBCOMP")
         top = max(top, flight)
-    differ("the most messages in flight", top, most)
+    if not 2 <= top <= most:  # How many there are at a time depends on how fast each side is.
+        raise AssertionError(f"the most messages in flight are {top}, not 2 to {most}")
 
 
 def send_quota(s, n=300):
