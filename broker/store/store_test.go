@@ -121,6 +121,11 @@ func TestCommitAndLoad(t *testing.T) {
 			}
 		}
 	}
+	s.Load(broker.Load{SID: 1, From: 10, To: 98, Entries: 5, Bytes: 1 << 20}) // A round without a batch is no commit.
+	a.until(t, "one more load", func() bool { return len(a.loaded) == 4 })
+	if stats := mustStats(t, s); stats.Wait.Count != 100 || stats.Commit.Count != stats.Commits || stats.Sync.Count < stats.Commits {
+		t.Errorf("100 batches: %d have waited, %d commits are timed of %d, %d of the log's fsyncs", stats.Wait.Count, stats.Commit.Count, stats.Commits, stats.Sync.Count)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

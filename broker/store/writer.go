@@ -53,7 +53,6 @@ func (s *Store) write() {
 		}
 		end := time.Now()
 		took, shards = end.Sub(start), 0
-		s.commitTimes.note(start, end)
 		for _, r := range round {
 			if r.load != nil {
 				s.dispatch(r.load)
@@ -66,6 +65,9 @@ func (s *Store) write() {
 			shards++
 			s.waits.note(r.at, start)
 			s.answers.Committed(r.shard, r.ops)
+		}
+		if shards > 0 { // Loads alone commit nothing.
+			s.commitTimes.note(start, end)
 		}
 		clear(round)
 	}
