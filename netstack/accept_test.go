@@ -2,6 +2,7 @@ package netstack
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -76,9 +77,16 @@ func TestAcceptStorm(t *testing.T) {
 // TestAttemptsStandBack: a segment of a connection that came behind a burst of SYNs is not kept waiting by them, and each of them is
 // answered all the same, also those for which there was no room to wait.
 func TestAttemptsStandBack(t *testing.T) {
+	for _, room := range []int{attemptsMax, 2 * attemptsPerTurn} {
+		t.Run(fmt.Sprint(room), func(t *testing.T) { checkStandBack(t, room) })
+	}
+}
+
+func checkStandBack(t *testing.T, room int) {
 	w := newWireV4(t, testConfig())
 	p, own := w.plane, w.local
 	conn := w.connect()
+	p.attempts = newAttempts(room)
 	seq, ack := w.seq, w.ack
 	const burst = receiveBatch - 1
 	for i := range burst {
@@ -88,8 +96,8 @@ func TestAttemptsStandBack(t *testing.T) {
 	w.local, w.seq, w.ack = own, seq, ack
 	w.send(tcpAck, ask())
 	w.readAll(conn, len(ask()))
-	if left := p.attempts.count; left < burst-5*attemptsPerTurn || left >= burst {
-		t.Errorf("%d of %d SYNs wait when the segment behind them was read", left, burst)
+	if left, most := p.attempts.count, min(burst, room); left < most-5*attemptsPerTurn || left >= most {
+		t.Errorf("%d of %d SYNs wait when the segment behind them was read", left, most)
 	}
 	for deadline := time.Now().Add(patience); p.Counters().HalfOpen < burst && time.Now().Before(deadline); {
 		if _, err := p.Wait(0); err != nil {
@@ -103,7 +111,7 @@ func TestAttemptsStandBack(t *testing.T) {
 
 // TestAttempts: a ring of frames that keeps their order, and refuses what does not fit.
 func TestAttempts(t *testing.T) {
-	a := newAttempts()
+	a := newAttempts(attemptsMax)
 	if a.put(make([]byte, attemptBytes+1)) {
 		t.Error("a frame that is too long is taken")
 	}

@@ -25,14 +25,15 @@ type attempt struct {
 	size  uint8
 }
 
-func newAttempts() attempts { return attempts{waiting: make([]attempt, attemptsMax)} }
+// newAttempts has room for so many.
+func newAttempts(most int) attempts { return attempts{waiting: make([]attempt, most)} }
 
 // put copies a frame; false means that there is no room, or that it is too long.
 func (a *attempts) put(frame []byte) bool {
-	if a.count == attemptsMax || len(frame) > attemptBytes {
+	if a.count == len(a.waiting) || len(frame) > attemptBytes {
 		return false
 	}
-	to := &a.waiting[(a.first+a.count)%attemptsMax]
+	to := &a.waiting[(a.first+a.count)%len(a.waiting)]
 	to.size = uint8(copy(to.frame[:], frame))
 	a.count++
 	return true
@@ -41,7 +42,7 @@ func (a *attempts) put(frame []byte) bool {
 // take returns the oldest, valid until the next put; there must be one.
 func (a *attempts) take() []byte {
 	from := &a.waiting[a.first]
-	a.first = (a.first + 1) % attemptsMax
+	a.first = (a.first + 1) % len(a.waiting)
 	a.count--
 	return from.frame[:from.size]
 }

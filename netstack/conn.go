@@ -141,12 +141,12 @@ func (c *conn) Write(v [][]byte) (int, error) {
 	if c.flags&untouchable != 0 {
 		return 0, errPanicked
 	}
-	c.plane.warmed += c.plane.warmth.warm(c.endpoint)
 	out := &c.plane.writer
 	total := out.reset(v)
 	if total == 0 {
 		return 0, nil
 	}
+	c.plane.warmed += c.plane.warmth.warm(c.endpoint)
 	if c.writes >= writesMax && !c.mayWrite() {
 		out.slices = nil
 		c.flags |= short | crowded

@@ -23,7 +23,7 @@ const nicID tcpip.NICID = 1
 func newPlane(g *Group, device Device) (*Plane, error) {
 	p := &Plane{group: g, config: &g.config, device: device}
 	p.deliver, p.warmth = p.onFrame, endpointExtent()
-	p.attempts = newAttempts()
+	p.attempts = newAttempts(attemptsMax)
 	p.budget = newBudget(p.config, &p.counters)
 	p.unread = newUnreadBudget(p.config, device.MTU())
 	p.events = make([]broker.Event, 0, eventsMax+acceptBatch)
