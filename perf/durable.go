@@ -224,7 +224,7 @@ func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoa
 // measurePaced loads a broker at a fixed rate. One that syncs shares its time with a bare disk that does the same.
 func (d *durableRun) measurePaced(ctx context.Context, c durableCase, load durableLoad, address netip.AddrPort, data string) (err error) {
 	if c.name == syncingCase {
-		bare, err := newBareSync(ctx, data, adminSocket(data))
+		bare, err := newBareSync(ctx, d.dir, adminSocket(data))
 		defer func() { err = errors.Join(err, bare.close()) }()
 		if err != nil {
 			return err

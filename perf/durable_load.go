@@ -51,8 +51,18 @@ func (r durableResult) String() string {
 // durableSessions is how many Sessions the publishers share: each publisher's messages are for one.
 const durableSessions = 10
 
-// subscribe makes the Sessions that messages are for, and leaves their clients there or not.
-func (l durableLoad) subscribe(address netip.AddrPort) (connections []net.Conn, err error) {
+// clients are connections that end together.
+type clients []net.Conn
+
+func (l clients) close() {
+	for _, c := range l {
+		_ = c.Close()
+	}
+}
+
+// subscribe makes the Sessions that messages are for, and leaves their clients there or not. What it returns is to be closed even when
+// it fails.
+func (l durableLoad) subscribe(address netip.AddrPort) (connections clients, err error) {
 	for i := range durableSessions {
 		c, err := dialMQTT(address, fmt.Sprint("kept-", l.prefix(), i), false)
 		if err != nil {
@@ -78,11 +88,7 @@ func (l durableLoad) subscribe(address netip.AddrPort) (connections []net.Conn, 
 // run loads the broker at an address as fast as it acknowledges.
 func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 	connections, err := l.subscribe(address)
-	defer func() {
-		for _, c := range connections {
-			_ = c.Close()
-		}
-	}()
+	defer func() { connections.close() }() // with the publishers that join them
 	if err != nil {
 		return durableResult{}, err
 	}

@@ -53,12 +53,8 @@ type pacedPublisher struct {
 
 // runPaced loads the broker at the load's rate, in slices; between calls the connections are idle.
 func (l durableLoad) runPaced(address netip.AddrPort, between func() error) (durableResult, error) {
-	receivers, err := l.subscribe(address)
-	defer func() {
-		for _, c := range receivers {
-			_ = c.Close()
-		}
-	}()
+	there, err := l.subscribe(address)
+	defer there.close()
 	if err != nil {
 		return durableResult{}, err
 	}
