@@ -14,8 +14,12 @@ import (
 	"github.com/ringmq/ringmq/xdp"
 )
 
-// sinkMemoryBytes bounds the sink's heap, which is not collected below it, as the broker's is not.
-const sinkMemoryBytes = 1 << 30
+const (
+	// sinkMemoryBytes bounds the sink's heap, which is not collected below it, as the broker's is not.
+	sinkMemoryBytes = 1 << 30
+	// sinkOutBytes is how many answers may wait for one client: who has that many unread is not read either.
+	sinkOutBytes = 64 << 10
+)
 
 // sink answers clients over XDP mode's plane and does nothing else. It stands for the broker in the control runs of XDP mode:
 // what the aggressor's segments cost there, they cost it too.
@@ -130,7 +134,9 @@ func (s *sink) read(c *sinkClient) bool {
 		return errors.Is(err, broker.ErrWouldBlock)
 	}
 	answers, ok := c.Take(buf[:n])
-	c.out = append(c.out, answers...)
+	if c.out = append(c.out, answers...); len(c.out) > sinkOutBytes {
+		c.net.Pause()
+	}
 	return ok && c.flush()
 }
 
@@ -140,6 +146,8 @@ func (c *sinkClient) flush() bool {
 		return true
 	}
 	n, err := c.net.Write([][]byte{c.out})
-	c.out = append(c.out[:0], c.out[n:]...)
+	if c.out = append(c.out[:0], c.out[n:]...); len(c.out) <= sinkOutBytes {
+		c.net.Resume()
+	}
 	return err == nil
 }
