@@ -28,6 +28,8 @@ type Options struct {
 	Store  Store            // what outlives the process; nil: nothing does
 	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
+	// HashKey is of the hash of topics, for runs that are to be repeated exactly; zero: drawn at random.
+	HashKey [2]uint64
 	// LockThread has each Loop keep an OS thread of its own, which suits planes whose Wait blocks in the kernel.
 	LockThread bool
 }
@@ -42,7 +44,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 		return nil, err
 	}
 	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, store: o.Store, retainedLog: &retainedLog{}, registry: newRegistry(), retained: &retainedStore{},
-		index: topic.NewIndex[*subscription](), groups: newGroups()}
+		index: o.index(), groups: newGroups()}
 	if err := w.allocate(plan); err != nil {
 		return nil, err
 	}
@@ -68,6 +70,13 @@ func New(o Options, planes []Plane) (*Broker, error) {
 		l.peers = b.loops
 	}
 	return b, w.restore(o.now()())
+}
+
+func (o *Options) index() *topic.Index[*subscription] {
+	if o.HashKey != [2]uint64{} {
+		return topic.NewKeyedIndex[*subscription](o.HashKey)
+	}
+	return topic.NewIndex[*subscription]()
 }
 
 func (o *Options) now() func() time.Time {

@@ -9,6 +9,9 @@ import (
 	"github.com/ringmq/ringmq/broker/memnet"
 )
 
+// hashKey makes the hash of topics the same in every run: which topics share a set of the cache decides what is forgotten.
+var hashKey = [2]uint64{0xb5297a4d3f84d5b5, 0x68e31da4d2c8f1e7}
+
 // boot starts a broker, on the disk if the world has one.
 func (w *world) boot() error {
 	c := memnet.Config{Planes: len(w.turns), Threaded: w.options.Threaded, SendWindowBytes: w.windowOut, ReceiveWindowBytes: w.windowIn}
@@ -20,7 +23,7 @@ func (w *world) boot() error {
 	for _, p := range w.network.Planes() {
 		planes = append(planes, p)
 	}
-	o := broker.Options{Limits: w.limits, Host: host{}, Clock: w.wall,
+	o := broker.Options{Limits: w.limits, Host: host{}, Clock: w.wall, HashKey: hashKey,
 		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Seed: 1, SharedStrategy: w.strategy}}
 	if w.disk != nil {
 		o.Store = w.disk

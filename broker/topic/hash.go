@@ -3,7 +3,6 @@ package topic
 import (
 	"encoding/binary"
 	"math/bits"
-	"math/rand/v2"
 )
 
 // hasher is a multiply-and-fold hash in the manner of wyhash. Both words are secret: with a published constant in the
@@ -16,9 +15,9 @@ type hasher struct {
 // hashTailBytes is how much the last step of a hash takes in.
 const hashTailBytes = 16
 
-// newHasher draws odd words: as factors they lose nothing of what they multiply.
-func newHasher() hasher {
-	return hasher{seed: rand.Uint64() | 1, key: rand.Uint64() | 1}
+// newHasher makes the words odd: as factors they lose nothing of what they multiply.
+func newHasher(seed, key uint64) hasher {
+	return hasher{seed: seed | 1, key: key | 1}
 }
 
 // hash covers all of b.

@@ -2,6 +2,7 @@ package topic
 
 import (
 	"iter"
+	"math/rand/v2"
 	"sync"
 )
 
@@ -42,7 +43,13 @@ type leaf[V comparable] struct {
 
 // NewIndex returns an empty Index. It holds 1 MiB of counters from the start.
 func NewIndex[V comparable]() *Index[V] {
-	return newIndex[V](newHasher())
+	return newIndex[V](newHasher(rand.Uint64(), rand.Uint64()))
+}
+
+// NewKeyedIndex returns an empty Index whose hash has a key that is known, so that a run of it can be repeated. Peers who
+// know the key can flood the tables.
+func NewKeyedIndex[V comparable](key [2]uint64) *Index[V] {
+	return newIndex[V](newHasher(key[0], key[1]))
 }
 
 func newIndex[V comparable](h hasher) *Index[V] {

@@ -59,8 +59,20 @@ func (f *flight) takeOff(id uint16) {
 	f.mu.Unlock()
 }
 
-// giveUp frees the room of a message that was not sent.
-func (f *flight) giveUp() { <-f.slots }
+// giveUp frees the room of a message that the connection's end has overtaken: whether it was sent is not known, and it
+// stays open.
+func (f *flight) giveUp() {
+	f.mu.Lock()
+	f.given++
+	if _, earlier := f.open[noID]; !earlier {
+		f.open[noID] = f.given
+	}
+	f.mu.Unlock()
+	<-f.slots
+}
+
+// noID is no message's Packet Identifier [MQTT-2.2.1-3].
+const noID = 0
 
 // land notes the broker's answer. It ignores a Packet Identifier that nothing waits for.
 func (f *flight) land(id uint16, reason packet.Reason, text string) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -23,16 +24,19 @@ type v311 struct {
 	flight  *flight
 	library mqtt.Client
 	tokens  chan *mqtt.PublishToken // of messages under way, in their order; as many as flight allows
+	ending  chan struct{}           // closed by the first finish: the library completes no more tokens
 	gone    chan struct{}           // closed when acknowledge has returned
 	errands chan *Message           // to carry, which answers each on carried
 	carried chan *mqtt.PublishToken
 	present bool
+
+	finishOnce sync.Once
 }
 
 func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 	bound := max(1, cfg.MaxInflight)
 	c := &v311{inbox: newInbox(), cfg: cfg, conn: newConn(raw), flight: newFlight(bound, cfg.AckTimeout),
-		tokens: make(chan *mqtt.PublishToken, bound), gone: make(chan struct{}),
+		tokens: make(chan *mqtt.PublishToken, bound), ending: make(chan struct{}), gone: make(chan struct{}),
 		errands: make(chan *Message), carried: make(chan *mqtt.PublishToken, 1)}
 	c.conn.onClose = func() {
 		if c.leaving.Load() {
@@ -42,6 +46,7 @@ func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 	first := &firstPacket{wholePackets: wholePackets{c.conn}}
 	c.library = mqtt.NewClient(c.options(first))
 	cfg.debug("CONNECT as %q, MQTT 3.1.1, clean session %v, keep alive %v", cfg.ClientID, cfg.CleanStart, cfg.KeepAlive)
+	go c.acknowledge()
 	token := c.library.Connect().(*mqtt.ConnectToken)
 	select {
 	case <-token.Done():
@@ -51,11 +56,11 @@ func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 	}
 	if err := c.notConnected(ctx, token, first); err != nil {
 		_ = c.conn.Close()
+		c.finish(err)
 		return nil, err
 	}
 	c.present = token.SessionPresent()
 	cfg.debug("CONNACK, session present %v", c.present)
-	go c.acknowledge()
 	go c.carry()
 	return c, nil
 }
@@ -110,7 +115,14 @@ func (c *v311) received(_ mqtt.Client, m mqtt.Message) {
 }
 
 // lost is called by the library when received will not be called any more.
-func (c *v311) lost(_ mqtt.Client, err error) { c.end(&Lost{Endpoint: c.cfg.Endpoint, Cause: err}) }
+func (c *v311) lost(_ mqtt.Client, err error) { c.finish(&Lost{Endpoint: c.cfg.Endpoint, Cause: err}) }
+
+// finish ends everything once all acknowledgements that came are counted.
+func (c *v311) finish(err error) {
+	c.finishOnce.Do(func() { close(c.ending) })
+	<-c.gone
+	c.end(err)
+}
 
 // acknowledge takes the library's tokens in the order of their messages, so the first open message is the oldest one
 // that was not acknowledged. It ends with the connection.
@@ -121,15 +133,30 @@ func (c *v311) acknowledge() {
 		case token := <-c.tokens:
 			select {
 			case <-token.Done():
-			case <-c.done:
-				return
+			case <-c.ending:
 			}
-			if token.Error() == nil {
-				c.flight.land(token.MessageID(), packet.Success, "")
+			c.land(token)
+		case <-c.ending:
+			for {
+				select {
+				case token := <-c.tokens:
+					c.land(token)
+				default:
+					return
+				}
 			}
-		case <-c.done:
-			return
 		}
+	}
+}
+
+// land counts a message whose token the library has completed.
+func (c *v311) land(token *mqtt.PublishToken) {
+	select {
+	case <-token.Done():
+		if token.Error() == nil {
+			c.flight.land(token.MessageID(), packet.Success, "")
+		}
+	default:
 	}
 }
 
@@ -309,8 +336,7 @@ func (c *v311) Close(_ Properties, linger time.Duration) {
 	c.library.Disconnect(uint((linger + hurryTime) / time.Millisecond)) // It ends the library's goroutines, too.
 	_ = c.conn.Close()
 	c.leave()
-	c.end(&Lost{Endpoint: c.cfg.Endpoint})
-	<-c.gone
+	c.finish(&Lost{Endpoint: c.cfg.Endpoint})
 }
 
 // firstPacket looks at the return code of the CONNACK: of one that 3.1.1 does not define the library makes a connection
