@@ -83,15 +83,11 @@ func TestLingerMax(t *testing.T) {
 		conns = append(conns, e.Conn)
 		return len(conns) == lingerMax+more
 	})
-	start := time.Now()
 	for _, c := range conns {
 		if _, err := c.Write([][]byte{[]byte("goodbye")}); err != nil {
 			t.Fatal(err)
 		}
 		c.Close()
-	}
-	if took := time.Since(start); took > lingerTime {
-		t.Skipf("closing took %v: this machine is too slow to tell", took)
 	}
 	if p.slab.open != lingerMax {
 		t.Errorf("%d connections linger; want %d", p.slab.open, lingerMax)

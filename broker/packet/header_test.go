@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -111,11 +112,11 @@ func TestReasonNames(t *testing.T) {
 
 // TestConformance runs the malformed packets that other projects test with, where they are at hand.
 func TestConformance(t *testing.T) {
-	const path = "../../../shared/conformance/mqtt-packet.json"
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	const folder = "../../../shared/conformance"
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("the cases are not part of the repository: %v", err)
 	}
+	data, err := os.ReadFile(filepath.Join(folder, "mqtt-packet.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
