@@ -12,6 +12,7 @@ import (
 
 const (
 	writeSlices  = 64 // slices per Write
+	lastReads    = 16 // from a connection that a write has found broken
 	flushPasses  = 4  // times one turn goes over the connections to flush, while sending makes room for more
 	writesPerRun = 16 // writes to one connection before others get their turn
 )
@@ -185,28 +186,36 @@ func (l *Loop) handle(e *Event) {
 	}
 }
 
-// read makes one read behind what the connection has left over, and gives the shard all of it.
-func (l *Loop) read(id uint32) {
+// hearOut reads what came before a write found the connection broken: a DISCONNECT among it deletes the Will
+// [MQTT-3.14.4-3].
+func (l *Loop) hearOut(id uint32) {
+	for n := 0; n < lastReads && l.read(id); n++ {
+	}
+}
+
+// read makes one read behind what the connection has left over, and gives the shard all of it. It tells whether anything
+// came.
+func (l *Loop) read(id uint32) bool {
 	s := l.shard
 	if c := &s.conns[id]; c.state == connClosing || c.state == connReleased || c.is(connPaused) {
-		return
+		return false
 	}
 	buf := l.plane.Buffer()
 	kept := s.Carry(id, buf)
 	if kept == len(buf) {
 		s.Receive(id, buf, 0)
-		return
+		return false
 	}
 	n, err := s.refs[id].net.Read(buf[kept:])
 	if n > 0 || errors.Is(err, ErrWouldBlock) {
 		s.Receive(id, buf[:kept+n], n)
-		return
+		return n > 0
 	}
 	if errors.Is(err, io.EOF) && kept > 0 {
 		// What came before the end still counts, a DISCONNECT behind a stalled PUBLISH above all.
 		s.conns[id].set(connEnded)
 		s.Receive(id, buf[:kept], 0)
-		return
+		return false
 	}
 	why := closedByClient
 	if !errors.Is(err, io.EOF) {
@@ -214,6 +223,7 @@ func (l *Loop) read(id uint32) {
 	}
 	s.Closed(id, why)
 	s.settle()
+	return false
 }
 
 // retry offers a connection's unconsumed input again.
@@ -242,6 +252,7 @@ func (l *Loop) flushConn(id uint32) {
 	c := &s.conns[id]
 	c.clear(connDirty)
 	if c.outHead != 0 && !c.is(connBlocked) && c.state != connReleased && !l.write(id, c) {
+		l.hearOut(id)
 		s.Closed(id, "connection lost while writing")
 		s.settle()
 	}

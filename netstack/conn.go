@@ -147,7 +147,7 @@ func (c *conn) Write(v [][]byte) (int, error) {
 		return 0, nil
 	}
 	c.plane.warmed += c.plane.warmth.warm(c.endpoint)
-	if c.writes >= writesMax && !c.mayWrite() {
+	if c.writes >= writesMax && !c.isBroken() && !c.mayWrite() {
 		out.slices = nil
 		c.flags |= short | crowded
 		return 0, nil

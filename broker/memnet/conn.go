@@ -44,8 +44,10 @@ func (c *conn) report() broker.EventKind {
 	switch {
 	case c.isClosed:
 		return 0
-	case c.broken != nil:
+	case c.broken != nil && (len(c.toPlane) == 0 || c.isPaused):
 		return broker.Hangup
+	case c.broken != nil:
+		return broker.Readable
 	}
 	var kind broker.EventKind
 	if !c.isPaused && (len(c.toPlane) > 0 || c.inputEnds) {
@@ -67,8 +69,13 @@ func (c *conn) hangupError(kind broker.EventKind) error {
 
 // breakDown ends both directions and destroys what is under way.
 func (c *conn) breakDown(why error) {
-	c.broken = why
-	c.toPlane, c.toPeer = nil, nil
+	c.toPlane = nil
+	c.refuse(why)
+}
+
+// refuse ends both directions as the answer to something sent does: what had come before stays to be read.
+func (c *conn) refuse(why error) {
+	c.broken, c.toPeer = why, nil
 	c.stir()
 	c.peer.stir()
 }
@@ -86,10 +93,10 @@ func (c *conn) Read(p []byte) (int, error) {
 	switch {
 	case c.isClosed:
 		return 0, net.ErrClosed
-	case c.broken != nil:
-		return 0, c.broken
 	case len(c.toPlane) > 0:
 		return c.read(p), nil
+	case c.broken != nil:
+		return 0, c.broken
 	case c.inputEnds:
 		return 0, io.EOF
 	}
@@ -125,7 +132,7 @@ func (c *conn) Write(v [][]byte) (int, error) {
 		return 0, nil
 	}
 	if c.peerGone {
-		c.breakDown(ErrReset) // The answer of a TCP that has no such connection any more.
+		c.refuse(ErrReset) // The answer of a TCP that has no such connection any more.
 		return size, nil
 	}
 	taken := c.write(v, min(size, max(c.sendWindow-len(c.toPeer), 0)))

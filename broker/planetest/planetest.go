@@ -91,6 +91,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"short write", testShortWrite},
 		{"short writes in both directions", testEchoMuch},
 		{"write to a peer that is gone", testWriteGone},
+		{"last words of a peer that is gone", testLastWords},
 		{"close delivers", testCloseDelivers},
 		{"close delivers past unread bytes", testCloseUnread},
 		{"close delivers to a peer that goes on writing", testCloseFlood},

@@ -168,3 +168,32 @@ func testWriteGone(t *testing.T, r *rig) {
 	}
 	t.Fatal("writing to a peer that is gone never fails")
 }
+
+// testLastWords: what a peer said before it was gone is there when a write has failed.
+func testLastWords(t *testing.T, r *rig) {
+	l := r.connect(0)
+	if _, err := l.peer.Write([]byte("goodbye")); err != nil {
+		t.Fatal(err)
+	}
+	l.await(broker.Readable)
+	must(t, l.peer.Close())
+	for deadline := time.Now().Add(patience); ; {
+		if time.Now().After(deadline) {
+			t.Fatal("writing to a peer that is gone never fails")
+		}
+		if _, err := l.conn.Write([][]byte{pattern(0, 100)}); err != nil {
+			break
+		}
+		l.plane.Flush()
+		for _, e := range r.wait(l.plane, time.Millisecond) {
+			if e.Kind&broker.Hangup != 0 {
+				t.Fatal("Hangup before everything was read")
+			}
+		}
+	}
+	buf := l.plane.Buffer()
+	if n, err := l.conn.Read(buf); string(buf[:n]) != "goodbye" {
+		t.Errorf("Read = %q, %v", buf[:n], err)
+	}
+	l.conn.Close()
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ const (
 	floodSources   = 10000
 	overload       = 100000           // SYNs a second, more than this machine's stacks answer
 	floodBase      = 198<<24 | 19<<16 // 198.19.0.0, the first source
+	floodPrefix    = "198.19.0.0/16"
 )
 
 // flood sends SYNs as if from many sources for a while.
@@ -119,14 +121,14 @@ func TestOverloadingFlood(t *testing.T) {
 
 // TestFlood: 20,000 SYNs a second from 10,000 sources, none of which answers, come while clients exchange messages at half of
 // what was measured. No connection breaks and nothing is lost; a new client gets in during the flood. The control is the same
-// flood from sources on the deny list. In the long run, with 1,000 clients for ten seconds, their rate is kept and p99 is
-// compared with the control.
+// flood from sources on the deny list. In the long run there are 1,000 clients and five times flood and control for ten seconds
+// each, and the medians of their rate and p99 are judged.
 func TestFlood(t *testing.T) {
 	s := newScene(t, 2)
 	b := s.serve()
-	pairs, duration := 100, 3*time.Second
+	pairs, duration, rounds := 100, 3*time.Second, 1
 	if long() {
-		pairs, duration = 500, 10*time.Second
+		pairs, duration, rounds = 500, 10*time.Second, 5
 	}
 	frames := s.record(func() { s.connect(s.Broker4, "recorded").conn.Close() })
 	capacity := s.startBench(s.Broker4, "-n", fmt.Sprint(pairs), "--window", "1", "--time", "2s").clean()
@@ -143,18 +145,28 @@ func TestFlood(t *testing.T) {
 		t.Logf("%s: %d SYNs; %.0f messages/s of %.0f, p50 %v, p99 %v", name, sent, r.PerSecond, half, r.Latency.P50, r.Latency.P99)
 		return r
 	}
-	flooded := under("flooded")
+	var rates, delays []float64
+	for range rounds {
+		flooded := under("flooded")
+		before := b.lane()
+		b.must("xdp", "deny", floodPrefix)
+		control := under("control")
+		b.must("xdp", "deny", "--remove", floodPrefix)
+		if b.lane().verdict("dropped_denied")-before.verdict("dropped_denied") < uint64(duration.Seconds()*floodPerSecond/4) {
+			t.Error("the control's flood was not dropped")
+		}
+		rates = append(rates, flooded.PerSecond/control.PerSecond)
+		delays = append(delays, float64(flooded.Latency.P99)/float64(control.Latency.P99))
+	}
 	lane := b.lane()
 	t.Logf("half open %d, accepted %d, resets %d", lane.sum(func(q queueReport) uint64 { return q.TCP.HalfOpen }),
 		lane.sum(func(q queueReport) uint64 { return q.TCP.Accepted }), lane.resetsSent())
-	b.must("xdp", "deny", "198.19.0.0/16")
-	control := under("control")
-	if b.lane().verdict("dropped_denied") < uint64(duration.Seconds()*floodPerSecond/4) {
-		t.Error("the control's flood was not dropped")
-	}
-	t.Logf("rate %.2f of the control's, p99 %.2f of it (want 2 at most)", flooded.PerSecond/control.PerSecond, float64(flooded.Latency.P99)/float64(control.Latency.P99))
-	checkConservation(t, b.lane())
-	if long() && (flooded.PerSecond < 0.95*half || flooded.Latency.P99 > 2*control.Latency.P99) {
+	slices.Sort(rates)
+	slices.Sort(delays)
+	rate, delay := rates[rounds/2], delays[rounds/2]
+	t.Logf("of the control's, medians of %d: rate %.2f, p99 %.2f (want 2 at most; all: %.2f)", rounds, rate, delay, delays)
+	checkConservation(t, lane)
+	if long() && (rate < 0.95 || delay > 2) {
 		t.Error("the flood is felt")
 	}
 }
