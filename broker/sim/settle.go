@@ -30,8 +30,10 @@ func (w *world) rest() {
 		}
 		c.release()
 	}
-	if !w.until("everything acknowledged", w.settled) || !w.quiet() {
-		return
+	for resting := false; !resting; resting = w.settled() { // While it was quiet a Keep Alive may have run out.
+		if !w.until("everything acknowledged", w.settled) || !w.quiet() {
+			return
+		}
 	}
 	w.judge()
 	if w.violation == nil && w.judgeRetained() {
