@@ -116,9 +116,19 @@ func (s *Shard) Accept(net Conn, l int) uint64 {
 	s.owned = append(s.owned, id)
 	s.refs[id] = connRef{net: net}
 	s.counters[CounterSockets]++
-	s.wheel.start(id, s.tickAfter(s.limits.ConnectTimeout.Milliseconds()))
+	s.wheel.start(id, s.tickAfter(s.connectPatience()))
 	return token(id, c.generation)
 }
+
+// connectPatience is how long in milliseconds a new connection has for its CONNECT: not the same for all, so that those who came
+// together do not all leave, and come again, at the same moment.
+func (s *Shard) connectPatience() int64 {
+	most := s.limits.ConnectTimeout.Milliseconds()
+	return most - int64(s.draw()%uint64(most/connectSpread+1))
+}
+
+// connectSpread is the part of ConnectTimeout, as a divisor, by which patience differs.
+const connectSpread = 4
 
 // Closed says that the peer or the network ended the connection: without DISCONNECT, its Will is due.
 func (s *Shard) Closed(id uint32, why string) {

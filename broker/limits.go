@@ -45,7 +45,7 @@ type Limits struct {
 	PlaneBytes           int64
 	ProgramBytes         int64         // the program, its runtime, the tables that do not depend on limits; default 10 MiB
 	StoreBytes           int64         // what a store takes of memory; 0: there is none
-	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s
+	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s, and as little as three quarters of it, by chance
 	PacketTimeout        time.Duration // a large packet must make progress within it; default 20 s
 }
 

@@ -69,3 +69,33 @@ func TestKeepAliveChecksAreCheap(t *testing.T) {
 		t.Error("one turn has not looked at all of them")
 	}
 }
+
+// TestConnectTimeoutsAreSpread: connections that came together and say nothing are not closed together, nor too early or late.
+func TestConnectTimeoutsAreSpread(t *testing.T) {
+	const silent = 1000
+	b := newBench(t, 1, func(l *Limits) { l.ConnectTimeout = time.Second })
+	s := b.b.loops[0].shard
+	for range silent {
+		b.dial(0)
+	}
+	most, before := uint64(0), uint64(0)
+	for now := int64(tickMS); now <= 1000+2*tickMS; now += tickMS {
+		for s.BeginTurn(now); ; {
+			b.turn(0, now)
+			if s.Deadline() > now {
+				break
+			}
+		}
+		n := s.counters[CounterConnectTimeouts]
+		if n > 0 && now < 750 {
+			t.Fatalf("%d connections are closed after %d ms", n, now)
+		}
+		most, before = max(most, n-before), n
+	}
+	if before != silent {
+		t.Errorf("%d of %d connections are closed", before, silent)
+	}
+	if most > silent/3 {
+		t.Errorf("%d of %d connections are closed in one tick of %d ms", most, silent, tickMS)
+	}
+}

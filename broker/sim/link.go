@@ -193,7 +193,7 @@ func (l *link) excuse() string {
 		return "closed its side"
 	case l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500:
 		return "silent"
-	case !l.accepted && l.w.now.Load()-l.dialled.ms >= l.w.limits.ConnectTimeout.Milliseconds():
+	case !l.accepted && l.w.now.Load()-l.dialled.ms >= l.w.limits.ConnectTimeout.Milliseconds()*3/4:
 		return "no CONNECT in time"
 	case large || l.late && l.large != 0 || len(l.out) > 0 && l.silentFor(int64(l.w.limits.PacketTimeout/time.Second)):
 		return "large packet without progress"
