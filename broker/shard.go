@@ -86,6 +86,7 @@ type Shard struct {
 	sessionSlots slotCache
 	entrySlots   slotCache
 	wheel        wheel
+	tickedAt     int64 // when Tick last worked
 	cache        topicCache
 	rate         tokenBucket
 
@@ -248,7 +249,7 @@ func (s *Shard) housekeep() {
 func (s *Shard) Deadline() int64 {
 	at := (s.second + 1) * 1000
 	if tick, ok := s.wheel.next(); ok {
-		at = min(at, int64(tick)*tickMS)
+		at = min(at, max(int64(tick)*tickMS, s.tickedAt+1))
 	}
 	if len(s.hungry) > 0 || s.lingering.any() || s.stream.waits() {
 		at = min(at, s.now+tickMS)
