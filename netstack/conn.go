@@ -55,6 +55,7 @@ const (
 	pinched                           // or because of the plane's budget
 	wrote                             // bytes were sent that an RST could destroy
 	ended                             // the peer's end was read, or the connection is broken: an RST can do no harm
+	rationed                          // in the plane's list of those whose Write another turn must take
 	untouchable                       // the stack has panicked over it: its locks may be taken for ever
 )
 
@@ -152,7 +153,14 @@ func (c *conn) Write(v [][]byte) (int, error) {
 		c.flags |= short | crowded
 		return 0, nil
 	}
-	if out.limit(c.plane.budget.room(c.flow, total)) == 0 {
+	ration := c.plane.ration.left(total)
+	if ration == 0 {
+		out.slices = nil
+		c.waitForRation()
+		return 0, nil
+	}
+	room := c.plane.budget.room(c.flow, total)
+	if out.limit(min(room, ration)) == 0 {
 		out.slices = nil
 		c.pinch()
 		return 0, nil
@@ -172,13 +180,16 @@ func (c *conn) Write(v [][]byte) (int, error) {
 		c.flags |= wrote
 		c.written += uint32(taken)
 		c.plane.budget.pin(c.flow, int(taken))
+		c.plane.ration.written += int(taken)
 		if c.writes++; c.writes == writesMax/2 {
 			c.marked = c.written
 		}
 	}
 	switch {
 	case int(taken) == total:
-	case out.left == 0: // All that it was given.
+	case out.left == 0 && ration < room: // All that it was given, this turn,
+		c.waitForRation()
+	case out.left == 0: // or for the time being.
 		c.pinch()
 	default:
 		c.flags |= short

@@ -61,6 +61,7 @@ type Plane struct {
 	lingerers deadlines
 	closers   deadlines
 	budget    budget
+	ration    ration
 	unread    unreadBudget
 	expireAt  time.Time     // when to look for handshakes to give up
 	timersAt  time.Duration // by the stack's clock, when timers were last run

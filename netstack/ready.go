@@ -49,6 +49,7 @@ func (p *Plane) gather() {
 			p.review(c)
 		}
 	}
+	p.passRations()
 	list := p.reviewed
 	p.reviewed = p.spare[:0]
 	for i, c := range list {
@@ -110,7 +111,7 @@ func (c *conn) lookWhole() (kind broker.EventKind) {
 	if c.flags&(paused|drained) == 0 {
 		mask = waiter.ReadableEvents
 	}
-	if c.flags&short != 0 && (c.flags&crowded == 0 || c.mayWrite()) && (c.flags&pinched == 0 || c.mayPinMore()) {
+	if c.flags&(short|rationed) == short && (c.flags&crowded == 0 || c.mayWrite()) && (c.flags&pinched == 0 || c.mayPinMore()) {
 		mask |= waiter.WritableEvents
 		c.flags &^= crowded | pinched
 	}
