@@ -22,7 +22,7 @@ const (
 	endPatience = 6
 )
 
-// trial is one run of the victims: with the aggressor at the broker, or at the sink.
+// trial is one run of the victims: with the aggressor at the broker, or at the sink, or with those of its crowd that do no harm.
 type trial struct {
 	Round    int              `json:"round"`
 	Scenario string           `json:"scenario"`
@@ -164,7 +164,7 @@ func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) e
 	defer s.stop()
 	attacked := address
 	var sink *server
-	if !t.Attacked {
+	if !t.Attacked && !sc.Beside {
 		if sink, attacked, err = o.startSink(ctx); err != nil {
 			return err
 		}
@@ -175,6 +175,7 @@ func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) e
 		return err
 	}
 	cfg := o.aggressor(attacked)
+	cfg.Harmless = !t.Attacked && sc.Beside
 	cfg.Long = time.Duration(o.seconds * float64(time.Second))
 	if t.Attacked {
 		cfg.Patience = checkPatience

@@ -70,6 +70,8 @@ type Scenario struct {
 	Ends bool
 	// check judges the rest of the outcome; nil: nothing more.
 	check func(o *Outcome) string
+	// Beside says that most of the crowd does no harm, and is there in the control, too: at the broker, without those who do.
+	Beside bool
 	// make makes the tactic.
 	make func() tactic
 }

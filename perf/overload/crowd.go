@@ -40,6 +40,8 @@ type Config struct {
 	// Patience is how long an attack that is over waits for what clients who behave should still have; a sink gives them
 	// nothing.
 	Patience time.Duration
+	// Harmless leaves out those of the crowd who do harm, and what is meant for them.
+	Harmless bool
 	// Small is for checks of what is answered, without figures: a tenth of what takes time to build up.
 	Small bool
 }

@@ -68,7 +68,11 @@ func (d *deafness) layOut(c *crowd) {
 	d.crowd, d.payload = c, payload(deafBigPayload)
 	d.small.perSecond, d.big.perSecond = deafSmallPace, deafBigPace
 	d.enlist("deaf", roleReader, deafReaders)
-	d.enlist("deaf", roleDeaf, 2)
+	if c.cfg.Harmless {
+		d.big.perSecond = 0
+	} else {
+		d.enlist("deaf", roleDeaf, 2)
+	}
 	d.publisher = d.enlist("deaf", rolePublisher, 1)[0]
 }
 

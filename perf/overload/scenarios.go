@@ -13,7 +13,7 @@ func trafficScenarios() []*Scenario {
 		{Name: "deaf", Says: fmt.Sprintf("2 subscribers that never read (QoS 0, QoS 1), beside %d that do", deafReaders),
 			Policy:   "bounded buffer and queue for each; beyond them the newest message is dropped for that client",
 			Settings: "max_queued_messages = 100", Counters: []string{"outbound_buffer_full", "queue_full"},
-			check: deliversAll, make: func() tactic { return &deafness{} }},
+			Beside: true, check: deliversAll, make: func() tactic { return &deafness{} }},
 		{Name: "slow", Says: fmt.Sprintf("%d subscribers that read a thirtieth of what they ask for", slowReaders),
 			Policy:   "bounded buffer for each; beyond it QoS 0 is dropped for that client",
 			Settings: `max_outbound_bytes = "128KiB"`, Counters: []string{"outbound_buffer_full"},
