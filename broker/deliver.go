@@ -15,7 +15,7 @@ func (s *Shard) deliver(p *publication, r *receiver) {
 	}
 	qos := min(p.qos, r.qos) // Section 3.8.4: the lower of the two.
 	retain := p.retain && r.asIs
-	if qos > 0 || sess.arriving || p.hold {
+	if qos > 0 || sess.arriving || p.hold || s.mayFollowHeld(p) && !sess.idle() {
 		s.deliverQueued(p, r, qos, retain)
 		return
 	}
@@ -29,6 +29,10 @@ func (s *Shard) deliver(p *publication, r *receiver) {
 	}
 	s.sendPublish(p, sess, c, packet.PublishFlags(false, 0, retain), r, 0)
 }
+
+// mayFollowHeld says whether an older message of the same publisher, to be sent with QoS 0 too, may stand in a queue: one of QoS 2
+// that was held until it was durable, and is sent later in this turn [MQTT-4.6.0-6].
+func (s *Shard) mayFollowHeld(p *publication) bool { return p.qos == 2 && s.stream != nil }
 
 // deliverRaw copies the packet as it came into the outbound buffer of a receiver that gets just that; false when this
 // receiver takes more than a copy.

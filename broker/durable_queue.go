@@ -169,6 +169,9 @@ func (s *Shard) spill(sess *Session) {
 			return
 		}
 		s.unwait(sess, s.dequeue(&k.tail))
+		if m.pos == 0 {
+			s.drop(sess, CounterDroppedSlow) // QoS 0 has no place on disk
+		}
 		k.store(m.pos)
 		s.dropEntry(id)
 	}

@@ -312,7 +312,7 @@ func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
 
 // prepare stores the message if any receiver needs the stored form; false when memory is used up.
 func (s *Shard) prepare(p *publication, e *cached) bool {
-	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0) || p.hold && len(e.local) > 0
+	queued := p.qos > 0 && (e.maxQoS > 0 || len(e.groups) > 0) || (p.hold || s.mayFollowHeld(p)) && len(e.local) > 0
 	needs := p.chain != 0 || len(e.remote) > 0 || len(e.groups) > 0 || queued ||
 		p.retain || p.size >= refThreshold && len(e.local) > 0 || s.arriving.Load() > 0
 	if !needs {

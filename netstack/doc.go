@@ -59,6 +59,11 @@
 // Then the stack goes on sending by itself, and keeps TIME-WAIT, for TCPConfig.CloseTimeout at most. Both are bounded in
 // number: the former by lingerMax, both together by Config.MaxConnections.
 //
+// # Turns
+//
+// One turn takes a batch of frames, a few of the SYNs that wait (attempts), and writes a bounded part of what is large (ration):
+// what one connection asks for in bulk goes round in small pieces, between which everybody else is served.
+//
 // # Copies and allocations
 //
 // A received byte is copied twice: from the frame into the stack's memory, for the frame goes back to the device at
