@@ -205,7 +205,7 @@ func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 		s.counters[CounterRefusedSessions]++
 		return s.refuse(id, packet.QuotaExceeded)
 	}
-	if from == s.id && s.present(sess) {
+	if from == s.id && s.present(sess) && claim == sess.tenure { // Otherwise it has still to go to another shard, and to come back.
 		if w, ok := s.claimants[sess]; ok {
 			delete(s.claimants, sess)
 			s.supersede(w)
