@@ -28,7 +28,8 @@ type Options struct {
 	Store  Store            // what outlives the process; nil: nothing does
 	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
-	// HashKey is of the hash of topics, for runs that are to be repeated exactly; zero: drawn at random.
+	// HashKey is of the hash of topics, for runs that are to be repeated exactly; zero: drawn at random, and not from Config.Seed,
+	// which made-up Client Identifiers give away.
 	HashKey [2]uint64
 	// LockThread has each Loop keep an OS thread of its own, which suits planes whose Wait blocks in the kernel.
 	LockThread bool

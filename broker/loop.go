@@ -187,9 +187,10 @@ func (l *Loop) handle(e *Event) {
 }
 
 // hearOut reads what came before a write found the connection broken: a DISCONNECT among it deletes the Will
-// [MQTT-3.14.4-3].
+// [MQTT-3.14.4-3]. It reads no more than the connection may leave unconsumed.
 func (l *Loop) hearOut(id uint32) {
-	for n := 0; n < lastReads && l.read(id); n++ {
+	c := &l.shard.conns[id]
+	for n := 0; n < lastReads && !l.shard.wantsPause(c) && l.read(id); n++ {
 	}
 }
 
