@@ -182,15 +182,15 @@ const headRoom = 200
 
 // ordered says whether the message must come before younger ones: not a Will, which comes when it is due, not through a Shared
 // Subscription, not when a crash has undone that it was too large, and not when the publisher sent it again and only the second PUBLISH
-// may have matched, found room, or not expired.
+// may have matched, found room, fitted the connection's Maximum Packet Size, or not expired.
 func (s *session) ordered(m *message, now int) bool {
 	shared := false
 	s.possible(m, now, func(i *interest) { shared = shared || i.share != "" })
 	if m.will != nil || shared {
 		return false
 	}
-	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && s.owner.w.crashesSince(m.sent.step) > 0 {
-		return false // It was left out for a connection that did not take it, others went on, and a crash has undone that.
+	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && (m.tries > 1 || s.owner.w.crashesSince(m.sent.step) > 0) {
+		return false // It was left out for a connection that did not take it, others went on, and it came again, or a crash has undone that.
 	}
 	if m.refusalLost() {
 		return false

@@ -61,6 +61,7 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "payload", Value: 64, Usage: "`BYTES`, at least 20, which carry publisher, number and time"},
 			&cli.IntFlag{Name: "window", Aliases: []string{"w"}, Usage: "`N` messages a publisher may have under way", DefaultText: "16; with --rate what the broker allows"},
 			&cli.Float64Flag{Name: "rate", Aliases: []string{"r"}, Usage: "publish `N` messages/s in all, however slow the broker", DefaultText: "as fast as the window allows"},
+			&cli.BoolFlag{Name: "unhurried", Usage: "with --rate, sleep between two messages, up to 0.1 ms too long, and leave the processor to a broker on this machine"},
 			&cli.DurationFlag{Name: "time", Aliases: []string{"t"}, Value: 10 * time.Second, Usage: "measure for `DURATION`"},
 			&cli.Int64Flag{Name: "count", Aliases: []string{"c"}, Usage: "end after `N` messages, connections (storm) or fetches (retained)", DefaultText: "after --time"},
 			&cli.DurationFlag{Name: "warm-up", Value: 500 * time.Millisecond, Usage: "leave out the first `DURATION`"},
@@ -137,7 +138,7 @@ func benchConfig(c *cli.Context) (load.Config, error) {
 		Scenario: load.Scenario(c.String("scenario")), Connections: c.Int("connections"), PayloadBytes: c.Int("payload"),
 		Window: c.Int("window"), Rate: c.Float64("rate"), Duration: c.Duration("time"), Count: c.Int64("count"),
 		Parallel: c.Int("parallel"), Messages: c.Int("messages"), PID: c.Int("pid"), QoS: byte(min(c.Uint("qos"), 255)),
-		Username: c.String("username"), Password: c.String("pw"), DrainTimeout: c.Duration("drain"),
+		Username: c.String("username"), Password: c.String("pw"), DrainTimeout: c.Duration("drain"), Unhurried: c.Bool("unhurried"),
 	}
 	if cfg.WarmUp = c.Duration("warm-up"); cfg.WarmUp == 0 {
 		cfg.WarmUp = -1
@@ -206,6 +207,8 @@ func benchConflicts(c *cli.Context, cfg load.Config) error {
 		}
 	}
 	switch {
+	case cfg.Unhurried && cfg.Rate == 0:
+		return errors.New("--unhurried has no effect without --rate: leave it out")
 	case cfg.Duration <= 0 || cfg.DrainTimeout <= 0:
 		return errors.New("--time and --drain: want more than 0")
 	case cfg.Password != "" && cfg.Username == "":

@@ -194,6 +194,7 @@ func flagRefusals(t *testing.T) []refusal {
 		{"bench, payload", []string{"bench", "--payload", "19"}, []string{"payload", "20"}},
 		{"bench, version", []string{"bench", "-V", "3"}, []string{"version", "311 or 5"}},
 		{"bench, rate of a storm", []string{"bench", "-s", "storm", "-r", "10"}, []string{"--rate", "storm"}},
+		{"bench, unhurried without a rate", []string{"bench", "--unhurried"}, []string{"--unhurried", "--rate"}},
 		{"bench, window of idle", []string{"bench", "-s", "idle", "-w", "10"}, []string{"--window", "idle"}},
 		{"bench, messages of pairs", []string{"bench", "--messages", "10"}, []string{"--messages", "pairs"}},
 		{"bench, no time", []string{"bench", "-t", "0s"}, []string{"--time"}},
