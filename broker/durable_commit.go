@@ -13,6 +13,7 @@ const (
 	promiseAction                   // send bytes, upon which the Session goes on
 	freeAction                      // the same for a Packet Identifier that is free again
 	endedAction                     // a Session's end is durable
+	leaveAction                     // the same, for one that stays in the registry until then
 	attachAction                    // go on with a CONNECT: its Session is durable
 )
 
@@ -22,7 +23,8 @@ type action struct {
 	kind    actionKind
 	conn    uint64
 	session *Session
-	kept    *kept // the Session's, when it was promised
+	kept    *kept  // the Session's, when it was promised
+	sid     uint64 // what the store called it
 	bytes   []byte
 }
 
@@ -224,6 +226,8 @@ func (s *Shard) act(a *action) {
 		s.keepPromise(a, id)
 	case endedAction:
 		s.ends.Add(-1)
+	case leaveAction:
+		s.leave(a.session, a.sid)
 	case attachAction:
 		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
 			delete(s.claimants, a.session)

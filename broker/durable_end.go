@@ -25,6 +25,31 @@ func (s *Shard) behindEnds(t *ticket) {
 	}
 }
 
+// behindEnd puts what follows behind the end of a Session, which was handed over, maybe by another shard: it says nothing new, but is
+// durable only behind that.
+func (s *Shard) behindEnd(sid uint64) {
+	s.stream.ops = record.AppendDelete(s.stream.ops, record.SentKey(s.keyRoom(), sid))
+}
+
+// lingerUntilDurable keeps a Session that has ended in the registry until that is durable, so that a CONNECT that comes earlier waits for
+// it; false when there is no need to.
+func (s *Shard) lingerUntilDurable(sess *Session) bool {
+	if s.stream == nil || sess.discarded == 0 {
+		return false
+	}
+	sess.lingers, sess.expiry = true, 0
+	s.behindEnd(sess.discarded)
+	s.then(action{kind: leaveAction, session: sess, sid: sess.discarded})
+	return true
+}
+
+// leave lets go of a Session whose end is durable, unless a connection has it by now.
+func (s *Shard) leave(sess *Session, sid uint64) {
+	if s.present(sess) && sess.lingers && sess.discarded == sid && !s.linger(sess) {
+		s.remove(sess)
+	}
+}
+
 // recordEnded makes a Session's record that of one that ended with its connection. First the QoS 1 messages that came to it through
 // Shared Subscriptions and are on disk are given to other members, part by part (fetchPassing); until that is done the record stays, so
 // that the next run does it again if this one ends.

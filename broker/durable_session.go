@@ -26,9 +26,7 @@ func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 		return false
 	}
 	if sess.kept == nil && c.sessionExpiry == 0 {
-		// What ended it was handed over, maybe by another shard. This says nothing new, but is durable only behind that: a client that
-		// is told that its Session is gone never finds it again [MQTT-3.1.2-4].
-		s.stream.ops = record.AppendDelete(s.stream.ops, record.SentKey(s.keyRoom(), ended))
+		s.behindEnd(ended) // A client that is told that its Session is gone never finds it again [MQTT-3.1.2-4].
 		s.attachLater(id, sess)
 		return true
 	}

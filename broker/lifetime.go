@@ -157,7 +157,7 @@ func (s *Shard) catchUp(sess *Session) {
 // expire ends a Session for good, unless another shard has claimed it: then that shard gets it empty.
 func (s *Shard) expire(sess *Session) {
 	s.cleanSession(sess)
-	if !sess.succeeded && !s.linger(sess) {
+	if !sess.succeeded && !s.lingerUntilDurable(sess) && !s.linger(sess) {
 		s.remove(sess)
 	}
 }

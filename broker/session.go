@@ -58,7 +58,7 @@ type Session struct {
 	kept    *kept   // nil: it does not outlive the process
 	awaits  uint64  // ticket at which the Session is looked at; see awaitTicket
 	// discarded is what the store called it before it was emptied, until the next connection has it: that this is durable is what its
-	// CONNACK waits for.
+	// CONNACK waits for, or its leaving the registry.
 	discarded uint64
 	fresh     bool // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
 }
