@@ -2,7 +2,7 @@
 # Runs every check of RingMQ. On Debian, root gets what is missing installed; anybody else is told its name, and what
 # needs it is left out. With --long the fuzz targets run for ten minutes each instead of ten seconds, or for as many seconds
 # as are given, every planted bug is hunted instead of two, 20,000 seeds are simulated, XDP mode's lab runs once more with all clients in all
-# modes, 100,000 connections, and floods whose times are judged; soaks take ten minutes and a flood five in each mode.
+# modes, 100,000 connections, and floods whose times are judged; the broker is killed 200 times, soaks take ten minutes and a flood five in each mode.
 #
 # Not here: govulncheck, because it needs its database from the network.
 set -u
@@ -204,8 +204,10 @@ shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -t
 if [ -n "$long" ]; then
 	shown "XDP mode in its lab, the long run" env RINGMQ_LONG=1 go test -count=1 -timeout 60m ./scripts/lab
 	[ "$(id -u)" = 0 ] && modes=both || modes=standard
+	shown "200 times SIGKILL, and large stores" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'TestKillAndRecover|TestReadySoon' ./cmd/ringmq
 	shown "20,000 seeds" go run ./scripts/sim -from 1000 -seeds 20000 -jobs 2
 	shown "soaks of ten minutes" go run ./perf soak --mode $modes --minutes 10 --broker-cpu -1 --load-cpu -1
+	shown "soaks of ten minutes with a store" go run ./perf soak --data --mode $modes --minutes 10 --broker-cpu -1 --load-cpu -1
 	shown "a flood of five minutes" go run ./perf overload --alone --mode $modes --scenario flood --rounds 1 --seconds 300
 	shown "every planted bug, found by simulation" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run TestPlantedBugs ./scripts/sim
 fi
