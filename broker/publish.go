@@ -138,9 +138,10 @@ func (s *Shard) admitExactlyOnce(id uint32, c *conn, in *packet.Publish) (again 
 	return false, consumed
 }
 
-// ackAgain acknowledges a message of QoS 2 that was received before.
+// ackAgain acknowledges a message of QoS 2 that was received before, but not behind one that was thrown away unacknowledged [MQTT-4.6.0-3]:
+// both come again on the next connection.
 func (s *Shard) ackAgain(id uint32, c *conn, pid uint16) {
-	if !s.againReceived(id, c, pid) {
+	if !c.is(connWindingUp) && !s.againReceived(id, c, pid) {
 		s.ack(id, packet.PUBREC, pid, packet.Success) // [MQTT-4.3.3-10]
 	}
 }
