@@ -224,3 +224,28 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/message")
 }
+
+// BenchmarkManyFilters matches a topic that was not seen before with 1024 filters of each of 20 clients: every combination of names and
+// wildcards on ten levels.
+func BenchmarkManyFilters(b *testing.B) {
+	const clients, levels = 20, 10
+	t := newBench(b, 1, func(l *Limits) { l.MaxSubscriptions = 2 * clients << levels })
+	for i := range clients {
+		c := t.connect(0, fmt.Sprint("s", i), packet.V311)
+		for n := range 1 << levels {
+			filter := "bomb"
+			for level := range levels {
+				filter += [2]string{"/x", "/+"}[n>>level&1]
+			}
+			c.subscribe(filter+"/#", 0)
+		}
+	}
+	s, at := t.b.loops[0].shard, 0
+	b.ReportAllocs()
+	for b.Loop() {
+		at++
+		if n := len(s.lookup(fmt.Append(nil, "bomb/x/x/x/x/x/x/x/x/x/x/", at)).local); n != clients {
+			b.Fatal(n, "receivers")
+		}
+	}
+}

@@ -114,7 +114,7 @@ func (s *Shard) fill(e *cached) {
 	clear(e.local)
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
 	e.remoteKept, e.kept = e.remoteKept[:0], false
-	moving := false
+	moving, guess := false, 0
 	for _, sub := range c.found {
 		if sub.session == nil {
 			e.groups = append(e.groups, sub.group)
@@ -125,7 +125,7 @@ func (s *Shard) fill(e *cached) {
 		keep := sub.qos > 0 && sub.session.durable.Load()
 		e.kept = e.kept || keep
 		if home == s.id {
-			e.add(sub, c.marks, len(c.found) > 1)
+			guess = e.add(sub, guess, c.marks, len(c.found) > 1)
 		} else {
 			e.addRemote(uint8(home), keep)
 		}
@@ -167,20 +167,26 @@ func (c *topicCache) evict(keep *cached) {
 }
 
 // add takes a subscription in. A Session whose filters overlap gets one delivery with the highest QoS and all the
-// Subscription Identifiers [MQTT-3.3.4-2]; the one without No Local and the one with it stay apart.
-func (e *cached) add(sub *subscription, marks map[*Session]int, several bool) {
+// Subscription Identifiers [MQTT-3.3.4-2]; the one without No Local and the one with it stay apart. guess is the receiver to look
+// at before marks, and the next one is returned: where filters have the same Sessions, they have them in the same order.
+func (e *cached) add(sub *subscription, guess int, marks map[*Session]int, several bool) int {
 	e.maxQoS = max(e.maxQoS, sub.qos)
-	if i, ok := marks[sub.session]; ok && e.local[i].noLocal == sub.noLocal {
+	i, ok := guess, guess < len(e.local) && e.local[guess].session == sub.session && e.local[guess].noLocal == sub.noLocal
+	if !ok {
+		i, ok = marks[sub.session]
+	}
+	if ok && e.local[i].noLocal == sub.noLocal {
 		r := &e.local[i]
 		r.qos = max(r.qos, sub.qos) // [MQTT-3.3.4-3]
 		r.asIs = r.asIs || sub.asIs
 		r.addID(sub.id)
-		return
+		return (i + 1) % len(e.local)
 	}
 	if several {
 		marks[sub.session] = len(e.local)
 	}
 	e.local = append(e.local, receiver{session: sub.session, id: sub.id, qos: sub.qos, noLocal: sub.noLocal, asIs: sub.asIs})
+	return 0
 }
 
 // idsMax is how many Subscription Identifiers one message carries at most: as many as an entry's block holds.
