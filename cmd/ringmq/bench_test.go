@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ringmq/ringmq/perf/load"
 	"github.com/ringmq/ringmq/perf/relay"
@@ -135,8 +134,12 @@ func TestBenchRefused(t *testing.T) {
 // TestBenchBrokerDies: the broker ends in the middle of a run.
 func TestBenchBrokerDies(t *testing.T) {
 	broker := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t))
-	time.AfterFunc(time.Second, func() { _ = broker.cmd.Process.Kill() })
-	stdout, stderr, code := ringmq(t, "bench", "--quiet", "-p", portOf(t, broker.address), "-n", "10", "-t", "8s")
+	bench := startTool(t, nil, nil, "bench", "-p", portOf(t, broker.address), "-n", "10", "-t", "30s")
+	bench.waitLine(t, "measuring")
+	_ = broker.cmd.Process.Kill()
+	stdout, stderr, code := bench.wait(t)
+	lines := strings.SplitAfter(strings.TrimSpace(stderr), "\n")
+	stderr = lines[len(lines)-1] + "\n" // behind those of the progress
 	checkRefusal(t, []string{"bench:"}, stdout, stderr, code)
 	if !strings.Contains(stderr, "closed") && !strings.Contains(stderr, "reset") {
 		t.Errorf("does not say that the broker closed: %q", stderr)

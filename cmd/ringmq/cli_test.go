@@ -34,9 +34,24 @@ var atEnd []func()
 // ringmq runs the program to its end, for which it has a few seconds: a broker that starts is killed, and says so.
 func ringmq(t *testing.T, arguments ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	return toItsEnd(t, os.Args[0], arguments)
+}
+
+// plainly is ringmq for what says one thing and ends: the race detector, which finds nothing there, makes it start four times slower.
+func plainly(t *testing.T, arguments ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	program := os.Args[0]
+	if isRaced() {
+		program = buildProgram(t)
+	}
+	return toItsEnd(t, program, arguments)
+}
+
+func toItsEnd(t *testing.T, program string, arguments []string) (stdout, stderr string, code int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], arguments...)
+	cmd := exec.CommandContext(ctx, program, arguments...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -215,7 +230,7 @@ func TestBadInput(t *testing.T) {
 	for _, r := range append(flagRefusals(t), fileRefusals(t)...) {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			stdout, stderr, code := ringmq(t, r.arguments...)
+			stdout, stderr, code := plainly(t, r.arguments...)
 			checkRefusal(t, r.words, stdout, stderr, code)
 		})
 	}
@@ -255,7 +270,7 @@ func TestPortInUse(t *testing.T) {
 		{"serve", "--listen", "127.0.0.1:" + free, "--listen", "127.0.0.1:" + free},
 		{"serve", "-c", inFile(t, fmt.Sprintf("listen = [\"127.0.0.1:%s\", \"127.0.0.1:%s\"]\n", free, port))},
 	} {
-		stdout, stderr, code := ringmq(t, arguments...)
+		stdout, stderr, code := plainly(t, arguments...)
 		checkRefusal(t, []string{"127.0.0.1:", "in use"}, stdout, stderr, code)
 		for _, address := range []string{"127.0.0.1:" + free, "[::1]:" + port} {
 			if c, err := net.Dial("tcp", address); err == nil {
@@ -286,7 +301,7 @@ func TestQuestions(t *testing.T) {
 		{[]string{"serve", "-c", good, "--plan"}, "message slots"},
 		{[]string{"serve", "--memory", "256MiB", "--max-connections", "5000", "--shards", "3", "--plan"}, "arena pages"},
 	} {
-		stdout, stderr, code := ringmq(t, c.arguments...)
+		stdout, stderr, code := plainly(t, c.arguments...)
 		if code != 0 || stderr != "" || !strings.Contains(stdout, c.want) {
 			t.Errorf("%q: exit code %d, standard error %q, standard output without %q: %q", c.arguments, code, stderr, c.want, stdout)
 		}

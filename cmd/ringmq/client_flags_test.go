@@ -84,7 +84,7 @@ func exchanges() []exchange {
 func places(t *testing.T) map[string]string {
 	open := startBroker(t, "--allow-anonymous")
 	users := inFile(t, "")
-	if _, stderr, code := ringmq(t, "passwd", "-c", "-b", users, "alice", "secret"); code != 0 {
+	if _, stderr, code := plainly(t, "passwd", "-c", "-b", users, "alice", "secret"); code != 0 {
 		t.Fatal(stderr)
 	}
 	a := newAuthority(t)
@@ -218,7 +218,7 @@ func compareOutput(t *testing.T, which, got, want string) {
 func TestClientHelp(t *testing.T) {
 	for _, name := range []string{"pub", "sub"} {
 		for _, flag := range []string{"--help", "-h"} {
-			stdout, stderr, code := ringmq(t, name, flag)
+			stdout, stderr, code := plainly(t, name, flag)
 			if code != 0 || stderr != "" {
 				t.Errorf("%s %s: exit code %d, %s", name, flag, code, stderr)
 			}

@@ -112,7 +112,7 @@ func TestClientBadFlags(t *testing.T) {
 		{"sub -t a -D publish content-type x", "publish connect"},
 	} {
 		t.Run(c.line, func(t *testing.T) {
-			stdout, stderr, code := runTool(t, "", nil, strings.Fields(c.line)...)
+			stdout, stderr, code := plainly(t, strings.Fields(c.line)...)
 			checkRefusal(t, strings.Fields(c.words), stdout, stderr, code)
 			if code != exitLocal {
 				t.Errorf("exit code %d, want %d", code, exitLocal)
@@ -146,7 +146,7 @@ func TestClientUnreachable(t *testing.T) {
 				if strings.Contains(c.line, "--unix") || strings.Contains(c.line, "-h") {
 					line = strings.Replace(line, "-h 127.0.0.1", "", 1)
 				}
-				stdout, stderr, code := runTool(t, "", nil, strings.Fields(line)...)
+				stdout, stderr, code := plainly(t, strings.Fields(line)...)
 				checkRefusal(t, strings.Fields(c.words), stdout, stderr, code)
 				if code != c.code {
 					t.Errorf("%s: exit code %d, want %d", line, code, c.code)
@@ -166,12 +166,12 @@ func TestClientRefused(t *testing.T) {
 	for _, version := range []string{"5", "311"} {
 		for credentials, want := range map[string]packet.Reason{"-u alice -P wrong": packet.BadUserNameOrPassword, "-u bob -P secret": packet.BadUserNameOrPassword, "": packet.NotAuthorized} {
 			line := strings.Fields("pub -t a -m x -p " + port + " -V " + version + " " + credentials)
-			stdout, stderr, code := runTool(t, "", nil, line...)
+			stdout, stderr, code := plainly(t, line...)
 			checkRefusal(t, []string{"refused", "-u", "-P"}, stdout, stderr, code)
 			if code != int(want) {
 				t.Errorf("%q: exit code %d, want %d: %s", line, code, want, stderr)
 			}
-			if _, stderr, quiet := runTool(t, "", nil, append(line, "--quiet")...); stderr != "" || quiet != code {
+			if _, stderr, quiet := plainly(t, append(line, "--quiet")...); stderr != "" || quiet != code {
 				t.Errorf("--quiet: exit code %d, %q", quiet, stderr)
 			}
 		}
@@ -222,7 +222,7 @@ func TestClientStrangeBrokers(t *testing.T) {
 					}
 				}
 			})
-			stdout, stderr, code := runTool(t, "", nil, "pub", "-t", "a", "-m", "x", "-h", "127.0.0.1", "-p", port, "-V", a.version)
+			stdout, stderr, code := plainly(t, "pub", "-t", "a", "-m", "x", "-h", "127.0.0.1", "-p", port, "-V", a.version)
 			if code != a.code {
 				t.Errorf("exit code %d, want %d: %s", code, a.code, stderr)
 			}

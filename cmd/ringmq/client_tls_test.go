@@ -145,7 +145,7 @@ func TestTLSRefusals(t *testing.T) {
 		{"-p $MUTUAL --cafile $CA --cert $STRANGECERT --key $STRANGEKEY", exitUnreachable, []string{"--cert"}},
 	} {
 		files["CERTLESS"] = filepath.Join(files["EMPTY"], "missing.pem")
-		stdout, stderr, code := runTool(t, "", nil, append([]string{"pub", "-t", "a", "-m", "x"}, words(c.flags, files)...)...)
+		stdout, stderr, code := plainly(t, append([]string{"pub", "-t", "a", "-m", "x"}, words(c.flags, files)...)...)
 		checkRefusal(t, c.words, stdout, stderr, code)
 		if code != c.code {
 			t.Errorf("%s: exit code %d, want %d: %s", c.flags, code, c.code, stderr)

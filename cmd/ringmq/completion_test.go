@@ -22,7 +22,7 @@ func TestCompletionAnswers(t *testing.T) {
 		{"serve --passwords", nil, []string{"--", "serve"}}, // a file: the shell's business
 		{"completion", []string{"bash", "zsh", "fish"}, nil},
 	} {
-		stdout, stderr, code := ringmq(t, append(strings.Fields(c.words), "--generate-bash-completion")...)
+		stdout, stderr, code := plainly(t, append(strings.Fields(c.words), "--generate-bash-completion")...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%q: exit code %d, %q", c.words, code, stderr)
 		}
@@ -45,7 +45,7 @@ func TestBashCompletes(t *testing.T) {
 	if err != nil {
 		t.Skip("no bash")
 	}
-	script, _, code := ringmq(t, "completion", "bash")
+	script, _, code := plainly(t, "completion", "bash")
 	if code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
@@ -78,7 +78,7 @@ _ringmq; echo "${COMPREPLY[*]}"`)
 // TestScriptsParse has each shell that is there read its script.
 func TestScriptsParse(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		script, stderr, code := ringmq(t, "completion", shell)
+		script, stderr, code := plainly(t, "completion", shell)
 		if code != 0 || !strings.Contains(script, "complet") || !strings.Contains(script, "ringmq") {
 			t.Errorf("%s: exit code %d, %q", shell, code, stderr)
 		}

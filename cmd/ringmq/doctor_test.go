@@ -27,7 +27,7 @@ func TestDoctorRefused(t *testing.T) {
 		{"port too large", []string{"-p", "65536"}, []string{"65536"}},
 		{"unknown flag", []string{"--lisen"}, []string{"lisen"}},
 	} {
-		stdout, stderr, code := ringmq(t, append([]string{"doctor"}, r.arguments...)...)
+		stdout, stderr, code := plainly(t, append([]string{"doctor"}, r.arguments...)...)
 		t.Run(r.name, func(t *testing.T) { checkRefusal(t, r.words, stdout, stderr, code) })
 	}
 }
@@ -43,12 +43,12 @@ func TestDoctorTriesEveryFlag(t *testing.T) {
 		for _, a := range arguments {
 			used[strings.TrimLeft(a, "-")] = true
 		}
-		stdout, stderr, code := ringmq(t, append([]string{"doctor"}, arguments...)...)
+		stdout, stderr, code := plainly(t, append([]string{"doctor"}, arguments...)...)
 		if code != 0 && code != doctorWarns || stderr != "" || !strings.Contains(stdout, "standard") {
 			t.Errorf("%s: exit code %d, %q\n%s", line, code, stderr, stdout)
 		}
 	}
-	stdout, stderr, code := ringmq(t, "doctor", "--mode", "xdp", "--xdp-require", "any")
+	stdout, stderr, code := plainly(t, "doctor", "--mode", "xdp", "--xdp-require", "any")
 	if code != doctorRefuses || stderr != "" || !strings.Contains(stdout, "would not start: mode xdp needs an interface") {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}
@@ -59,7 +59,7 @@ func TestDoctorTriesEveryFlag(t *testing.T) {
 
 // TestDoctorJSON: a program reads it back.
 func TestDoctorJSON(t *testing.T) {
-	stdout, stderr, code := ringmq(t, "doctor", "--json", "--port", "8883")
+	stdout, stderr, code := plainly(t, "doctor", "--json", "--port", "8883")
 	var r doctorReport
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || stderr != "" {
 		t.Fatalf("%v, %q\n%s", err, stderr, stdout)

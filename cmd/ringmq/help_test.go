@@ -45,7 +45,7 @@ func TestEveryFlagOfTheHelpIsTried(t *testing.T) {
 			for _, a := range arguments {
 				used[strings.TrimLeft(a, "-")] = used[strings.TrimLeft(a, "-")] || strings.HasPrefix(a, "-")
 			}
-			if stdout, stderr, code := ringmq(t, append([]string{command.Name}, arguments...)...); code != 0 || stderr != "" {
+			if stdout, stderr, code := plainly(t, append([]string{command.Name}, arguments...)...); code != 0 || stderr != "" {
 				t.Errorf("%s %s: exit code %d, %s%s", command.Name, line, code, stdout, stderr)
 			}
 		}
@@ -68,7 +68,7 @@ func checkUsed(t *testing.T, command *cli.Command, used map[string]bool) {
 // TestEveryCommandHasExamples: the help of each shows how it is used.
 func TestEveryCommandHasExamples(t *testing.T) {
 	for _, command := range commands() {
-		stdout, stderr, code := ringmq(t, command.Name, "--help")
+		stdout, stderr, code := plainly(t, command.Name, "--help")
 		if code != 0 || stderr != "" || !strings.Contains(stdout, "Examples:") || !strings.Contains(stdout, "ringmq "+command.Name) {
 			t.Errorf("%s --help: exit code %d, %q, no examples in\n%s", command.Name, code, stderr, stdout)
 		}

@@ -54,11 +54,16 @@ func buildProgram(t *testing.T, flags ...string) string {
 // buildRaced builds the program under the race detector when the tests are.
 func buildRaced(t *testing.T) string {
 	t.Helper()
-	info, ok := debug.ReadBuildInfo()
-	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if isRaced() {
 		return buildProgram(t, "-race")
 	}
 	return buildProgram(t)
+}
+
+// isRaced says whether the race detector is in this test.
+func isRaced() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 // startProgram starts a broker and waits until it listens.

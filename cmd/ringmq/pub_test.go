@@ -202,7 +202,7 @@ func TestPubLimits(t *testing.T) {
 			_, _ = f.Write(append([]byte{0x20, byte(3 + len(c.property)), 0, 0, byte(len(c.property))}, c.property...))
 			f.next()
 		})
-		stdout, stderr, code := runTool(t, "", nil, append([]string{"pub", "-h", "127.0.0.1", "-p", port, "-t", "x"}, strings.Fields(flags)...)...)
+		stdout, stderr, code := plainly(t, append([]string{"pub", "-h", "127.0.0.1", "-p", port, "-t", "x"}, strings.Fields(flags)...)...)
 		if checkRefusal(t, strings.Fields(c.words), stdout, stderr, code); code != exitLocal {
 			t.Errorf("%s: exit code %d", flags, code)
 		}

@@ -53,7 +53,7 @@ func TestSubGivesUp(t *testing.T) {
 			f.accept(true)
 			_, _ = f.Write(c.last)
 		})
-		stdout, stderr, code := runTool(t, "", nil, append([]string{"sub", "-h", "127.0.0.1", "-p", port, "-t", "a"}, strings.Fields(c.flags)...)...)
+		stdout, stderr, code := plainly(t, append([]string{"sub", "-h", "127.0.0.1", "-p", port, "-t", "a"}, strings.Fields(c.flags)...)...)
 		if checkRefusal(t, strings.Fields(c.words), stdout, stderr, code); code != c.code {
 			t.Errorf("%s: exit code %d, want %d", c.flags, code, c.code)
 		}
