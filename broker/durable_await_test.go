@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -74,5 +75,43 @@ func TestQueueThatIsNeverQuiteDurable(t *testing.T) {
 				t.Errorf("QoS %d, away %v: the Session waits for a ticket although all are durable", qos, away)
 			}
 		}
+	}
+}
+
+// TestPromiseThatEndsItsSession has a client resume a kept Session for no longer than its connection, and subscribe to so much that
+// SUBACK is larger than what it takes: when that is durable, the connection ends in the middle of the answer, and the Session with it.
+func TestPromiseThatEndsItsSession(t *testing.T) {
+	store := &lateStore{}
+	b := newStoreBench(t, store)
+	s := b.b.loops[0].shard
+	durable := func() {
+		for range 5 {
+			s.Persist()
+			store.commit(s)
+		}
+	}
+	first := b.open(0, persistent("sub"))
+	durable()
+	first.hear()
+	in := persistent("sub")
+	in.SessionExpiry, in.MaximumPacketSize = 0, 60
+	sub := b.open(0, in)
+	durable()
+	if got := kinds(sub.hear()); len(got) != 1 || got[0] != packet.CONNACK {
+		t.Fatalf("got %v, want CONNACK", got)
+	}
+	var filters []string
+	for i := range 80 {
+		filters = append(filters, fmt.Sprint("filter/", i))
+	}
+	sub.subscribeMany(0, 1, filters...)
+	durable()
+	if got := kinds(sub.hear()); len(got) > 0 && got[len(got)-1] != packet.DISCONNECT {
+		t.Errorf("got %v for a SUBACK that is too large", got)
+	}
+	durable()
+	b.settleAll(5000)
+	if sess := b.session("sub"); sess != nil {
+		t.Error("the Session outlives its connection")
 	}
 }

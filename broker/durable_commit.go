@@ -245,19 +245,19 @@ func (s *Shard) act(a *action) {
 // keepPromise sends PUBREL for a PUBREC that is durable, or SUBACK, on the connection that it came by; on a later one PUBREL is sent
 // with what is resent.
 func (s *Shard) keepPromise(a *action, id uint32) {
-	sess := a.session
-	if !s.present(sess) || sess.kept == nil || sess.kept != a.kept {
+	sess, k := a.session, a.kept
+	if !s.present(sess) || sess.kept == nil || sess.kept != k {
 		return
 	}
-	sess.kept.promised--
+	k.promised--
 	if a.kind == freeAction {
-		sess.kept.freeing, sess.kept.blocked = false, false
+		k.freeing, k.blocked = false, false
 	}
 	if id != 0 && s.refs[id].session == sess && len(a.bytes) > 0 {
 		s.counters[CounterMessagesSent]++
-		s.send(id, a.bytes)
+		s.send(id, a.bytes) // Without memory for that the connection ends, and the Session may end with it.
 	}
-	if sess.kept.promised == 0 {
+	if sess.kept == k && k.promised == 0 {
 		s.wakeSession(sess)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -59,6 +60,19 @@ func startServer(ctx context.Context, argv []string, cpu int, address netip.Addr
 	return nil, fmt.Errorf("%s does not answer on %v after %v: %s", argv[0], address, startTimeout, lastLine(s.output.Bytes()))
 }
 
+// lastWordsMax is how much of what a server said is shown, in bytes.
+const lastWordsMax = 8 << 10
+
+// lastWords is the end of an output, or what begins with a panic.
+func lastWords(output []byte) []byte {
+	for _, word := range []string{"\npanic: ", "\nfatal error: "} {
+		if at := bytes.Index(output, []byte(word)); at >= 0 {
+			return output[at+1 : min(len(output), at+1+lastWordsMax)]
+		}
+	}
+	return output[max(0, len(output)-lastWordsMax):]
+}
+
 // startPinned starts the command from a thread on that processor, which the child inherits before it has
 // threads of its own.
 func startPinned(command *exec.Cmd, cpu int) error {
@@ -75,8 +89,14 @@ func startPinned(command *exec.Cmd, cpu int) error {
 	return command.Start()
 }
 
-// stop asks, then kills, and waits for the end.
+// stop asks, then kills, and waits for the end. A server that has ended already had no reason to: what it said is shown.
 func (s *server) stop() {
+	select {
+	case <-s.ended:
+		fmt.Fprintf(os.Stderr, "%s ended while it was measured: %v\n%s\n", s.command.Args[0], s.reason, lastWords(s.output.Bytes()))
+		return
+	default:
+	}
 	_ = s.command.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.ended:
