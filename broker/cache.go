@@ -20,6 +20,8 @@ type topicCache struct {
 	bytes int    // what the slices of all entries take
 	most  int    // and may take
 	hand  int    // the set at which eviction goes on
+	// warmth is what warm has read, so that it is read.
+	warmth uint32
 }
 
 const (
@@ -115,7 +117,10 @@ func (s *Shard) fill(e *cached) {
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
 	e.remoteKept, e.kept = e.remoteKept[:0], false
 	moving, guess := false, 0
-	for _, sub := range c.found {
+	for i, sub := range c.found {
+		if i%warmed == 0 {
+			c.warm(c.found[i:min(i+warmed, len(c.found))])
+		}
 		if sub.session == nil {
 			e.groups = append(e.groups, sub.group)
 			continue
@@ -139,6 +144,18 @@ func (s *Shard) fill(e *cached) {
 	clear(c.marks)
 	clear(c.found)
 	c.account(e)
+}
+
+// warmed is how many subscriptions are read into the caches at once, where each would otherwise be waited for alone.
+const warmed = 64
+
+// warm reads subscriptions that may be far apart in memory, with nothing to do but that: the processor waits for many at a time.
+func (c *topicCache) warm(found []*subscription) {
+	sum := uint32(0)
+	for _, sub := range found {
+		sum += sub.id
+	}
+	c.warmth = sum
 }
 
 // account keeps the sum of what entries take, and makes room when it is too much.

@@ -10,17 +10,19 @@ import (
 // subscription is one Topic Filter of one Session, or the index's record of a Shared Subscription, whose session is
 // nil. It never changes once it is in the index: a change of options replaces it, so that any shard may read it.
 type subscription struct {
+	// What a match reads comes first, in one line of the caches.
 	session *Session
-	group   *group        // the Shared Subscription it is a member of
-	filter  string        // without "$share/NAME/"
-	next    *subscription // list of the Session's; only its home touches it
-	prev    *subscription
-	cursor  *cursor // delivering its retained messages; only its home touches it
-	left    bool    // it has ended; only its home touches it
-	id      uint32  // Subscription Identifier; 0 none
+	group   *group // the Shared Subscription it is a member of
+	id      uint32 // Subscription Identifier; 0 none
 	qos     uint8
 	noLocal bool
 	asIs    bool // Retain As Published
+	left    bool // it has ended; only its home touches it
+
+	filter string        // without "$share/NAME/"
+	next   *subscription // list of the Session's; only its home touches it
+	prev   *subscription
+	cursor *cursor // delivering its retained messages; only its home touches it
 }
 
 // named says whether sub is the Session's subscription to a filter, shared by the named group or not shared ("").
