@@ -269,8 +269,8 @@ func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 		s.counters[CounterTakeovers]++
 		sess.succeeded = true
 		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
-		sess.succeeded = false
 	}
+	sess.succeeded = false // The connection that was to be closed may have ended by itself.
 	if s.conns[id].is(connClean) {
 		s.cleanSession(sess)
 	}

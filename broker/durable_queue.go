@@ -258,6 +258,9 @@ func (s *Shard) fetch(sess *Session) {
 		return
 	}
 	s.handOver()
+	if sess.kept != k || sess.conn == 0 || k.loading || !k.disk.any || k.promised > 0 {
+		return // There was nothing to write, and an answer that was due with that has ended the connection, or asked already.
+	}
 	k.nextLoad()
 	k.loading = true
 	s.store.Load(Load{Shard: s.id, Session: sess.id, Serial: k.serial, SID: k.sid, From: k.disk.from, To: k.disk.to,

@@ -96,7 +96,7 @@ func (s *Shard) onTake(from int, m *shardMessage) {
 // connected anew counts, a DISCONNECT above all, which deletes its Will [MQTT-3.1.2-10]. CONNECT and DISCONNECT came to
 // two shards, and nothing but this orders them.
 func (s *Shard) part(sess *Session, r takeRequest) {
-	if sess.conn == 0 && sess.kept == nil {
+	if sess.conn == 0 && sess.kept == nil && !sess.succeeded { // otherwise an heir of this shard comes first
 		s.give(sess, r)
 		return
 	}
@@ -170,6 +170,9 @@ func (s *Shard) awaitLocal(id uint32, sess *Session, claim uint32) {
 // succeed lets the heir have the Session, unless a later connection waits for it.
 func (s *Shard) succeed(p parting) {
 	sess := p.session
+	if !s.present(sess) {
+		return
+	}
 	w, ok := s.claimants[sess]
 	if !sess.succeeded || ok && w.token != p.heir {
 		return
@@ -227,6 +230,9 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	sess.arriving, sess.tenure = true, r.claim
 	if k := sess.kept; k != nil {
 		s.handOver() // what this shard has for the store comes before what the new home will have
+		if k.dirty {
+			s.handOver() // there was nothing to write, and what was durable with that has let go of entries of this Session
+		}
 		k.nextLoad()
 		k.forward, k.jumped = k.next, k.next+forwardPositions
 		k.next = k.jumped

@@ -264,10 +264,15 @@ func (s *Shard) judge(in *packet.Publish, size int, chain uint32, at int) packet
 // refusePublish answers a PUBLISH that is not taken: by its acknowledgement where that has a Reason Code. In 3.x it is
 // acknowledged and forgotten, for there is no other way to make the client stop sending it (section 3.3.5 of 3.1.1).
 func (s *Shard) refusePublish(id uint32, in *packet.Publish, r packet.Reason) verdict {
-	c := &s.conns[id]
-	if c.unacked > 0 && in.QoS > 0 && !s.streamRoom() {
+	if s.conns[id].unacked > 0 && in.QoS > 0 && !s.streamRoom() {
 		return stalled
 	}
+	return s.answerRefused(id, in, r)
+}
+
+// answerRefused is refusePublish where it cannot wait.
+func (s *Shard) answerRefused(id uint32, in *packet.Publish, r packet.Reason) verdict {
+	c := &s.conns[id]
 	s.counters[CounterPublishRefused]++
 	switch {
 	case in.QoS == 1:

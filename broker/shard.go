@@ -217,6 +217,7 @@ func (s *Shard) feedHungry() {
 func (s *Shard) Drained(id uint32) {
 	if sess := s.refs[id].session; sess != nil && (sess.behind() || sess.dropped > 0) {
 		s.pump(sess)
+		s.settle()
 	}
 }
 

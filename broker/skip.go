@@ -94,16 +94,20 @@ func (s *Shard) throw(id uint32, c *conn, data []byte) []byte {
 	return data[n:]
 }
 
+// answerSkipped answers a PUBLISH that was thrown away. It was let in: it is answered even if there is little room for that.
 func (s *Shard) answerSkipped(id uint32, c *conn) {
 	in := &s.inPublish
 	*in = packet.Publish{QoS: c.skip.flags & flagQoS >> 1, PacketID: c.skip.pid}
 	switch r := c.skip.reason; {
+	case r == packet.QuotaExceeded && c.version == packet.V50 && in.QoS > 0:
+		s.counters[CounterNoMemory]++
+		s.answerRefused(id, in, r)
 	case r == packet.QuotaExceeded:
 		s.exhausted(id, c, in)
 	case r == packet.Success:
 		s.ackAgain(id, c, c.skip.pid)
 	default:
-		s.refusePublish(id, in, r)
+		s.answerRefused(id, in, r)
 	}
 }
 

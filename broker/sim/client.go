@@ -240,7 +240,7 @@ func (l *link) send(o *outgoing, alias uint16) {
 	}
 	before := len(l.out)
 	l.out = packet.AppendPublish(l.out, h, m.payload(), l.version)
-	if len(l.out)-before > 4000 {
+	if len(l.out)-before > 4000 && (before == 0 || l.large == 0) { // otherwise an earlier one may be under way
 		l.large = l.w.step
 	}
 }
