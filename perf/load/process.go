@@ -111,7 +111,7 @@ func memoryLine(pid int, name string) (int64, error) {
 }
 
 // MachineTime is the time that all processors together were not idle, since the machine started.
-func MachineTime() (time.Duration, error) { return MachineCPU() }
+func MachineTime() (time.Duration, error) { return machineCPU() }
 
 // KernelTime is what the kernel's own threads have used since then.
 func KernelTime() (sum time.Duration) {
@@ -131,8 +131,8 @@ func KernelTime() (sum time.Duration) {
 	return sum
 }
 
-// MachineCPU is the time that all processors together were not idle, since the machine started.
-func MachineCPU() (time.Duration, error) {
+// machineCPU is the time that all processors together were not idle, since the machine started.
+func machineCPU() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, fmt.Errorf("read the machine's processor time: %w", err)
@@ -167,7 +167,7 @@ func (l *loop) readCPU() (r cpuReading, err error) {
 	}
 	r.generator = epoll.ThreadCPU()
 	if err == nil && l.cfg.WholeMachine {
-		r.machine, err = MachineCPU()
+		r.machine, err = machineCPU()
 	}
 	return r, err
 }

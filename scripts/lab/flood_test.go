@@ -9,13 +9,13 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"runtime"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/ringmq/ringmq/perf/load"
 )
 
 const (
@@ -138,9 +138,9 @@ func (s *scene) halfRate(pairs int) float64 {
 	for range tries {
 		run := s.startBench(s.Broker4, "-n", n, "--rate", fmt.Sprintf("%.0f", rate), "--unhurried", "--time", "3s")
 		time.Sleep(time.Second) // Its connections are there, and what it needs is warm.
-		from, begin := s.machineCPU(), time.Now()
+		_, from := s.busy(nil)
 		time.Sleep(time.Second)
-		busy := (s.machineCPU() - from).Seconds() / time.Since(begin).Seconds() / float64(runtime.NumCPU())
+		busy, _ := s.busy(from)
 		r := run.clean()
 		s.t.Logf("calibration: %.0f messages/s take %.0f %% of the machine, p50 %v, p99 %v", r.PerSecond, 100*busy, r.Latency.P50, r.Latency.P99)
 		if math.Abs(busy-half) < near {
@@ -151,14 +151,31 @@ func (s *scene) halfRate(pairs int) float64 {
 	return rate
 }
 
-// machineCPU is the time that all processors together were not idle.
-func (s *scene) machineCPU() time.Duration {
+// busy is the part of all processors' time that was not idle since an earlier reading of the first line of /proc/stat (proc(5)), and the
+// next reading.
+func (s *scene) busy(before []uint64) (part float64, now []uint64) {
 	s.t.Helper()
-	used, err := load.MachineCPU()
+	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return used
+	line, _, _ := strings.Cut(string(b), "\n")
+	const idle, waiting, steal = 3, 4, 7
+	var all, used uint64
+	for i, field := range strings.Fields(line)[1 : steal+2] {
+		n, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			s.t.Fatalf("/proc/stat: %v in %q", err, line)
+		}
+		now = append(now, n)
+		if before == nil || i == steal {
+			continue
+		}
+		if all += n - before[i]; i != idle && i != waiting {
+			used += n - before[i]
+		}
+	}
+	return float64(used) / float64(max(all, 1)), now
 }
 
 // TestFlood: 20,000 SYNs a second from 10,000 sources, none of which answers, come while clients exchange messages at a rate
