@@ -115,3 +115,29 @@ func TestPromiseThatEndsItsSession(t *testing.T) {
 		t.Error("the Session outlives its connection")
 	}
 }
+
+// TestHeirIsGoneBeforeItsSessionIsDurable has a client connect twice on a plane whose connections lag: its first connection ends by itself,
+// and the second one, which asks for a Session that is kept, before that is durable. Nobody was told of a Session, and none is left.
+func TestHeirIsGoneBeforeItsSessionIsDurable(t *testing.T) {
+	store := &lateStore{}
+	b := newStoreBench(t, store)
+	s := b.b.loops[0].shard
+	s.isLate = true
+	first := b.open(0, transient("x"))
+	first.hear()
+	second := b.open(0, persistent("x"))
+	if sess := b.session("x"); sess == nil || !sess.succeeded {
+		t.Fatal("the first connection is not waited for")
+	}
+	s.Closed(first.id, "it ends")
+	b.turn(0, 50)
+	s.Closed(second.id, "it ends")
+	for i := range int64(5) {
+		s.Persist()
+		store.commit(s)
+		b.turn(0, 100+50*i)
+	}
+	if sess := b.session("x"); sess != nil || b.b.world.sessionCount.Load() != 0 {
+		t.Errorf("%d Sessions are left", b.b.world.sessionCount.Load())
+	}
+}
