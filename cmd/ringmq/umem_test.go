@@ -43,3 +43,13 @@ func TestUmemFits(t *testing.T) {
 		}
 	}
 }
+
+// TestDoctorKnowsTheUmem: what doctor takes for a queue's umem when it is told nothing is what one takes.
+func TestDoctorKnowsTheUmem(t *testing.T) {
+	for _, frame := range []int{2048, 4096} {
+		want, err := xdp.Config{Interface: "any", Ports: []uint16{1883}, FrameSize: frame}.UmemBytes()
+		if got := (probe.Plan{FrameSizeBytes: frame}).Complete().UmemBytes; err != nil || got != int64(want) {
+			t.Errorf("frames of %d bytes: doctor says %d bytes, package xdp %d (%v)", frame, got, want, err)
+		}
+	}
+}

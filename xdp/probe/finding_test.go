@@ -61,11 +61,11 @@ func hostRows() []findingRow {
 		{"locked memory, raised by anybody", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			lose(h, "CAP_IPC_LOCK")
 			h.LockedMemory.Hard = Unlimited
-		}, Problem, "locked memory", "4 queues takes 65 MiB|8 MiB|LimitMEMLOCK", "ulimit -l 66560"},
+		}, Problem, "locked memory", "4 queues takes 161 MiB|8 MiB|LimitMEMLOCK", "ulimit -l 164864"},
 		{"locked memory, raised by root", func(h *HostFacts, _ *InterfaceFacts, p *Plan) {
 			lose(h, "CAP_IPC_LOCK")
 			p.Queues, p.AllowUnbound, p.FrameSizeBytes = []int{0, 1, 2, 3}, true, 4096
-		}, Problem, "locked memory", "4 queues takes 129 MiB|8 MiB", "sudo prlimit --pid $$ --memlock=unlimited:unlimited"},
+		}, Problem, "locked memory", "4 queues takes 321 MiB|8 MiB", "sudo prlimit --pid $$ --memlock=unlimited:unlimited"},
 		{"locked memory is enough", func(h *HostFacts, _ *InterfaceFacts, p *Plan) {
 			lose(h, "CAP_IPC_LOCK")
 			p.UmemBytes = 1 << 20

@@ -87,8 +87,8 @@ type Plan struct {
 const (
 	defaultPort      = 1883
 	defaultFrameSize = 2048
-	// A queue's umem has by default, in package xdp, 4096 receive frames, as many transmit frames and a buffer of 256 KiB.
-	defaultFrames      = 2 * 4096
+	// A queue's umem has by default, in package xdp, 16384 receive frames, 4096 transmit frames and a buffer of 256 KiB.
+	defaultFrames      = 16384 + 4096
 	defaultBufferBytes = 256 << 10
 )
 
