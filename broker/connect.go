@@ -264,7 +264,7 @@ func (s *Shard) newSession(clientID string) *Session {
 // takeOverLocal ends the Session's old connection and, where Clean Start asks for it, its state.
 func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 	s.catchUp(sess)
-	sess.lingers = false
+	sess.lingers = 0
 	if sess.conn != 0 {
 		s.counters[CounterTakeovers]++
 		sess.succeeded = true
@@ -290,7 +290,7 @@ func (s *Shard) cleanSession(sess *Session) {
 	sess.waitBytes, sess.resend, sess.inflight, sess.dropped = 0, 0, 0, 0
 	s.dropReceived(sess)
 	s.endKept(sess)
-	sess.fresh = true
+	sess.fresh, sess.expiry = true, 0 // Nobody has it: it ends unless the connection that comes gives it another interval.
 	s.wheel.stop(s.expiryTimer(sess))
 }
 

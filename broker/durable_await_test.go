@@ -105,8 +105,11 @@ func TestPromiseThatEndsItsSession(t *testing.T) {
 		filters = append(filters, fmt.Sprint("filter/", i))
 	}
 	sub.subscribeMany(0, 1, filters...)
+	if k := b.session("sub").kept; k == nil || k.promised == 0 {
+		t.Fatal("SUBACK does not wait for the store")
+	}
 	durable()
-	if got := kinds(sub.hear()); len(got) > 0 && got[len(got)-1] != packet.DISCONNECT {
+	if got := kinds(sub.hear()); len(got) != 1 || got[0] != packet.DISCONNECT {
 		t.Errorf("got %v for a SUBACK that is too large", got)
 	}
 	durable()
@@ -139,5 +142,43 @@ func TestHeirIsGoneBeforeItsSessionIsDurable(t *testing.T) {
 	}
 	if sess := b.session("x"); sess != nil || b.b.world.sessionCount.Load() != 0 {
 		t.Errorf("%d Sessions are left", b.b.world.sessionCount.Load())
+	}
+}
+
+// TestEndThatIsNotDurable has kept Sessions end in several ways: they are in the registry until that is durable, and not longer.
+func TestEndThatIsNotDurable(t *testing.T) {
+	disconnected := func(b *bench, h *hand) {
+		h.give(packet.AppendDisconnect(nil, &packet.Disconnect{HasSessionExpiry: true}, h.v))
+	}
+	for name, end := range map[string]func(b *bench, h *hand){
+		"DISCONNECT with Session Expiry Interval 0": disconnected,
+		"a CONNECT with Clean Start that goes": func(b *bench, h *hand) {
+			h.s.Closed(h.id, "it ends")
+			h.s.Closed(b.open(0, transient("x")).id, "it ends")
+		},
+		"a CONNECT for a new Session that goes": func(b *bench, h *hand) {
+			disconnected(b, h)
+			h.s.Closed(b.open(0, persistent("x")).id, "it ends")
+		},
+	} {
+		store := &lateStore{}
+		b := newStoreBench(t, store)
+		s := b.b.loops[0].shard
+		first := b.open(0, persistent("x"))
+		s.Persist()
+		store.commit(s)
+		first.hear()
+		end(b, first)
+		s.Persist()
+		if sess := b.session("x"); sess == nil || sess.lingers == 0 {
+			t.Errorf("%s: the Session has left before its end is durable", name)
+		}
+		for range 5 {
+			store.commit(s)
+			s.Persist()
+		}
+		if b.session("x") != nil || b.b.world.sessionCount.Load() != 0 {
+			t.Errorf("%s: the Session has not left although its end is durable", name)
+		}
 	}
 }

@@ -24,7 +24,7 @@ type action struct {
 	conn    uint64
 	session *Session
 	kept    *kept  // the Session's, when it was promised
-	sid     uint64 // what the store called it
+	end     uint32 // the number of its end, when it leaves
 	bytes   []byte
 }
 
@@ -228,7 +228,7 @@ func (s *Shard) act(a *action) {
 	case endedAction:
 		s.ends.Add(-1)
 	case leaveAction:
-		s.leave(a.session, a.sid)
+		s.leave(a.session, a.end)
 	case attachAction:
 		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
 			delete(s.claimants, a.session)

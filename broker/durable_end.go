@@ -37,15 +37,14 @@ func (s *Shard) lingerUntilDurable(sess *Session) bool {
 	if s.stream == nil || sess.discarded == 0 {
 		return false
 	}
-	sess.lingers, sess.expiry = true, 0
 	s.behindEnd(sess.discarded)
-	s.then(action{kind: leaveAction, session: sess, sid: sess.discarded})
+	s.then(action{kind: leaveAction, session: sess, end: s.lingering.number(sess)})
 	return true
 }
 
 // leave lets go of a Session whose end is durable, unless a connection has it by now.
-func (s *Shard) leave(sess *Session, sid uint64) {
-	if s.present(sess) && sess.lingers && sess.discarded == sid && !s.linger(sess) {
+func (s *Shard) leave(sess *Session, end uint32) {
+	if s.present(sess) && sess.lingers == end && !s.linger(sess) {
 		s.remove(sess)
 	}
 }

@@ -190,7 +190,7 @@ func (s *Shard) succeed(p parting) {
 	if sess.conn != 0 {
 		s.counters[CounterTakeovers]++
 		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over")
-	} else if sess.expiry == 0 {
+	} else if sess.expiry == 0 && !sess.arriving {
 		s.expire(sess)
 	}
 }
@@ -220,7 +220,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	s.releaseWill(sess, false)
 	s.wheel.stop(s.expiryTimer(sess))
 	s.unpump(sess)
-	sess.hungry, sess.lingers = false, false // the new home sends what it can when it has arrived
+	sess.hungry, sess.succeeded, sess.lingers = false, false, 0 // the new home sends what it can when it has arrived
 	d := &departure{session: sess, to: r.from, seen: make([]bool, len(s.peers)), missing: len(s.peers) - 1}
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		if sub.group == nil {

@@ -300,7 +300,7 @@ func TestLingeringSessionGoesOn(t *testing.T) {
 	first := b.open(0, transient("x"))
 	first.give(publishBytes("news", 0, 0, 10, packet.V50))
 	first.give([]byte{byte(packet.DISCONNECT) << 4, 0})
-	if sess := b.session("x"); sess == nil || !sess.lingers {
+	if sess := b.session("x"); sess == nil || sess.lingers == 0 {
 		t.Fatal("the Session is gone although what its client published has not been read")
 	}
 	again := b.open(0, persistent("x"))

@@ -167,7 +167,7 @@ func (s *Shard) remove(sess *Session) {
 	if !s.registry.remove(sess, s.id) {
 		return
 	}
-	sess.lingers = false
+	sess.lingers = 0
 	sess.ended.Store(true)
 	s.sessions[sess.id] = nil
 	s.sessionSlots.put(sess.id)

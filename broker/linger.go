@@ -9,9 +9,23 @@ package broker
 
 // lingerers are the Sessions of a shard that have ended and still are in the registry.
 type lingerers struct {
-	leaving []*Session // until the other shards have read up to fence
-	later   []*Session // those that ended after that was taken
+	leaving []lingerer // until the other shards have read up to fence
+	later   []lingerer // those that ended after that was taken
 	fence   []uint64   // by shard, positions in the queues
+	last    uint32     // number that was given
+}
+
+// lingerer is a Session and the number of its end: a connection may have had it since, and it may have ended again.
+type lingerer struct {
+	session *Session
+	number  uint32
+}
+
+// number marks a Session that has ended.
+func (l *lingerers) number(sess *Session) uint32 {
+	l.last = max(1, l.last+1)
+	sess.lingers, sess.expiry = l.last, 0
+	return l.last
 }
 
 func (l *lingerers) any() bool { return len(l.leaving)+len(l.later) > 0 }
@@ -26,8 +40,7 @@ func (s *Shard) linger(sess *Session) bool {
 	if !unread {
 		return false
 	}
-	sess.lingers, sess.expiry = true, 0
-	s.lingering.later = append(s.lingering.later, sess)
+	s.lingering.later = append(s.lingering.later, lingerer{sess, s.lingering.number(sess)})
 	return true
 }
 
@@ -40,12 +53,12 @@ func (s *Shard) endLingerers() {
 				return
 			}
 		}
-		for i, sess := range l.leaving {
+		for i, it := range l.leaving {
 			// The home decides: of a Session that is another shard's nothing else may be read.
-			if s.present(sess) && sess.lingers {
-				s.remove(sess)
+			if s.present(it.session) && it.session.lingers == it.number {
+				s.remove(it.session)
 			}
-			l.leaving[i] = nil
+			l.leaving[i] = lingerer{}
 		}
 		l.leaving = l.leaving[:0]
 	}

@@ -28,7 +28,7 @@ type Session struct {
 	conn      uint32 // attached connection, 0 when offline
 	succeeded bool   // its connection is being closed for another one of this shard: it does not end with it
 	arriving  bool   // handed over, but the old home still forwards: nothing is sent yet
-	lingers   bool   // it has ended, but for its place in the registry; see linger
+	lingers   uint32 // not 0: it has ended, but for its place in the registry; the home's number for that, see linger
 	hungry    bool   // on the shard's list of Sessions that lack memory
 	pumpAt    uint32 // place + 1 in the shard's list of Sessions with retained cursors to step; 0: not on it
 	emptyMap  uint8  // number + 1 of the map of received identifiers that is kept although it is empty

@@ -65,9 +65,9 @@ const lastWordsMax = 8 << 10
 
 // lastWords is the end of an output, or what begins with a panic.
 func lastWords(output []byte) []byte {
-	for _, word := range []string{"\npanic: ", "\nfatal error: "} {
-		if at := bytes.Index(output, []byte(word)); at >= 0 {
-			return output[at+1 : min(len(output), at+1+lastWordsMax)]
+	for _, word := range []string{"panic: ", "fatal error: "} {
+		if at := bytes.Index(output, []byte(word)); at == 0 || at > 0 && output[at-1] == '\n' {
+			return output[at:min(len(output), at+lastWordsMax)]
 		}
 	}
 	return output[max(0, len(output)-lastWordsMax):]
