@@ -27,6 +27,14 @@ func (l *lateStore) commit(s *Shard) {
 	}
 }
 
+// all makes everything durable, and what follows from it.
+func (l *lateStore) all(s *Shard) {
+	for range 5 {
+		s.Persist()
+		l.commit(s)
+	}
+}
+
 // TestQueueThatIsNeverQuiteDurable has messages come for a Session, whose client is away or there, so that at each commit some are left
 // that it did not hold. What the Session waits for must not grow with them.
 func TestQueueThatIsNeverQuiteDurable(t *testing.T) {
@@ -84,19 +92,13 @@ func TestPromiseThatEndsItsSession(t *testing.T) {
 	store := &lateStore{}
 	b := newStoreBench(t, store)
 	s := b.b.loops[0].shard
-	durable := func() {
-		for range 5 {
-			s.Persist()
-			store.commit(s)
-		}
-	}
 	first := b.open(0, persistent("sub"))
-	durable()
+	store.all(s)
 	first.hear()
 	in := persistent("sub")
 	in.SessionExpiry, in.MaximumPacketSize = 0, 60
 	sub := b.open(0, in)
-	durable()
+	store.all(s)
 	if got := kinds(sub.hear()); len(got) != 1 || got[0] != packet.CONNACK {
 		t.Fatalf("got %v, want CONNACK", got)
 	}
@@ -108,11 +110,11 @@ func TestPromiseThatEndsItsSession(t *testing.T) {
 	if k := b.session("sub").kept; k == nil || k.promised == 0 {
 		t.Fatal("SUBACK does not wait for the store")
 	}
-	durable()
+	store.all(s)
 	if got := kinds(sub.hear()); len(got) != 1 || got[0] != packet.DISCONNECT {
 		t.Errorf("got %v for a SUBACK that is too large", got)
 	}
-	durable()
+	store.all(s)
 	b.settleAll(5000)
 	if sess := b.session("sub"); sess != nil {
 		t.Error("the Session outlives its connection")
@@ -165,18 +167,14 @@ func TestEndThatIsNotDurable(t *testing.T) {
 		b := newStoreBench(t, store)
 		s := b.b.loops[0].shard
 		first := b.open(0, persistent("x"))
-		s.Persist()
-		store.commit(s)
+		store.all(s)
 		first.hear()
 		end(b, first)
 		s.Persist()
 		if sess := b.session("x"); sess == nil || sess.lingers == 0 {
 			t.Errorf("%s: the Session has left before its end is durable", name)
 		}
-		for range 5 {
-			store.commit(s)
-			s.Persist()
-		}
+		store.all(s)
 		if b.session("x") != nil || b.b.world.sessionCount.Load() != 0 {
 			t.Errorf("%s: the Session has not left although its end is durable", name)
 		}

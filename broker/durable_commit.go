@@ -256,7 +256,7 @@ func (s *Shard) keepPromise(a *action, id uint32) {
 	}
 	if id != 0 && s.refs[id].session == sess && len(a.bytes) > 0 {
 		s.counters[CounterMessagesSent]++
-		s.send(id, a.bytes) // Without memory for that the connection ends, and the Session may end with it.
+		s.send(id, a.bytes) // Too large for the client, or without memory for it, this ends the connection, and the Session may end with that.
 	}
 	if sess.kept == k && k.promised == 0 {
 		s.wakeSession(sess)

@@ -251,14 +251,17 @@ func (s *Shard) refill(sess *Session) bool {
 	return true
 }
 
+// mayLoad says whether there is something to load, and nothing in the way.
+func (k *kept) mayLoad() bool { return k.disk.any && !k.loading && k.promised == 0 }
+
 // fetch asks for the next part of what is on disk. What this shard has changed is handed over first, so that the load sees it.
 func (s *Shard) fetch(sess *Session) {
 	k := sess.kept
-	if k.loading || !k.disk.any || k.promised > 0 {
+	if !k.mayLoad() {
 		return
 	}
 	s.handOver()
-	if sess.kept != k || sess.conn == 0 || k.loading || !k.disk.any || k.promised > 0 {
+	if sess.kept != k || sess.conn == 0 || !k.mayLoad() {
 		return // There was nothing to write, and an answer that was due with that has ended the connection, or asked already.
 	}
 	k.nextLoad()

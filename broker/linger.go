@@ -24,7 +24,7 @@ type lingerer struct {
 // number marks a Session that has ended.
 func (l *lingerers) number(sess *Session) uint32 {
 	l.last = max(1, l.last+1)
-	sess.lingers, sess.expiry = l.last, 0
+	sess.lingers = l.last
 	return l.last
 }
 

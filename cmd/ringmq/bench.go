@@ -138,7 +138,7 @@ func benchConfig(c *cli.Context) (load.Config, error) {
 		Scenario: load.Scenario(c.String("scenario")), Connections: c.Int("connections"), PayloadBytes: c.Int("payload"),
 		Window: c.Int("window"), Rate: c.Float64("rate"), Duration: c.Duration("time"), Count: c.Int64("count"),
 		Parallel: c.Int("parallel"), Messages: c.Int("messages"), PID: c.Int("pid"), QoS: byte(min(c.Uint("qos"), 255)),
-		Username: c.String("username"), Password: c.String("pw"), DrainTimeout: c.Duration("drain"), Unhurried: c.Bool("unhurried"),
+		Username: c.String("username"), Password: c.String("pw"), DrainTimeout: c.Duration("drain"), Unhurried: c.Bool("unhurried"), WholeMachine: runtime.GOOS == "linux",
 	}
 	if cfg.WarmUp = c.Duration("warm-up"); cfg.WarmUp == 0 {
 		cfg.WarmUp = -1

@@ -78,6 +78,9 @@ func printBench(to io.Writer, r load.Result) error {
 	if r.Config.PID != 0 {
 		row("broker CPU", "%s, %.0f %% of one processor: %s per CPU second", short(r.TargetCPU), 100*r.TargetShare(), thousands(int64(r.PerTargetCPUSecond)))
 	}
+	if r.MachineCPU > 0 {
+		row("machine CPU", "%.0f %% of all processors", 100*r.MachineShare())
+	}
 	row("load CPU", "%s, %.0f %% of one processor%s", short(r.GeneratorCPU), 100*r.GeneratorShare(), bottleneck(r))
 	return w.Flush()
 }

@@ -44,10 +44,9 @@ func connectionScenarios() []*Scenario {
 		{Name: "storm", Says: fmt.Sprintf("%d idle connections and %d connects per second", idleClients, stormPace),
 			Policy: "served, within max_connections", Counters: []string{"connects"},
 			check: closesNobody, make: func() tactic { return &storm{} }},
-		// With connect_timeout as it is by default, ten seconds, a run would see none of them closed; with two, 1,150 come and go a second.
 		{Name: "loris", Says: fmt.Sprintf("%d connections that send CONNECT a byte a second, and come back when they are closed", lorisClients),
 			Policy:   "closed after connect_timeout, without a word, for there is none before CONNECT",
-			Settings: `connect_timeout = "2s"`, Counters: []string{"connect_timeouts"},
+			Settings: `connect_timeout = "1s"`, Counters: []string{"connect_timeouts"},
 			check: closesThem, make: func() tactic { return &loris{} }},
 		{Name: "dribble", Says: fmt.Sprintf("%d publishers that write single bytes, %d per second", dribblers, dribblePace),
 			Policy: "served", Counters: []string{"publish_received"},

@@ -33,7 +33,10 @@ type benchResult struct {
 	AcksOutOfOrder int64   `json:"acks_out_of_order"`
 	Refused        int64   `json:"refused"`
 	Stalls         int64   `json:"stalls"`
-	Latency        struct {
+
+	MeasuredTime time.Duration `json:"measured_ns"`
+	MachineCPU   time.Duration `json:"machine_cpu_ns"`
+	Latency      struct {
 		P50 time.Duration `json:"p50_ns"`
 		P99 time.Duration `json:"p99_ns"`
 		Max time.Duration `json:"max_ns"`
