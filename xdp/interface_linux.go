@@ -184,7 +184,7 @@ func (i *Interface) openQueues(h host) error {
 		}
 		last = err
 	}
-	return fmt.Errorf("%v mode is required and cannot be had (--xdp-require any takes what there is): %w", i.config.Require, last)
+	return &WeakDriverError{Required: i.config.Require, Err: last}
 }
 
 // fallsBack tells whether err means that the driver cannot do mode, not that something is wrong.

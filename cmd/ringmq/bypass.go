@@ -12,6 +12,7 @@ import (
 	"github.com/ringmq/ringmq/netstack"
 	"github.com/ringmq/ringmq/netstack/capture"
 	"github.com/ringmq/ringmq/xdp"
+	"github.com/ringmq/ringmq/xdp/probe"
 )
 
 // bypass is the part of the broker that the kernel's TCP does not carry: interfaces whose queues feed stacks of our own.
@@ -57,7 +58,7 @@ func (b *bypass) openLane(s *settings, name string, stacks netstack.Config) erro
 	config.Events = func(e xdp.Event) { b.onEvent(l, e) }
 	var err error
 	if l.Interface, err = xdp.Open(config); err != nil {
-		return err
+		return &openError{name, err}
 	}
 	b.lanes = append(b.lanes, l)
 	if err := configureProgram(l.Program(), &s.XDP); err != nil {
@@ -84,6 +85,24 @@ func (b *bypass) openLane(s *settings, name string, stacks netstack.Config) erro
 		b.log.Warn("weaker XDP mode", "interface", name, "reason", reason)
 	}
 	return nil
+}
+
+// openError is why an interface cannot be opened, for which mode auto has an answer.
+type openError struct {
+	name string
+	error
+}
+
+func (e *openError) Unwrap() error { return e.error }
+
+// standard is what mode auto takes instead.
+func (e *openError) standard() dataPlane {
+	d := dataPlane{mode: probe.Standard, reason: e.Error(), remedy: "ringmq doctor --mode xdp --interface " + e.name}
+	if weak, ok := errors.AsType[*xdp.WeakDriverError](e.error); ok {
+		d.reason = fmt.Sprintf("interface %q has no zero-copy, and mode auto takes no less: %v", e.name, weak.Err)
+		d.remedy = "--mode xdp takes native copy mode"
+	}
+	return d
 }
 
 // configureProgram sets what the configuration says about sources.

@@ -17,7 +17,11 @@ import (
 const asProgram = "RINGMQ_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	switch os.Getenv(asProgram) {
+	case "":
+	case promised:
+		servePromised()
+	default:
 		main()
 		os.Exit(0)
 	}

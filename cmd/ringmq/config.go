@@ -125,6 +125,23 @@ type settings struct {
 	port int // -p
 }
 
+// readConfiguration reads and judges a configuration file, if there is one: what the flags do not change.
+func readConfiguration(path string) (s settings, err error) {
+	if path == "" {
+		return s, nil
+	}
+	if err := s.load(path); err != nil {
+		return s, err
+	}
+	if err := s.check(); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	if _, _, err := s.addresses(); err != nil {
+		return s, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
 // load reads a configuration file strictly: an unknown key or a wrong type is an error that names file, line and key.
 func (s *settings) load(path string) error {
 	text, err := os.ReadFile(path)

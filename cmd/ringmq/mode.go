@@ -40,12 +40,17 @@ type dataPlane struct {
 
 func (d dataPlane) isXDP() bool { return d.mode > probe.Standard }
 
-// chooseDataPlane judges mode and interfaces. Mode standard looks at no interface.
-func (s *settings) chooseDataPlane() (dataPlane, error) {
-	wish := probe.Wish(s.Mode)
+// wish is what the user asks for.
+func (s *settings) wish() probe.Wish {
 	if s.Mode == "" {
-		wish = probe.WishAuto
+		return probe.WishAuto
 	}
+	return probe.Wish(s.Mode)
+}
+
+// chooseDataPlane judges mode and interfaces. Mode standard looks at no interface.
+func (s *settings) chooseDataPlane(look examine) (dataPlane, error) {
+	wish := s.wish()
 	switch {
 	case wish == probe.WishStandard || wish == probe.WishAuto && len(s.XDP.Interfaces) == 0:
 		return dataPlane{mode: probe.Standard}, nil
@@ -60,40 +65,63 @@ func (s *settings) chooseDataPlane() (dataPlane, error) {
 	if err != nil {
 		return dataPlane{}, fmt.Errorf("look at this host: %w", err)
 	}
+	interfaces, err := s.examineAll(look)
+	switch {
+	case err != nil && wish == probe.WishAuto && host.System != "linux":
+		return dataPlane{mode: probe.Standard, reason: err.Error(), remedy: "leave --interface out"}, nil
+	case err != nil:
+		return dataPlane{}, err
+	}
 	d := dataPlane{}
+	choice := probe.Choose(host, interfaces, plan)
+	if len(s.steered()) == 0 && choice.Mode != probe.None {
+		choice = probe.Choice{Reason: "all listeners are on loopback, where no interface delivers", Remedy: "add --listen ADDR:PORT"}
+		if wish == probe.WishAuto {
+			choice.Mode = probe.Standard
+		}
+	}
+	d.mode, d.reason, d.remedy = choice.Mode, choice.Reason, choice.Remedy
+	switch {
+	case d.mode == probe.None && choice.Remedy != "":
+		return d, fmt.Errorf("mode xdp: %s; remedy: %s", choice.Reason, choice.Remedy)
+	case d.mode == probe.None:
+		return d, fmt.Errorf("mode xdp: %s", choice.Reason)
+	case d.isXDP():
+		d.queues = bound(interfaces, plan)
+	}
+	return d, nil
+}
+
+// examineAll looks at the interfaces.
+func (s *settings) examineAll(look examine) ([]probe.InterfaceFacts, error) {
 	var interfaces []probe.InterfaceFacts
 	for _, name := range s.XDP.Interfaces {
 		if found, err := net.InterfaceByName(name); err == nil && found.Flags&net.FlagLoopback != 0 {
-			return d, fmt.Errorf("mode %s: %s is loopback, which no client on another machine reaches, and the host's TCP serves those of this one: name another interface; ringmq doctor shows which there are", wish, name)
+			return nil, fmt.Errorf("mode %s: %s is loopback, which no client on another machine reaches, and the host's TCP serves those of this one: name another interface; ringmq doctor shows which there are", s.wish(), name)
 		}
-		facts, err := probe.Interface(name)
+		facts, err := look(name)
 		if err != nil {
-			return d, err
+			return nil, err
 		}
 		for i := range facts.Queues.Value {
 			// The kernel lets go of a queue some time after its process has ended: opening it waits for that and tells.
 			facts.Queues.Value[i].Socket = false
 		}
 		interfaces = append(interfaces, facts)
+	}
+	return interfaces, nil
+}
+
+// bound is how many queues are to be bound.
+func bound(interfaces []probe.InterfaceFacts, plan probe.Plan) (queues int) {
+	for _, i := range interfaces {
 		if len(plan.Queues) > 0 {
-			d.queues += len(plan.Queues)
-			continue
+			queues += len(plan.Queues)
+		} else {
+			queues += i.ReceiveQueues().Value
 		}
-		d.queues += facts.ReceiveQueues().Value
 	}
-	choice := probe.Choose(host, interfaces, plan)
-	if d.mode, d.reason, d.remedy = choice.Mode, choice.Reason, choice.Remedy; !d.isXDP() {
-		d.queues = 0
-	}
-	switch {
-	case d.mode == probe.None && choice.Remedy != "":
-		return d, fmt.Errorf("mode xdp: %s; remedy: %s", choice.Reason, choice.Remedy)
-	case d.mode == probe.None:
-		return d, fmt.Errorf("mode xdp: %s", choice.Reason)
-	case d.isXDP() && len(s.steered()) == 0:
-		return d, errors.New("mode xdp: all listeners are on loopback, where no interface delivers; add --listen ADDR:PORT")
-	}
-	return d, nil
+	return queues
 }
 
 // probePlan is what package probe has to know of the settings.
@@ -164,10 +192,12 @@ func (s *settings) xdpConfig(name string) xdp.Config {
 	if len(c.Ports) == 0 {
 		c.Ports = []uint16{defaultPort}
 	}
-	switch require, _ := s.XDP.require(); require {
-	case probe.ZeroCopy:
+	switch require, _ := s.XDP.require(); {
+	case s.wish() == probe.WishAuto && c.Limit == 0: // with a limit it takes nothing
 		c.Require = xdp.ZeroCopy
-	case probe.Native:
+	case require == probe.ZeroCopy:
+		c.Require = xdp.ZeroCopy
+	case require == probe.Native:
 		c.Require = xdp.Native
 	default:
 		c.Require = xdp.Generic

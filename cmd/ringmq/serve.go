@@ -20,6 +20,7 @@ import (
 	"github.com/ringmq/ringmq/broker/credentials"
 	"github.com/ringmq/ringmq/broker/kernel"
 	"github.com/ringmq/ringmq/cmd/admin"
+	"github.com/ringmq/ringmq/xdp/probe"
 	"github.com/urfave/cli/v2"
 )
 
@@ -61,32 +62,24 @@ func serveCommand() *cli.Command {
 			&cli.BoolFlag{Name: "v", Aliases: []string{"verbose"}, Usage: "log refused clients and more"},
 			&cli.BoolFlag{Name: "q", Aliases: []string{"quiet"}, Usage: "log warnings and errors only"},
 		}, xdpFlags()...),
-		Action: serve,
+		Action: func(c *cli.Context) error { return serve(c, probe.Interface) },
 	}
 }
 
+// examine looks at an interface: probe.Interface.
+type examine func(name string) (probe.InterfaceFacts, error)
+
 // serve checks everything before it opens anything, so that nothing is half-started.
-func serve(c *cli.Context) error {
+func serve(c *cli.Context, look examine) error {
 	if c.Args().Present() {
 		return fmt.Errorf("serve: unexpected argument %q; ringmq serve --help lists the flags", c.Args().First())
 	}
-	var s settings
-	if path := c.String("c"); path != "" {
-		if err := s.load(path); err != nil {
-			return err
-		}
-		if err := s.check(); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		if _, _, err := s.addresses(); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	if err := s.fromFlags(c); err != nil {
+	file, err := readConfiguration(c.String("c"))
+	if err != nil {
 		return err
 	}
-	descriptors, err := kernel.MaxDescriptors()
-	if err != nil {
+	s := file
+	if err := s.fromFlags(c); err != nil {
 		return err
 	}
 	var users *credentials.File
@@ -95,12 +88,12 @@ func serve(c *cli.Context) error {
 			return err
 		}
 	}
-	plane, err := s.chooseDataPlane()
+	plane, err := s.chooseDataPlane(look)
 	if err != nil {
 		return err
 	}
-	limits, err := s.limits(memoryBytes(), descriptors, users, plane)
-	if err != nil {
+	p := &process{settings: s, path: c.String("c"), file: file, users: users, log: newLogger(s.LogLevel), version: c.App.Version}
+	if err := p.take(plane); err != nil {
 		return err
 	}
 	addresses, loopback, err := s.addresses()
@@ -109,20 +102,21 @@ func serve(c *cli.Context) error {
 	}
 	switch {
 	case c.Bool("plan"):
-		plan, err := limits.Plan()
+		plan, err := p.limits.Plan()
 		fmt.Fprint(c.App.Writer, plan)
 		return err
 	case c.Bool("test-config"):
 		fmt.Fprintln(c.App.Writer, "configuration is good")
 		return nil
 	}
-	p := &process{settings: s, plane: plane, limits: limits, users: users, log: newLogger(s.LogLevel), version: c.App.Version}
 	return p.run(addresses, loopback)
 }
 
 // process is one running broker.
 type process struct {
 	settings settings
+	path     string   // of the configuration file; empty: none
+	file     settings // what was last read there
 	plane    dataPlane
 	limits   broker.Limits
 	users    *credentials.File
@@ -137,6 +131,17 @@ type process struct {
 	durable  *durable      // nil: nothing outlives the process
 
 	listeners int // of the configuration; the kernel may have fewer, where it has no IPv6
+}
+
+// take decides for a data plane, and computes the limits that go with it.
+func (p *process) take(plane dataPlane) error {
+	descriptors, err := kernel.MaxDescriptors()
+	if err != nil {
+		return err
+	}
+	limits, err := p.settings.limits(memoryBytes(), descriptors, p.users, plane)
+	p.plane, p.limits = plane, limits
+	return err
 }
 
 func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
@@ -217,13 +222,20 @@ func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
 // mode is the data plane that is used.
 func (p *process) mode() string { return p.plane.mode.String() }
 
-// openBypass is for XDP mode; where auto did not take it, the log says why.
-func (p *process) openBypass(addresses []netip.AddrPort) (err error) {
-	p.bypass = &bypass{log: p.log} // of no interface
+// openBypass is for XDP mode. Where auto did not choose it, or opening shows that it cannot be, the log says why.
+func (p *process) openBypass(addresses []netip.AddrPort) error {
 	if p.plane.isXDP() {
-		p.bypass, err = openBypass(&p.settings, addresses, &p.limits, p.plane.queues, p.log)
-		return err
+		bypass, err := openBypass(&p.settings, addresses, &p.limits, p.plane.queues, p.log)
+		p.bypass = bypass
+		refusal, refused := errors.AsType[*openError](err)
+		if !refused || p.settings.wish() != probe.WishAuto {
+			return err
+		}
+		if err := p.take(refusal.standard()); err != nil {
+			return err
+		}
 	}
+	p.bypass = &bypass{log: p.log} // of no interface
 	if p.plane.reason != "" {
 		p.log.Warn("mode standard", "reason", p.plane.reason, "remedy", p.plane.remedy)
 	}
@@ -336,24 +348,6 @@ func (p *process) Authenticate(r broker.AuthRequest) bool { return p.auth.ask(r)
 
 // Log is part of broker.Host.
 func (p *process) Log(e broker.LogEvent) bool { return p.journal.put(e) }
-
-// reload reads the password file again; clients stay connected.
-func (p *process) reload() {
-	if p.settings.Passwords == "" {
-		p.log.Info("nothing to reload: there is no password file, and changes of the configuration need a restart")
-		return
-	}
-	users, err := credentials.Load(p.settings.Passwords)
-	if err != nil {
-		p.log.Error("not reloaded, the old users stay", "error", err)
-		return
-	}
-	for _, w := range users.Warnings() {
-		p.log.Warn(w)
-	}
-	p.auth.users.Store(users)
-	p.log.Info("reloaded", "passwords", p.settings.Passwords, "users", users.Len())
-}
 
 // dump logs the counters.
 func (p *process) dump() {

@@ -6,9 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ringmq/ringmq/bpf"
 )
 
 // shortly is for what must not happen, such as an answer to a denied client. Linux sends a SYN again after a second.
@@ -100,5 +106,54 @@ func TestSYNLimit(t *testing.T) {
 	eventually(t, "all connections are closed", func() bool { return b.lane().established() == 0 })
 	if shown := fmt.Sprint(b.lane().SYNLimit); strings.Contains(shown, "0.01") {
 		t.Errorf("limits are still there: %s", shown)
+	}
+}
+
+// TestConfiguredSources: the configuration's lists and limits hold from the start; HUP takes over what has changed in the file and
+// nothing else, names the keys that need a restart, and a file that cannot be taken over changes nothing.
+func TestConfiguredSources(t *testing.T) {
+	s := newScene(t, 2)
+	file := filepath.Join(t.TempDir(), "ringmq.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := strings.TrimSuffix(s.Client4, ".2") + ".77"
+	s.client("ip address add %s/24 dev %s", other, s.ClientIf)
+	write("[xdp]\ndeny = [\"" + other + "\"]\nsyn_rate = 0.01\nsyn_burst = 2\n")
+	b := s.serve("-c", file)
+	if s.reaches(other, s.Broker4) {
+		t.Error("a source that the configuration denies is served")
+	}
+	if !s.reaches(s.Client4, s.Broker4) || !s.reaches(s.Client4, s.Broker4) || s.reaches(s.Client4, s.Broker4) {
+		t.Error("the configuration's limit is not one of two connections")
+	}
+	b.must("xdp", "deny", "192.0.2.0/24")
+	write("[xdp]\nallow = [\"" + other + "\"]\ndeny = [\"198.51.100.0/24\"]\nreceive_frames = 4096\n")
+	b.signal(syscall.SIGHUP)
+	b.await("msg=reloaded", file)
+	b.await("need a restart", "keys=xdp.receive_frames")
+	if !s.reaches(other, s.Broker4) || !s.reaches(s.Client4, s.Broker4) {
+		t.Error("after the reload a source is still denied or limited")
+	}
+	want := map[string][]string{"deny": {"192.0.2.0/24", "198.51.100.0/24"}, "allow": {other + "/32"}, "exempt": {}}
+	check := func() {
+		t.Helper()
+		if lane := b.lane(); !reflect.DeepEqual(lane.Lists, want) || lane.SYNLimit.PerSource != (bpf.Rate{}) {
+			t.Errorf("lists %v and limit %v, want %v and none", lane.Lists, lane.SYNLimit, want)
+		}
+	}
+	check()
+	many := make([]string, 20_000)
+	for i := range many {
+		many[i] = fmt.Sprintf("\"10.%d.%d.0/24\"", i/256, i%256)
+	}
+	for words, text := range map[string]string{"at most 16384": "[xdp]\nsyn_rate = 1.0\nsyn_burst = 1\ndeny = [" + strings.Join(many, ",") + "]", "syn_burst": "[xdp]\nsyn_rate = 1.0\n"} {
+		write(text)
+		b.signal(syscall.SIGHUP)
+		b.await("not reloaded, the old configuration stays", words)
+		check()
 	}
 }
