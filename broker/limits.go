@@ -36,10 +36,11 @@ type Limits struct {
 	MaxKeepAlive     time.Duration // longer or no Keep Alive is replaced by it (5.0); 0: clients choose
 	MaxSessionExpiry time.Duration // longer Session Expiry Intervals are cut to it; 0: clients choose
 	AuthBytes        int64         // what verifying passwords may take at a time
-	// PlaneConnectionBytes, PlaneSendBytes, PlaneReceiveBytes and PlaneBytes are what planes take that end TCP themselves: per
-	// connection, for all that clients have not acknowledged, for all that was received and is not read yet, and outside the
-	// heap. Default 0: the kernel holds it.
+	// PlaneConnectionBytes, PlaneFixedBytes, PlaneSendBytes, PlaneReceiveBytes and PlaneBytes are what planes take that end TCP
+	// themselves: per connection, without any, for all that clients have not acknowledged, for all that was received and is
+	// not read yet, and outside the heap. Default 0: the kernel holds it.
 	PlaneConnectionBytes int64
+	PlaneFixedBytes      int64
 	PlaneSendBytes       int64
 	PlaneReceiveBytes    int64
 	PlaneBytes           int64
@@ -277,6 +278,7 @@ func (l Limits) Plan() (Plan, error) {
 	if l.PlaneConnectionBytes+l.PlaneBytes > 0 {
 		p.Lines = append(p.Lines,
 			PlanLine{"TCP of the process, connections", int64(l.MaxConnections), l.PlaneConnectionBytes, true},
+			PlanLine{"TCP of the process, handshakes and frames that wait", 1, l.PlaneFixedBytes, true},
 			PlanLine{"TCP of the process, slow clients", 1, l.PlaneSendBytes, true},
 			PlanLine{"TCP of the process, unread", 1, l.PlaneReceiveBytes, true},
 			PlanLine{"umem and rings", 1, l.PlaneBytes, false})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+	"unsafe"
 )
 
 // Config says where to listen, as which host, and how TCP is to behave. It holds for every plane of a Group.
@@ -116,20 +117,17 @@ const (
 	listenersMax   = 255 // as in broker/kernel: nobody needs more, and a number fits a byte
 )
 
+// PlaneFixedBytes is what a plane takes of the heap under the default Config with no connection: SYNs and handshakes that wait, and the
+// frames that wait for the device.
+const PlaneFixedBytes = int64(attemptsMax*unsafe.Sizeof(attempt{})+backlogDefault*unsafe.Sizeof(flowKey{})) + overflowBytesDefault
+
 func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxConnections, maxConnectionsDefault)
 	setDefault(&c.Backlog, backlogDefault)
 	setDefault(&c.OverflowBytes, overflowBytesDefault)
 	setDefault(&c.SendMemoryBytes, sendMemoryDefault)
 	setDefault(&c.ReceiveMemoryBytes, receiveMemoryDefault)
-	setDefault(&c.TCP.ReceiveBufferBytes, bufferBytesDefault)
-	setDefault(&c.TCP.SendBufferBytes, bufferBytesDefault)
-	setDefault(&c.TCP.CongestionControl, Reno)
-	setDefault(&c.TCP.MinRTO, minRTODefault)
-	setDefault(&c.TCP.TimeWait, timeWaitDefault)
-	setDefault(&c.TCP.CloseTimeout, closeTimeoutDefault)
-	setDefault(&c.TCP.HandshakeTimeout, handshakeTimeDefault)
-	setDefault(&c.TCP.AckDelay, ackDelayDefault)
+	c.TCP = c.TCP.withDefaults()
 	return c, errors.Join(c.checkAddresses(), c.checkBounds(), c.TCP.check())
 }
 
@@ -187,6 +185,21 @@ func (c Config) checkBounds() error {
 	}
 	return nil
 }
+
+func (t TCPConfig) withDefaults() TCPConfig {
+	setDefault(&t.ReceiveBufferBytes, bufferBytesDefault)
+	setDefault(&t.SendBufferBytes, bufferBytesDefault)
+	setDefault(&t.CongestionControl, Reno)
+	setDefault(&t.MinRTO, minRTODefault)
+	setDefault(&t.TimeWait, timeWaitDefault)
+	setDefault(&t.CloseTimeout, closeTimeoutDefault)
+	setDefault(&t.HandshakeTimeout, handshakeTimeDefault)
+	setDefault(&t.AckDelay, ackDelayDefault)
+	return t
+}
+
+// Check says which option is out of its bounds, before anything is opened.
+func (t TCPConfig) Check() error { return t.withDefaults().check() }
 
 func (t TCPConfig) check() error {
 	for _, n := range []int{t.ReceiveBufferBytes, t.SendBufferBytes} {

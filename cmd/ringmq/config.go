@@ -177,11 +177,18 @@ func (s *settings) read(path string, text []byte) error {
 }
 
 // zero says whether a key that stands in the file is a number at 0, which would silently mean the default.
-func (s *settings) zero(key string) bool {
-	v := reflect.ValueOf(s).Elem()
-	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("toml") == key && v.Field(i).CanInt() {
-			return v.Field(i).Int() == 0
+func (s *settings) zero(key string) bool { return zeroIn(reflect.ValueOf(*s), key) }
+
+func zeroIn(table reflect.Value, key string) bool {
+	name, rest, inTable := strings.Cut(key, ".")
+	for i := range table.NumField() {
+		v := table.Field(i)
+		switch {
+		case table.Type().Field(i).Tag.Get("toml") != name:
+		case inTable:
+			return v.Kind() == reflect.Struct && zeroIn(v, rest)
+		default:
+			return v.CanInt() && v.Int() == 0
 		}
 	}
 	return false

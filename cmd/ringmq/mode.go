@@ -217,6 +217,7 @@ func (s *settings) applyDataPlane(l *broker.Limits, d dataPlane) error {
 	}
 	l.Shards, l.Descriptors = d.queues+max(1, l.Shards), 0
 	l.PlaneConnectionBytes, l.PlaneBytes = connectionBytes, int64(umem)*int64(d.queues)
+	l.PlaneFixedBytes = netstack.PlaneFixedBytes * int64(d.queues)
 	sendMin, receiveMin := netstack.SendMemoryMinBytes*int64(d.queues), netstack.ReceiveMemoryMinBytes*int64(d.queues)
 	if l.PlaneSendBytes = int64(s.XDP.SendMemory); l.PlaneSendBytes == 0 {
 		l.PlaneSendBytes = max(l.Memory/sendShare, sendMin)

@@ -44,6 +44,11 @@ type xdpSettings struct {
 	CongestionControl string `toml:"congestion_control"`
 	MinRTO            span   `toml:"min_rto"`
 	TimeWait          span   `toml:"time_wait"`
+	CloseTimeout      span   `toml:"close_timeout"`
+	HandshakeTimeout  span   `toml:"handshake_timeout"`
+	AckDelay          *span  `toml:"ack_delay"` // 0s: until the end of the turn
+	SACK              *bool  `toml:"sack"`      // on, if not given
+	RACK              bool   `toml:"rack"`
 	ReceiveBuffer     size   `toml:"receive_buffer"`
 	SendBuffer        size   `toml:"send_buffer"`
 	SendMemory        size   `toml:"send_memory"`    // of all queues, for what clients do not acknowledge
@@ -97,6 +102,9 @@ func (x *xdpSettings) check() error {
 	try(x.require())
 	try(x.limit())
 	try(x.lists())
+	if err := x.tcp().Check(); err != nil {
+		errs = append(errs, fmt.Errorf("xdp: %w", err))
+	}
 	for name, r := range map[string]bpf.Rate{"syn_rate and syn_burst": x.synLimit().PerSource, "syn_global_rate and syn_global_burst": x.synLimit().Gate} {
 		if (r.PerSecond == 0) != (r.Burst == 0) {
 			errs = append(errs, fmt.Errorf("xdp: %s: give both or neither", name))
@@ -181,8 +189,18 @@ func (x *xdpSettings) synLimit() bpf.SYNLimit {
 }
 
 func (x *xdpSettings) tcp() netstack.TCPConfig {
-	return netstack.TCPConfig{ReceiveBufferBytes: int(x.ReceiveBuffer), SendBufferBytes: int(x.SendBuffer),
-		CongestionControl: x.CongestionControl, MinRTO: time.Duration(x.MinRTO), TimeWait: time.Duration(x.TimeWait)}
+	c := netstack.TCPConfig{ReceiveBufferBytes: int(x.ReceiveBuffer), SendBufferBytes: int(x.SendBuffer),
+		CongestionControl: x.CongestionControl, MinRTO: time.Duration(x.MinRTO), TimeWait: time.Duration(x.TimeWait),
+		CloseTimeout: time.Duration(x.CloseTimeout), HandshakeTimeout: time.Duration(x.HandshakeTimeout),
+		NoSACK: x.SACK != nil && !*x.SACK, RACK: x.RACK}
+	switch {
+	case x.AckDelay == nil:
+	case *x.AckDelay == 0:
+		c.AckDelay = -1
+	default:
+		c.AckDelay = time.Duration(*x.AckDelay)
+	}
+	return c
 }
 
 // parsePrefix reads 192.0.2.0/24, or one address.
