@@ -134,6 +134,20 @@ cross() (
 # packages_with PATTERN prints the packages whose tests contain it.
 packages_with() { find . -name '*_test.go' -not -path './.*' -exec grep -lE "$1" {} + | xargs -r -n 1 dirname | sort -u; }
 
+# measured runs, of each package, the tests that -short or the race detector leave out; the whole package where they ask for that in
+# a function that tests share.
+measured() {
+	local status=0 folder names
+	for folder in $(packages_with "$left_out"); do
+		names=$(awk -v left_out="$left_out" '/^func / { name = $0; sub(/^func (\([^)]*\) )?/, "", name); sub(/\(.*/, "", name) }
+			$0 ~ left_out { print name }' "$folder"/*_test.go | sort -u)
+		if echo "$names" | grep -qv '^Test'; then names=; fi
+		go test -count=1 -timeout 20m ${names:+-run "^($(echo "$names" | paste -s -d '|' -))\$"} "$folder" || status=1
+	done
+	return $status
+}
+left_out='AllocsPerRun|testing\.Short|raceEnabled'
+
 # fuzz_one FOLDER TARGET PROGRAM OUTPUT runs one fuzz target for a while, on one core; what it finds it also writes below testdata.
 fuzz_one() (
 	cd "$1" || exit 1
@@ -200,7 +214,7 @@ else
 	shown "tests (no race detector without gcc)" go test -short -count=1 -p 2 -timeout 20m ./...
 fi
 # One package at a time, because others' work would be measured, too.
-shown "allocations, memory, speed; XDP mode in its lab" go test -count=1 -p 1 -timeout 20m $(packages_with 'AllocsPerRun|testing\.Short')
+shown "allocations, memory, speed; XDP mode in its lab" measured
 if [ -n "$long" ]; then
 	shown "XDP mode in its lab, the long run" env RINGMQ_LONG=1 go test -count=1 -timeout 60m ./scripts/lab
 	[ "$(id -u)" = 0 ] && modes=both || modes=standard
