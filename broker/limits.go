@@ -46,6 +46,7 @@ type Limits struct {
 	PlaneBytes           int64
 	ProgramBytes         int64         // the program, its runtime, the tables that do not depend on limits; default 10 MiB
 	StoreBytes           int64         // what a store takes of memory; 0: there is none
+	StoreOutsideBytes    int64         // what of that is outside the Go heap
 	ConnectTimeout       time.Duration // from accept to the end of CONNECT; default 10 s, and as little as three quarters of it, by chance
 	PacketTimeout        time.Duration // a large packet must make progress within it; default 20 s
 }
@@ -285,7 +286,8 @@ func (l Limits) Plan() (Plan, error) {
 	}
 	if l.StoreBytes > 0 {
 		p.Lines = append(p.Lines,
-			PlanLine{"store: memtables and cache", 1, l.StoreBytes, true},
+			PlanLine{"store: memtables and cache", 1, l.StoreOutsideBytes, false},
+			PlanLine{"store: what else it has in the heap", 1, l.StoreBytes - l.StoreOutsideBytes, true},
 			PlanLine{"store: batches", shards, 3*int64(l.streamBytes()) + int64(l.MaxPacketSize), true},
 			PlanLine{"sessions that are kept", sessions, sizeOf[kept](), true})
 	}

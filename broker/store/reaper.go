@@ -80,6 +80,7 @@ func (s *Store) reap() {
 			s.expireOnce()
 			s.reclaimOnce()
 			if s.reclaim.rests() {
+				giveBack()
 				s.config.Idle()
 			}
 		}

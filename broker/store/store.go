@@ -76,10 +76,14 @@ type Config struct {
 	beatEvery time.Duration
 }
 
-// MemoryBytes is what a store with this configuration takes.
-func (c Config) MemoryBytes() int64 {
+// MemoryBytes is what a store with this configuration takes in all, and outside the Go heap.
+func (c Config) MemoryBytes() (all, outside int64) {
 	c.setDefaults()
-	return memTables*c.MemTableBytes + c.CacheBytes + 8<<20
+	tables := memTables*c.MemTableBytes + c.CacheBytes
+	if !inGoHeap {
+		outside = tables
+	}
+	return tables + 8<<20, outside
 }
 
 func (c *Config) setDefaults() {
@@ -177,6 +181,7 @@ func Open(config Config) (*Store, error) {
 	if config.Idle == nil {
 		config.Idle = func() {}
 	}
+	keepLittle()
 	s := &Store{config: config, wake: make(chan struct{}, 1), stop: make(chan struct{}), loading: make(map[*broker.Load]bool)}
 	if err := s.openDir(); err != nil {
 		return nil, err

@@ -363,7 +363,7 @@ func (s *settings) limits(ram int64, descriptors int, users *credentials.File, d
 		l.Memory = broker.DefaultMemory(ram)
 	}
 	if s.Store.Data != "" {
-		l.StoreBytes = s.Store.config(l.Memory).MemoryBytes()
+		l.StoreBytes, l.StoreOutsideBytes = s.Store.config(l.Memory).MemoryBytes()
 	}
 	if err := s.applyDataPlane(&l, d); err != nil {
 		return l, err
