@@ -69,6 +69,7 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 	b := db.NewBatch()
 	defer b.Close()
 	n := int64(0)
+	var unreferenced []uint64
 	for _, key := range keys {
 		value := get(db, key)
 		if value == nil {
@@ -81,7 +82,7 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 		err := b.Delete(key, nil)
 		if mid != 0 {
 			err = errors.Join(err, b.Delete(record.ReferenceKey(nil, mid, record.Number(key, 0), record.Number(key, 1)), nil))
-			s.reaper.dropped(mid)
+			unreferenced = append(unreferenced, mid)
 		}
 		if err != nil {
 			return err
@@ -90,5 +91,9 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 	}
 	s.counts.expired.Add(n)
 	s.reclaim.deleted.Add(n)
-	return db.Apply(b, pebble.NoSync) // lost with the power, they are found again
+	if err := db.Apply(b, pebble.NoSync); err != nil { // lost with the power, they are found again
+		return err
+	}
+	s.reaper.dropped(unreferenced...)
+	return nil
 }

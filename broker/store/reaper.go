@@ -27,14 +27,20 @@ type reaper struct {
 	swept bool
 }
 
-// dropped notes that a message lost a reference.
-func (r *reaper) dropped(mid uint64) {
+// dropped notes that messages have lost a reference: after that can be seen in the database, for who looks before takes the message
+// for needed and does not look again.
+func (r *reaper) dropped(mids ...uint64) {
+	if len(mids) == 0 {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.mids == nil {
 		r.mids = make(map[uint64]struct{})
 	}
-	r.mids[mid] = struct{}{}
+	for _, mid := range mids {
+		r.mids[mid] = struct{}{}
+	}
 }
 
 // ended notes a Session that ended.

@@ -150,6 +150,8 @@ type Store struct {
 	warned  warned
 	noted   time.Time // the writer's: when it last committed, and the time with it
 
+	unreferenced []uint64 // the writer's: messages that lost a reference in the batch that is being committed
+
 	waits, commitTimes, syncTimes stopwatch // see Stats
 }
 

@@ -134,6 +134,7 @@ func (s *Store) commit(round []request) error {
 	if size == 0 {
 		return nil
 	}
+	s.unreferenced = s.unreferenced[:0]
 	b := s.in.db.NewBatchWithSize(size + size/8 + 64)
 	for _, r := range round {
 		if err := record.Each(r.ops, func(op record.Op, key, value []byte) error { return s.apply(b, op, key, value) }); err != nil {
@@ -155,6 +156,7 @@ func (s *Store) commit(round []request) error {
 	}
 	s.noted = time.Now()
 	s.progress.note(s.commits, s.boot)
+	s.reaper.dropped(s.unreferenced...)
 	return nil
 }
 
@@ -178,7 +180,7 @@ func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
 	case record.Delete:
 		s.reclaim.countDeleted(op, key, value)
 		if record.Kind(key[0]) == record.KindReference {
-			s.reaper.dropped(record.Number(key, 0))
+			s.unreferenced = append(s.unreferenced, record.Number(key, 0))
 		}
 		return b.Delete(key, nil)
 	case record.DeleteRange:
