@@ -17,6 +17,7 @@ import (
 const (
 	doctorWarns   = 2
 	doctorRefuses = 3
+	doctorRunning = 4
 )
 
 const doctorDescription = `Reads what this host and its network interfaces can carry, says what stands in the way of each mode and which command
@@ -32,7 +33,8 @@ Examples:
   ringmq doctor --interface eth0 --json | jq -r '.findings[].remedy // empty'
 
 Exit status: 0 when the wanted mode would work and there is no warning; 2 when the broker would start, with warnings or, under
-mode auto, without XDP on the interfaces named; 3 when it would not start; 1 when it could not be examined.`
+mode auto, without XDP on the interfaces named; 3 when it would not start; 4 when another would not start beside a ringmq that
+runs here already, and nothing else is in the way; 1 when it could not be examined.`
 
 func doctorCommand() *cli.Command {
 	return &cli.Command{
@@ -144,7 +146,7 @@ func (r *doctorReport) examine(names []string) error {
 	if r.Host, err = probe.Host(); err != nil {
 		return err
 	}
-	r.Host.Firewall = probe.Firewall()
+	r.Host.Firewall, r.Host.Listeners = probe.Firewall(), probe.Listeners(r.Plan.Port)
 	r.named = len(names) > 0
 	if !r.named {
 		if names, err = probe.Interfaces(); err != nil {
@@ -162,6 +164,7 @@ func (r *doctorReport) examine(names []string) error {
 		}
 		r.Interfaces = append(r.Interfaces, facts)
 	}
+	r.findBrokers()
 	judged := r.Interfaces
 	if !r.named {
 		judged = nil
@@ -173,7 +176,10 @@ func (r *doctorReport) examine(names []string) error {
 }
 
 func (r *doctorReport) status() int {
-	if r.Choice.Mode == probe.None {
+	switch {
+	case r.Choice.Running:
+		return doctorRunning
+	case r.Choice.Mode == probe.None:
 		return doctorRefuses
 	}
 	for _, f := range r.Findings {

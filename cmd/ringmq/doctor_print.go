@@ -172,8 +172,13 @@ func (p *doctorPrinter) findings(findings []probe.Finding) {
 	for at, f := range findings {
 		p.line("  %s  %-*s  %s", p.paint(colours[f.Severity], fmt.Sprintf("%-7s", f.Severity)), topics, doctorTopic(f), f.Says)
 		isLast := at+1 == len(findings) || findings[at+1].Remedy != f.Remedy // One command may answer several findings.
-		if f.Remedy != "" && isLast {
-			p.line("           %-*s  -> %s", topics, "", f.Remedy)
+		if !isLast {
+			continue
+		}
+		for _, what := range []string{labelled("->", f.Remedy), labelled("or", f.Alternative), labelled("no command:", f.NoCommand)} {
+			if what != "" {
+				p.line("           %-*s  %s", topics, "", what)
+			}
 		}
 	}
 	if len(findings) == 0 {
@@ -188,9 +193,12 @@ func doctorTopic(f probe.Finding) string {
 
 func (p *doctorPrinter) verdict(r doctorReport) {
 	wish := r.Plan.Wish
-	if r.Choice.Mode == probe.None {
+	switch {
+	case r.Choice.Running:
+		p.line("%s a ringmq runs already; beside it mode %s would not start: %s", p.paint("1", "verdict:"), wish, r.Choice.Reason)
+	case r.Choice.Mode == probe.None:
 		p.line("%s mode %s would not start: %s", p.paint("1", "verdict:"), wish, r.Choice.Reason)
-	} else {
+	default:
 		p.line("%s mode %s would choose %v", p.paint("1", "verdict:"), wish, r.Choice)
 	}
 	if r.Choice.Remedy != "" {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -11,6 +12,9 @@ type Choice struct {
 	Trial  bool   `json:"trial"`            // the kernel does not tell what the driver can: opening it may still end in less
 	Reason string `json:"reason"`           // one sentence
 	Remedy string `json:"remedy,omitempty"` // the command that leads to a stronger mode; empty when there is none
+
+	// Running says that a ringmq that runs already is all that keeps another from starting.
+	Running bool `json:"running,omitempty"`
 }
 
 // String is the line that serve logs and doctor ends with.
@@ -20,6 +24,10 @@ func (c Choice) String() string { return fmt.Sprintf("%v: %s", c.Mode, c.Reason)
 // from all. Mode auto falls back to standard and says why in one line, mode xdp refuses.
 func Choose(host HostFacts, interfaces []InterfaceFacts, plan Plan) Choice {
 	plan = plan.Complete()
+	findings := Findings(host, interfaces, plan)
+	if at := slices.IndexFunc(findings, func(f Finding) bool { return f.everyMode }); at >= 0 && plan.Wish != WishXDP {
+		return findings[at].refusal(None, findings)
+	}
 	switch {
 	case plan.Wish == WishStandard:
 		return Choice{Mode: Standard, Reason: "--mode standard asks for it"}
@@ -32,15 +40,20 @@ func Choose(host HostFacts, interfaces []InterfaceFacts, plan Plan) Choice {
 	if plan.Wish == WishAuto {
 		refused = Standard
 	}
-	findings := Findings(host, interfaces, plan)
 	for _, wanted := range []string{"driver", ""} { // What no command changes comes before what one does.
 		for _, f := range findings {
 			if f.stops(plan) && (wanted == "" || f.Topic == wanted) {
-				return Choice{Mode: refused, Reason: f.where() + f.Says, Remedy: f.Remedy}
+				return f.refusal(refused, findings)
 			}
 		}
 	}
 	return weakest(interfaces, plan)
+}
+
+// refusal is the choice that a finding leaves.
+func (f Finding) refusal(mode Mode, all []Finding) Choice {
+	wrong := slices.ContainsFunc(all, func(f Finding) bool { return f.Severity == Problem && !f.running })
+	return Choice{Mode: mode, Reason: f.where() + f.Says, Remedy: f.Remedy, Running: mode == None && !wrong}
 }
 
 // stops says that a finding keeps XDP from being taken.

@@ -14,7 +14,7 @@ const (
 	OK      Severity = "ok"      // as it should be
 	Note    Severity = "note"    // worth knowing; nothing has to be done
 	Warning Severity = "warning" // it works, but not as one would expect: slower, past a firewall, or in another mode
-	Problem Severity = "problem" // XDP cannot be taken
+	Problem Severity = "problem" // XDP cannot be taken, or no mode can
 )
 
 // Finding is one sentence about the facts.
@@ -24,10 +24,30 @@ type Finding struct {
 	Topic     string   `json:"topic"`
 	Says      string   `json:"says"`             // what, where, and why it matters
 	Remedy    string   `json:"remedy,omitempty"` // the command that changes it; empty when there is none
+
+	Alternative string `json:"alternative,omitempty"` // what can be done instead
+	NoCommand   string `json:"no_command,omitempty"`  // why there is no Remedy; of everything that is not OK, one of the two is there
+
+	everyMode bool // no mode would start
+	running   bool // it is what a ringmq that runs has taken, and nothing is wrong
+}
+
+// or adds what can be done instead.
+func (f *Finding) or(format string, values ...any) *Finding {
+	f.Alternative = fmt.Sprintf(format, values...)
+	return f
+}
+
+// without says why there is no command, if there is none.
+func (f *Finding) without(format string, values ...any) *Finding {
+	if f.Remedy == "" {
+		f.NoCommand = fmt.Sprintf(format, values...)
+	}
+	return f
 }
 
 // Findings judges the facts by the plan. The interfaces are those that serve was given by name. Findings of severity Problem
-// are why XDP cannot be taken; they come first, then warnings, notes and what is fine, each in the order of the facts.
+// are why XDP, or the port, cannot be taken; they come first, then warnings, notes and what is fine, each in the order of the facts.
 func Findings(host HostFacts, interfaces []InterfaceFacts, plan Plan) []Finding {
 	j := &judge{host: host, interfaces: interfaces, plan: plan.Complete(), findings: []Finding{}}
 	if j.plan.Wish != WishStandard && (len(interfaces) > 0 || j.plan.Wish == WishXDP) {
@@ -52,8 +72,10 @@ type judge struct {
 	findings   []Finding
 }
 
-func (j *judge) add(severity Severity, topic, remedy, format string, values ...any) {
-	j.findings = append(j.findings, Finding{severity, j.at, topic, fmt.Sprintf(format, values...), remedy})
+// add gives the finding until the next is added.
+func (j *judge) add(severity Severity, topic, remedy, format string, values ...any) *Finding {
+	j.findings = append(j.findings, Finding{Severity: severity, Interface: j.at, Topic: topic, Says: fmt.Sprintf(format, values...), Remedy: remedy})
+	return &j.findings[len(j.findings)-1]
 }
 
 // as puts sudo before a command that needs root, unless this is root.

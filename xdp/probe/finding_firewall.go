@@ -21,7 +21,8 @@ func (j *judge) judgeFirewall() {
 		silent = j.chain(c, remedy) && silent
 	}
 	if f.Conntrack.Value > 0 && !silent {
-		j.add(Note, "firewall", "", "conntrack follows %s and none that XDP carries", count(f.Conntrack.Value, "connection"))
+		j.add(Note, "firewall", "", "conntrack follows %s and none that XDP carries", count(f.Conntrack.Value, "connection")).
+			without("it is so for all that XDP carries")
 	}
 	if f.IPsecPolicies.Value > 0 {
 		j.add(Warning, "ipsec", remedy, "%s for incoming packets: what XDP takes is not checked against them", plural(f.IPsecPolicies.Value, "IPsec policy", "IPsec policies"))
@@ -34,13 +35,13 @@ func (j *judge) judgeFirewall() {
 // noFirewallTool is why rules are unknown where no program tells them.
 const noFirewallTool = "neither nft nor iptables-save is installed"
 
-// doctor is the command that reads the rules as root; whoever is root already needs another.
+// doctor is the command that reads the rules as root; whoever is root already sees by another why they cannot be read.
 func (j *judge) doctor() string {
 	switch {
 	case j.host.Firewall.Chains.Unknown == noFirewallTool:
 		return j.as("apt-get install nftables")
 	case j.host.UserID == 0:
-		return ""
+		return "nft list ruleset"
 	}
 	command := fmt.Sprintf("sudo ringmq doctor --mode %s --port %d", j.plan.Wish, j.plan.Port)
 	for _, name := range j.names() {
@@ -71,17 +72,25 @@ func (j *judge) chain(c Chain, remedy string) (silent bool) {
 	if len(parts) == 0 {
 		return true
 	}
-	severity := Warning
+	severity, alternative := Warning, "ringmq xdp deny and ringmq xdp allow filter what XDP takes, by source"
 	if len(rules) == 0 && !drops {
-		severity = Note
-		remedy = ""
+		severity, remedy = Note, j.as(c.listing())
 	}
 	says := and(parts)
 	if !strings.HasPrefix(says, "drops") {
 		says = "has " + says
 	}
-	j.add(severity, "firewall", remedy, "%s chain %s %s: what XDP takes does not meet it", c.Tool, c.Name, says)
+	j.add(severity, "firewall", remedy, "%s chain %s %s: what XDP takes does not meet it", c.Tool, c.Name, says).or("%s", alternative)
 	return false
+}
+
+// listing is the command that shows the chain.
+func (c Chain) listing() string {
+	if c.Tool == "nftables" {
+		return "nft list chain " + c.Name
+	}
+	table, name, _ := strings.Cut(c.Name, " ")
+	return fmt.Sprintf("%s -t %s -S %s", c.Tool, table, name)
 }
 
 func (r Rule) title() string {

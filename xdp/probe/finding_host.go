@@ -8,7 +8,7 @@ import (
 
 func (j *judge) judgeHost() {
 	if j.host.System != "linux" {
-		j.add(Problem, "kernel", "", "XDP needs Linux, and this is %s", j.host.System)
+		j.add(Problem, "kernel", "", "XDP needs Linux, and this is %s", j.host.System).without("mode standard works on this system")
 		return
 	}
 	j.kernel()
@@ -26,11 +26,14 @@ func (j *judge) kernel() {
 	major, minor, readable := kernelVersion(j.host.Kernel)
 	switch {
 	case !built:
-		j.add(Problem, "kernel", "", "XDP needs amd64 or arm64, and this is %s", j.host.Architecture)
+		j.add(Problem, "kernel", "", "XDP needs amd64 or arm64, and this is %s", j.host.Architecture).
+			without("mode standard works on this processor")
 	case !readable:
-		j.add(Note, "kernel", "", "release %q is not understood: whether it is Linux 5.%d or later is unknown", j.host.Kernel, least)
+		j.add(Note, "kernel", "", "release %q is not understood: whether it is Linux 5.%d or later is unknown", j.host.Kernel, least).
+			without("opening the interface tells")
 	case major < 5 || major == 5 && minor < least:
-		j.add(Problem, "kernel", "", "Linux %s is too old: XDP on %s needs 5.%d or later", j.host.Kernel, j.host.Architecture, least)
+		j.add(Problem, "kernel", "", "Linux %s is too old: XDP on %s needs 5.%d or later", j.host.Kernel, j.host.Architecture, least).
+			without("install a newer kernel and start it; mode standard works on this one")
 	default:
 		j.add(OK, "kernel", "", "Linux %s is new enough for XDP", j.host.Kernel)
 	}
@@ -51,10 +54,11 @@ func (j *judge) trials() {
 		switch {
 		case t.Works:
 		case !t.Denied:
-			j.add(Problem, "kernel", "", "the kernel does not make %s (%s): it needs %s=y", t.what, t.Error, t.option)
+			j.add(Problem, "kernel", "", "the kernel does not make %s (%s): it needs %s=y", t.what, t.Error, t.option).
+				without("a kernel is built with it or not; mode standard works on this one")
 		case j.held(t.capability) || j.held("CAP_SYS_ADMIN") && t.capability == "CAP_BPF":
 			j.add(Problem, "privileges", "", "the kernel denies %s in spite of %s: a container, user namespace or security module is in the way, "+
-				"run on the host itself", t.what, t.capability)
+				"run on the host itself", t.what, t.capability).without("what denies it is outside of this process's reach")
 		}
 	}
 }
@@ -82,7 +86,8 @@ func (j *judge) privileges() {
 	}
 	switch {
 	case j.host.UserNamespace && missing == 0:
-		j.add(Note, "privileges", "", "this is a user namespace: its capabilities are not the host's")
+		j.add(Note, "privileges", "", "this is a user namespace: its capabilities are not the host's").
+			without("opening the interface tells whether they are enough")
 	case missing == 0:
 		j.add(OK, "privileges", "", "this process has the capabilities that XDP needs")
 	}
@@ -171,6 +176,7 @@ func (j *judge) judgeAnyMode() {
 		j.add(Warning, "privileges", j.as(fmt.Sprintf("sysctl -w net.ipv4.ip_unprivileged_port_start=%d", j.plan.Port)),
 			"CAP_NET_BIND_SERVICE is missing: without it port %d cannot be listened on", j.plan.Port)
 	}
+	j.port()
 	if j.host.Memory.THP.Value == "always" {
 		j.add(Note, "memory", j.write("madvise", "/sys/kernel/mm/transparent_hugepage/enabled"),
 			"transparent huge pages are given always: resident memory grows by 2 MiB where a page would do")

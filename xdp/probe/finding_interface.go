@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -12,8 +13,12 @@ func (j *judge) judgeInterface(i InterfaceFacts) {
 		return // Nothing of what follows would be about the interface that XDP goes to.
 	}
 	j.state(i)
+	j.addresses(i)
 	j.programs(i)
-	j.driver(i)
+	j.sockets(i)
+	if _, isSteered := i.steeredBy(); !isSteered {
+		j.driver(i) // Else the driver has shown what it can do.
+	}
 	j.mtu(i)
 	j.queues(i)
 	j.flowRules(i)
@@ -29,7 +34,8 @@ func (j *judge) isLowest(i InterfaceFacts) bool {
 		return true
 	}
 	if len(i.Lower) == 0 {
-		j.add(Problem, "interface", "", "a %s has no queues of its own: XDP belongs on the interface of the NIC", i.Kind)
+		j.add(Problem, "interface", "", "a %s has no queues of its own: XDP belongs on the interface of the NIC", i.Kind).
+			without("it is made of no interface here")
 		return false
 	}
 	j.add(Problem, "interface", serveCommand("--mode "+string(j.plan.Wish), i.Lower, j.plan),
@@ -42,49 +48,33 @@ func (j *judge) state(i InterfaceFacts) {
 	case !i.Up:
 		j.add(Problem, "link", j.as("ip link set dev "+i.Name+" up"), "the interface is down")
 	case !i.Carrier:
-		j.add(Warning, "link", "", "the interface is up and has no carrier: look at the cable, the switch port, or the peer")
+		remedy := ""
+		if i.Peer != "" {
+			remedy = j.as("ip link set dev " + i.Peer + " up")
+		}
+		j.add(Warning, "link", remedy, "the interface is up and has no carrier: look at the cable, the switch port, or the peer").
+			without("the cable, the switch port or the peer is not this host's to change")
 	}
+}
+
+func (j *judge) addresses(i InterfaceFacts) {
 	switch {
 	case len(i.Addresses) > 0:
-	case i.Master != "":
-		j.add(Warning, "addresses", "", "the interface belongs to %s and has no address of its own: name the addresses of %s with --listen", i.Master, i.Master)
+	case len(i.Inherited) > 0:
+		remedy := fmt.Sprintf("ringmq serve --mode %s --interface %s", j.plan.Wish, i.Name)
+		for _, prefix := range i.Inherited {
+			if p, err := netip.ParsePrefix(prefix); err == nil && !p.Addr().IsLinkLocalUnicast() {
+				remedy += " --listen " + netip.AddrPortFrom(p.Addr(), j.plan.Port).String()
+			}
+		}
+		j.add(Warning, "addresses", remedy, "the interface belongs to %s and has no address of its own: name the addresses of %s with --listen", i.Master, i.Master)
 	default:
-		j.add(Warning, "addresses", "", "the interface has no IP address, so that there is nothing to steer: ip address add gives it one")
-	}
-}
-
-func (j *judge) programs(i InterfaceFacts) {
-	for _, p := range i.Programs {
-		what := fmt.Sprintf("XDP program %d (%s, %s mode)", p.ID, p.title(), p.Mode)
-		if p.Name.Value == programName {
-			j.add(Note, "xdp program", "", "%s is a ringmq's: stop it before another is started on this interface", what)
-			continue
+		name := i.Name
+		if i.Master != "" {
+			name = i.Master // where its own would not be asked for
 		}
-		j.add(Problem, "xdp program", j.as(p.removal(i.Name)), "%s is attached and not ours: we never remove it, stop what owns it or detach it", what)
+		j.add(Warning, "addresses", j.as("ip address add ADDRESS/LENGTH dev "+name), "there is no IP address on %s, so that there is nothing to steer", name)
 	}
-	for _, q := range i.Queues.Value {
-		if q.Socket && len(i.Programs) == 0 {
-			j.add(Problem, "queues", "", "queue %d has an AF_XDP socket of another process: stop that one", q.Index)
-		}
-	}
-}
-
-func (p Program) title() string {
-	switch {
-	case !p.Name.Known():
-		return "name unknown: " + p.Name.Unknown
-	case p.Name.Value == "":
-		return "without a name"
-	}
-	return p.Name.Value
-}
-
-func (p Program) removal(name string) string {
-	if p.LinkID.Value != 0 {
-		return fmt.Sprintf("bpftool link detach id %d", p.LinkID.Value)
-	}
-	flag := map[string]string{"native": "drv", "generic": "generic", "offload": "offload"}[p.Mode]
-	return fmt.Sprintf("ip link set dev %s xdp%s off", name, flag)
 }
 
 // offered is the strongest mode of an interface that the plan lets us try.
@@ -102,11 +92,12 @@ func (j *judge) driver(i InterfaceFacts) {
 	generic := j.serve("--mode xdp --xdp-require any")
 	switch {
 	case !strongest.Known():
-		j.add(Note, "driver", "", "whether %s has zero-copy is unknown (%s): only opening it tells", i.title(), strongest.Unknown)
+		j.add(Note, "driver", "", "whether %s has zero-copy is unknown (%s): only opening it tells", i.title(), strongest.Unknown).
+			without("the broker's log says which mode it got")
 	case strongest.Value == ZeroCopy:
 		j.add(OK, "driver", "", "%s offers %v", i.title(), strongest.Value)
 	case strongest.Value >= j.plan.Require:
-		j.add(Note, "driver", "", "%s: %v is what is left", why, strongest.Value)
+		j.add(Note, "driver", "", "%s: %v is what is left", why, strongest.Value).without("a driver has it or not; that mode is enough for what is asked")
 	case auto && strongest.Value == Native:
 		j.add(Warning, "driver", j.serve("--mode xdp"), "%s, and mode auto takes no less: native copy mode needs --mode xdp", why)
 	case auto:
@@ -138,7 +129,14 @@ func (i InterfaceFacts) shortcoming(plan Plan) string {
 	return i.title() + " has no zero-copy"
 }
 
-const ethernetMTU = 1500
+const (
+	ethernetMTU  = 1500
+	largestFrame = 4096 // of package xdp: a page
+
+	// vethMTU is the largest that veth takes with a program which wants packets in one piece: a page without headroom,
+	// struct skb_shared_info and the Ethernet header (veth_xdp_set, drivers/net/veth.c).
+	vethMTU = 4096 - frameHeadroomBytes - 320 - 14
+)
 
 func (j *judge) mtu(i InterfaceFacts) {
 	largest := j.plan.MaxMTU()
@@ -146,19 +144,28 @@ func (j *judge) mtu(i InterfaceFacts) {
 		j.add(OK, "mtu", "", "packets of %d bytes fit into frames of %d", i.MTU, j.plan.FrameSizeBytes)
 		return
 	}
-	j.add(Problem, "mtu", j.as(fmt.Sprintf("ip link set dev %s mtu %d", i.Name, ethernetMTU)),
+	f := j.add(Problem, "mtu", j.as(fmt.Sprintf("ip link set dev %s mtu %d", i.Name, ethernetMTU)),
 		"the MTU is %d, and a frame of %d bytes holds an IP packet of at most %d", i.MTU, j.plan.FrameSizeBytes, largest)
+	larger := Plan{FrameSizeBytes: largestFrame}
+	if i.MTU <= larger.MaxMTU() && !(i.Kind == "veth" && i.MTU > vethMTU) {
+		f.or("frame_size = %d in the table [xdp] of the configuration, for packets of up to %d", largestFrame, larger.MaxMTU())
+	}
 }
 
 func (j *judge) queues(i InterfaceFacts) {
 	queues := i.ReceiveQueues()
 	if !queues.Known() {
-		j.add(Note, "queues", "", "how many queues there are is unknown: %s", queues.Unknown)
+		j.add(Note, "queues", "", "how many queues there are is unknown: %s", queues.Unknown).
+			without("opening the interface tells")
 		return
 	}
 	for _, bound := range j.plan.Queues {
 		if bound >= queues.Value {
-			j.add(Problem, "queues", "", "queue %d does not exist: there are %s, counted from 0; leave --queues out to bind all", bound, count(queues.Value, "queue"))
+			f := j.add(Problem, "queues", j.serve("--mode "+string(j.plan.Wish)), "queue %d does not exist: there are %s, counted from 0; leave --queues out to bind all",
+				bound, count(queues.Value, "queue"))
+			if more := j.channelsRemedy(i, slices.Max(j.plan.Queues)+1); more != "" {
+				f.or("%s", more)
+			}
 			return
 		}
 	}
@@ -182,7 +189,8 @@ func (j *judge) queues(i InterfaceFacts) {
 func (j *judge) crowd(i InterfaceFacts, queues int) {
 	allowed := len(j.host.CPU.Allowed.Value)
 	if allowed > 0 && len(j.plan.Queues) == 0 && queues > allowed {
-		j.add(Note, "queues", j.channelsRemedy(i, allowed), "%s share %s: fewer queues save switches between their shards", count(queues, "queue"), count(allowed, "CPU"))
+		j.add(Note, "queues", j.channelsRemedy(i, allowed), "%s share %s: fewer queues save switches between their shards", count(queues, "queue"), count(allowed, "CPU")).
+			without("the driver does not change how many there are, or not from here")
 	}
 }
 
@@ -256,6 +264,7 @@ func (j *judge) flowRules(i InterfaceFacts) {
 }
 
 func (j *judge) offloads(i InterfaceFacts) {
+	const fixed = "the driver lets nobody change it"
 	o := i.Offloads.Value
 	off := func(feature string, o Offload) string {
 		if o.Fixed {
@@ -264,17 +273,20 @@ func (j *judge) offloads(i InterfaceFacts) {
 		return j.as(fmt.Sprintf("ethtool -K %s %s off", i.Name, feature))
 	}
 	if o.LRO.On {
-		j.add(Warning, "offloads", off("lro", o.LRO), "large receive offload is on: drivers refuse XDP with it or merge segments into more than a frame")
+		j.add(Warning, "offloads", off("lro", o.LRO), "large receive offload is on: drivers refuse XDP with it or merge segments into more than a frame").
+			without(fixed)
 	}
 	if o.GROHardware.On {
-		j.add(Warning, "offloads", off("rx-gro-hw", o.GROHardware), "the NIC merges segments (rx-gro-hw): drivers refuse XDP with it or merge into more than a frame")
+		j.add(Warning, "offloads", off("rx-gro-hw", o.GROHardware), "the NIC merges segments (rx-gro-hw): drivers refuse XDP with it or merge into more than a frame").
+			without(fixed)
 	}
 	if o.ReceiveFCS.On {
-		j.add(Warning, "offloads", off("rx-fcs", o.ReceiveFCS), "the NIC leaves the frame check sequence on packets (rx-fcs): each is four bytes longer than its frame may be")
+		j.add(Warning, "offloads", off("rx-fcs", o.ReceiveFCS), "the NIC leaves the frame check sequence on packets (rx-fcs): each is four bytes longer than its frame may be").
+			without(fixed)
 	}
 	if o.VLANReceive.On && len(i.VLANs) > 0 {
 		j.add(Warning, "offloads", off("rxvlan", o.VLANReceive), "the NIC takes VLAN tags off before XDP sees them (rx-vlan-offload), and there is %s: "+
-			"segments of that VLAN look untagged", and(i.VLANs))
+			"segments of that VLAN look untagged", and(i.VLANs)).without(fixed)
 	}
 	j.peerChecksums(i)
 }
@@ -287,8 +299,8 @@ func (j *judge) peerChecksums(i InterfaceFacts) {
 	const consequence = "over a veth its segments arrive without a checksum, and netstack drops them"
 	switch {
 	case !i.PeerChecksums.Known():
-		j.add(Note, "offloads", "", "whether the peer leaves checksums to its NIC is unknown (%s): %s; ethtool -K PEER tx off, there, prevents it",
-			i.PeerChecksums.Unknown, consequence)
+		j.add(Note, "offloads", "", "whether the peer leaves checksums to its NIC is unknown (%s): if so, %s", i.PeerChecksums.Unknown, consequence).
+			without("it is the peer's side that prevents it, with ethtool -K NAME tx off there")
 	case i.PeerChecksums.Value:
 		j.add(Warning, "offloads", j.as(fmt.Sprintf("ethtool -K %s tx off", i.Peer)), "the peer %s leaves checksums to its NIC: %s", i.Peer, consequence)
 	}
@@ -310,7 +322,8 @@ func (j *judge) interrupts(i InterfaceFacts) {
 		}
 		cpu := q.CPUs.Value[0]
 		if first, shared := taken[cpu]; shared {
-			j.add(Note, "interrupts", j.affinity(q, j.freeCPU(i)), "queues %d and %d both interrupt CPU %d", first, q.Index, cpu)
+			j.add(Note, "interrupts", j.affinity(q, j.freeCPU(i)), "queues %d and %d both interrupt CPU %d", first, q.Index, cpu).
+				without("every other CPU of the node takes a queue's interrupt already")
 			continue
 		}
 		taken[cpu] = q.Index

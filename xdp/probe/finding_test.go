@@ -105,10 +105,15 @@ func interfaceRows() []findingRow {
 			Problem, "link", "down", "sudo ip link set dev eth0 up"},
 		{"no carrier", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Carrier = false },
 			Warning, "link", "no carrier", ""},
+		{"no carrier, the peer is down", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Carrier, i.Peer = false, "eth1" },
+			Warning, "link", "no carrier", "sudo ip link set dev eth1 up"},
 		{"no address", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Addresses = nil },
-			Warning, "addresses", "no IP address", ""},
-		{"member of a bond", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Addresses, i.Master = nil, "bond0" },
-			Warning, "addresses", "belongs to bond0|--listen", ""},
+			Warning, "addresses", "no IP address on eth0", "sudo ip address add ADDRESS/LENGTH dev eth0"},
+		{"member of a bond", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
+			i.Addresses, i.Master, i.Inherited = nil, "bond0", []string{"192.0.2.7/24", "2001:db8::7/64", "fe80::7/64"}
+		}, Warning, "addresses", "belongs to bond0|--listen", "ringmq serve --mode xdp --interface eth0 --listen 192.0.2.7:1883 --listen [2001:db8::7]:1883"},
+		{"member of a bond without an address", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Addresses, i.Master = nil, "bond0" },
+			Warning, "addresses", "no IP address on bond0", "sudo ip address add ADDRESS/LENGTH dev bond0"},
 		{"foreign program", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Programs = []Program{program} },
 			Problem, "xdp program", "17|xdp_filter|native|not ours", "sudo ip link set dev eth0 xdpdrv off"},
 		{"foreign program, generic", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
@@ -126,14 +131,17 @@ func interfaceRows() []findingRow {
 			p.LinkID = known(uint32(5))
 			i.Programs = []Program{p}
 		}, Problem, "xdp program", "17|xdp_filter", "sudo bpftool link detach id 5"},
-		{"a ringmq runs", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
+		{"foreign program of a process", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
 			p := program
-			p.Name = known("ringmq_steer")
+			p.LinkID, p.Holder = known(uint32(5)), known(Process{ID: 812, Command: "xdp-loader"})
 			i.Programs = []Program{p}
-			i.Queues.Value[0].Socket = true
-		}, Note, "xdp program", "17|is a ringmq's|stop it", ""},
-		{"a queue is taken", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Queues.Value[2].Socket = true },
-			Problem, "queues", "queue 2|another process", ""},
+			i.Queues.Value[0].Socket, i.Queues.Value[0].Holder = true, p.Holder
+		}, Problem, "xdp program", "17|of process 812 (xdp-loader)|not ours", "sudo bpftool link detach id 5"},
+		{"what a ringmq has left", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
+			p := program
+			p.Name, p.LinkID = known("ringmq_steer"), known(uint32(5))
+			i.Programs = []Program{p}
+		}, Warning, "xdp program", "17|was a ringmq's|no process", "sudo bpftool link detach id 5"},
 		{"zero-copy unknown", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Features = unknown[Features]("before Linux 6.3") },
 			Note, "driver", "eth0 (ice)|unknown|before Linux 6.3|only opening it", ""},
 		{"no zero-copy, enough", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Features.Value.ZeroCopy = false },
@@ -156,6 +164,8 @@ func interfaceRows() []findingRow {
 			Note, "driver", "is limited to xdp native copy by --xdp-limit", ""},
 		{"no driver", func(_ *HostFacts, i *InterfaceFacts, p *Plan) { i.Driver, i.Features = "", known(Features{}) },
 			Problem, "driver", "eth0 (no driver)", "ringmq serve --mode xdp --xdp-require any --interface eth0 --listen :1883"},
+		{"MTU that larger frames hold", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.MTU = 3818 },
+			Problem, "mtu", "3818|2048|1770", "sudo ip link set dev eth0 mtu 1500"},
 		{"MTU", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.MTU = 9000 },
 			Problem, "mtu", "9000|2048|1770", "sudo ip link set dev eth0 mtu 1500"},
 		{"MTU of one too many", func(_ *HostFacts, i *InterfaceFacts, p *Plan) { i.MTU, p.FrameSizeBytes = 3819, 4096 },
@@ -171,7 +181,7 @@ func queueRows() []findingRow {
 			i.Queues, i.Channels = unknown[[]Queue]("sysfs shows another network namespace"), unknown[Channels]("the driver does not tell")
 		}, Note, "queues", "unknown|sysfs shows another", ""},
 		{"no such queue", func(_ *HostFacts, _ *InterfaceFacts, p *Plan) { p.Queues = []int{0, 4} },
-			Problem, "queues", "queue 4 does not exist|4 queues", ""},
+			Problem, "queues", "queue 4 does not exist|4 queues", "ringmq serve --mode xdp --interface eth0 --listen :1883"},
 		{"unbound, the first are bound", func(_ *HostFacts, _ *InterfaceFacts, p *Plan) { p.Queues = []int{1, 0} },
 			Problem, "queues", "queues 2-3, not bound", "sudo ethtool -X eth0 equal 2"},
 		{"unbound, others are bound", func(_ *HostFacts, _ *InterfaceFacts, p *Plan) { p.Queues = []int{1, 2, 3} },
@@ -238,7 +248,9 @@ func firewallRows() []findingRow {
 		{"policy", with(Chain{Tool: "nftables", Name: "inet filter input", Hook: "input", Policy: "drop", Blocks: 1}),
 			Warning, "firewall", "drops by policy and 1 rule that block", standard},
 		{"blocks of every port", with(Chain{Tool: "nftables", Name: "ip raw pre", Hook: "prerouting", Policy: "accept", Blocks: 3}),
-			Note, "firewall", "3 rules that block whatever the port", ""},
+			Note, "firewall", "3 rules that block whatever the port", "sudo nft list chain ip raw pre"},
+		{"blocks of every port, by iptables", with(Chain{Tool: "ip6tables", Name: "raw PREROUTING", Hook: "prerouting", Policy: "accept", Blocks: 3}),
+			Note, "firewall", "3 rules that block whatever the port", "sudo ip6tables -t raw -S PREROUTING"},
 		{"another port", with(Chain{Tool: "nftables", Name: "inet filter input", Hook: "input", Policy: "accept", Rules: []Rule{{7, []PortRange{{22, 22}}, "accept"}}}),
 			OK, "firewall", "no rule", ""},
 		{"unreadable", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
@@ -250,7 +262,7 @@ func firewallRows() []findingRow {
 		}, Note, "firewall", "neither nft", "apt-get install nftables"},
 		{"unreadable to root for another reason", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			h.Firewall.Chains, h.UserID = unknown[[]Chain]("nft: exit status 1"), 0
-		}, Note, "firewall", "nft: exit", ""},
+		}, Note, "firewall", "nft: exit", "nft list ruleset"},
 		{"IPsec", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) { h.Firewall.IPsecPolicies = known(1) },
 			Warning, "ipsec", "1 IPsec policy for incoming", standard},
 	}
@@ -273,7 +285,9 @@ func vethRows() []findingRow {
 		{"peer elsewhere", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
 			*i = goodVeth()
 			i.Peer, i.PeerChecksums = "", unknown[bool]("its peer is in another network namespace")
-		}, Note, "offloads", "unknown (its peer is in another|ethtool -K PEER tx off", ""},
+		}, Note, "offloads", "unknown (its peer is in another|without a checksum", ""},
+		{"peer down", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { *i = goodVeth(); i.Carrier = false },
+			Warning, "link", "no carrier", "sudo ip link set dev veth1 up"},
 	}
 }
 
@@ -301,7 +315,7 @@ func TestFindingsOutnumbered(t *testing.T) {
 
 func TestFindings(t *testing.T) {
 	var rows []findingRow
-	for _, more := range [][]findingRow{hostRows(), interfaceRows(), queueRows(), firewallRows(), vethRows()} {
+	for _, more := range [][]findingRow{hostRows(), interfaceRows(), queueRows(), takenRows(), firewallRows(), vethRows()} {
 		rows = append(rows, more...)
 	}
 	for _, r := range rows {
@@ -336,6 +350,9 @@ func checkFinding(t *testing.T, r findingRow, f Finding) {
 	}
 	if f.Remedy != r.remedy {
 		t.Errorf("remedy %q, not %q", f.Remedy, r.remedy)
+	}
+	if (f.Remedy == "") != (f.Severity == OK || f.NoCommand != "") {
+		t.Errorf("want either a command or why there is none: %+v", f)
 	}
 }
 

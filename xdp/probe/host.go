@@ -22,6 +22,8 @@ type HostFacts struct {
 	CPU      CPUFacts      `json:"cpu"`
 	Memory   MemoryFacts   `json:"memory"`
 	Firewall FirewallFacts `json:"firewall"` // as Firewall gives it
+
+	Listeners Fact[[]Listener] `json:"listeners"` // on the broker's port, as Listeners gives them
 }
 
 // Capability is one that a mode of ours wants, and whether this process has it in its effective set.

@@ -11,14 +11,15 @@ type InterfaceFacts struct {
 	Carrier   bool     `json:"carrier"`
 	MTU       int      `json:"mtu_bytes"`
 	Address   string   `json:"link_address"`
-	Addresses []string `json:"addresses"`         // IP addresses with prefix length
-	Master    string   `json:"master,omitempty"`  // the bond or bridge that it belongs to
-	Lower     []string `json:"lower,omitempty"`   // the interfaces below a bond, bridge or VLAN; the peer of a veth is none
-	VLANs     []string `json:"vlans,omitempty"`   // VLAN interfaces above this one
-	Peer      string   `json:"peer,omitempty"`    // of a veth, when it is in this namespace
-	Driver    string   `json:"driver"`            // empty when it has none
-	Bus       string   `json:"bus,omitempty"`     // address of the device
-	Version   string   `json:"version,omitempty"` // of the driver
+	Addresses []string `json:"addresses"`                  // IP addresses with prefix length
+	Master    string   `json:"master,omitempty"`           // the bond or bridge that it belongs to
+	Inherited []string `json:"master_addresses,omitempty"` // IP addresses of that one
+	Lower     []string `json:"lower,omitempty"`            // the interfaces below a bond, bridge or VLAN; the peer of a veth is none
+	VLANs     []string `json:"vlans,omitempty"`            // VLAN interfaces above this one
+	Peer      string   `json:"peer,omitempty"`             // of a veth, when it is in this namespace
+	Driver    string   `json:"driver"`                     // empty when it has none
+	Bus       string   `json:"bus,omitempty"`              // address of the device
+	Version   string   `json:"version,omitempty"`          // of the driver
 
 	Features Fact[Features] `json:"xdp_features"`
 	// NativeRefused is why the driver refuses native XDP on this device, whatever its features; empty when we know of nothing.
@@ -59,10 +60,28 @@ type Program struct {
 	Mode   string       `json:"mode"`    // native, generic or offload
 	Name   Fact[string] `json:"name"`    // as its loader gave it, at most 15 bytes
 	LinkID Fact[uint32] `json:"link_id"` // of the bpf_link that holds it, 0 when it was attached by netlink
+
+	// Holder has the bpf_link; none when no process has it, or there is no link.
+	Holder Fact[Process] `json:"holder,omitzero"`
 }
 
-// programName is that of our own steering program.
-const programName = "ringmq_steer"
+// ProgramName is that of our own steering program.
+const ProgramName = "ringmq_steer"
+
+// isOurs says that a ringmq has loaded it.
+func (p Program) isOurs() bool { return p.Name.Value == ProgramName }
+
+// isLeft says that nobody has it any more, as far as we may look: a ringmq's program goes with its process.
+func (p Program) isLeft() bool { return p.Holder.Known() && p.Holder.Value.ID == 0 }
+
+// steeredBy is the program of a ringmq that runs, and whether there is one.
+func (i InterfaceFacts) steeredBy() (Program, bool) {
+	at := slices.IndexFunc(i.Programs, func(p Program) bool { return p.isOurs() && !p.isLeft() })
+	if at < 0 {
+		return Program{}, false
+	}
+	return i.Programs[at], true
+}
 
 // Channels are numbers of queues, as ethtool -l gives them.
 type Channels struct {
@@ -119,6 +138,8 @@ type Queue struct {
 	RPS    CPUList       `json:"rps_cpus,omitempty"`
 	XPS    CPUList       `json:"xps_cpus,omitempty"` // of the TX queue of the same number
 	Socket bool          `json:"xdp_socket"`         // an AF_XDP socket is bound to it, as far as the kernel tells (Linux 6.15)
+
+	Holder Fact[Process] `json:"xdp_socket_holder,omitzero"` // has that socket, as far as the kernel tells (CONFIG_XDP_SOCKETS_DIAG)
 }
 
 // ReceiveQueues is how many RX queues there are; it is unknown only when neither sysfs nor the driver tells.

@@ -57,6 +57,7 @@ func Interface(name string) (InterfaceFacts, error) {
 	f.Ingress = readIngress(found)
 	root := files{os.DirFS("/")}
 	f.fromSysfs(root, readNetdevQueues(f.Index))
+	f.findHolders(root)
 	return f, f.fromEthtool()
 }
 
@@ -95,6 +96,9 @@ func (f *InterfaceFacts) neighbours(self netlink.Link) error {
 		switch {
 		case b.Index == a.MasterIndex:
 			f.Master = b.Name
+			if f.Inherited, err = addresses(l); err != nil {
+				return fmt.Errorf("list the addresses of %q: %w", b.Name, err)
+			}
 		case b.MasterIndex == a.Index:
 			f.Lower = append(f.Lower, b.Name)
 		case b.Index == a.ParentIndex && !foreign && f.Kind == "veth":

@@ -136,6 +136,9 @@ func (p Program) String() string {
 	if p.LinkID.Value != 0 {
 		text += fmt.Sprintf(", held by link %d", p.LinkID.Value)
 	}
+	if p.Holder.Value.ID != 0 {
+		text += " of " + p.Holder.String()
+	}
 	return text
 }
 
@@ -220,6 +223,9 @@ func (q Queue) String() string {
 	}
 	if q.Socket {
 		text += ", an AF_XDP socket is bound"
+		if q.Holder.Value.ID != 0 {
+			text += " by " + q.Holder.String()
+		}
 	}
 	return text
 }

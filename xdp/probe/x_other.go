@@ -15,6 +15,11 @@ func Host() (HostFacts, error) {
 // Firewall gives nothing: all traffic meets it.
 func Firewall() FirewallFacts { return FirewallFacts{} }
 
+// Listeners says that it is not known.
+func Listeners(uint16) Fact[[]Listener] {
+	return unknown[[]Listener]("only Linux tells")
+}
+
 // Interface says that XDP needs Linux.
 func Interface(name string) (InterfaceFacts, error) {
 	return InterfaceFacts{}, fmt.Errorf("interface %q: XDP needs Linux, and this is %s", name, runtime.GOOS)
