@@ -124,6 +124,13 @@ func TestRunningSweeps(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
 	serving(t, pathIn(dir, 8))
+	crashed := pathIn(t.TempDir(), 9)
+	if err := os.Link(pathIn(dir, 7), crashed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := findIn(filepath.Dir(crashed), ""); err == nil || !strings.Contains(err.Error(), "crashed and left "+crashed) {
+		t.Error(err)
+	}
 	paths, left := runningIn(dir)
 	if len(paths) != 1 || len(left) != 1 || left[0] != pathIn(dir, 7) {
 		t.Error(paths, left)

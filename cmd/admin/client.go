@@ -62,9 +62,12 @@ func findIn(directory, meant string) (string, error) {
 		}
 		return meant, nil
 	}
-	paths, _ := runningIn(directory)
+	paths, left := runningIn(directory)
 	switch len(paths) {
 	case 0:
+		if len(left) > 0 {
+			return "", fmt.Errorf("no broker answers in %s: one has crashed and left %s, which is removed now; start it again (ringmq serve)", directory, strings.Join(left, ", "))
+		}
 		return "", fmt.Errorf("no broker answers in %s: start one (ringmq serve), or name its socket with --admin", directory)
 	case 1:
 		return paths[0], nil

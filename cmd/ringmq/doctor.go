@@ -183,7 +183,7 @@ func (r *doctorReport) status() int {
 		return doctorRefuses
 	}
 	for _, f := range r.Findings {
-		if f.Severity == probe.Warning || f.Severity == probe.Problem {
+		if f.Severity != probe.Note && f.Severity != probe.OK {
 			return doctorWarns
 		}
 	}

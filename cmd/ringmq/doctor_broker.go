@@ -31,10 +31,10 @@ func (r *doctorReport) findBrokers() {
 		}
 	}
 	for n := range r.Host.Listeners.Value {
-		h := &r.Host.Listeners.Value[n].Holder
-		for _, b := range steered {
-			if h.Value.ID == b.ID && h.Value.ID != 0 {
-				h.Value.Admin = b.Admin
+		h := &r.Host.Listeners.Value[n].Holder.Value
+		for _, path := range h.UnixSockets {
+			if _, err := lanesOf(path); err == nil {
+				h.Admin = path
 			}
 		}
 	}
@@ -62,15 +62,20 @@ func (r *doctorReport) sockets() map[string]int {
 func brokersOf(sockets map[string]int) map[uint32]probe.Process {
 	brokers := map[uint32]probe.Process{}
 	for path, id := range sockets {
-		ctx, cancel := context.WithTimeout(context.Background(), doctorPatience)
-		var lanes []laneStatus
-		err := admin.NewClient(path).Get(ctx, "/v1/xdp", &lanes)
-		cancel()
+		lanes, _ := lanesOf(path) // Who does not answer steers nothing.
 		for _, l := range lanes {
-			if err == nil && l.Attached {
+			if l.Attached {
 				brokers[l.ProgramID] = probe.Process{ID: id, Command: "ringmq", Admin: path}
 			}
 		}
 	}
 	return brokers
+}
+
+// lanesOf asks the broker behind an admin socket what it steers.
+func lanesOf(path string) (lanes []laneStatus, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), doctorPatience)
+	defer cancel()
+	err = admin.NewClient(path).Get(ctx, "/v1/xdp", &lanes)
+	return lanes, err
 }

@@ -164,18 +164,19 @@ func nodeText(i probe.InterfaceFacts) string {
 
 func (p *doctorPrinter) findings(findings []probe.Finding) {
 	p.line("%s", p.paint("1", "findings"))
-	colours := map[probe.Severity]string{probe.OK: "32", probe.Note: "36", probe.Warning: "33", probe.Problem: "31"}
+	colours := map[probe.Severity]string{probe.OK: "32", probe.Note: "36", probe.Warning: "33", probe.Running: "36", probe.Problem: "31"}
 	topics := 0
 	for _, f := range findings {
 		topics = max(topics, len(doctorTopic(f)))
 	}
 	for at, f := range findings {
 		p.line("  %s  %-*s  %s", p.paint(colours[f.Severity], fmt.Sprintf("%-7s", f.Severity)), topics, doctorTopic(f), f.Says)
-		isLast := at+1 == len(findings) || findings[at+1].Remedy != f.Remedy // One command may answer several findings.
+		// One command may answer several findings.
+		isLast := at+1 == len(findings) || remedies(findings[at+1]) != remedies(f)
 		if !isLast {
 			continue
 		}
-		for _, what := range []string{labelled("->", f.Remedy), labelled("or", f.Alternative), labelled("no command:", f.NoCommand)} {
+		for _, what := range remedies(f) {
 			if what != "" {
 				p.line("           %-*s  %s", topics, "", what)
 			}
@@ -185,6 +186,11 @@ func (p *doctorPrinter) findings(findings []probe.Finding) {
 		p.line("  none")
 	}
 	p.line("")
+}
+
+// remedies are what can be done about a finding, or why nothing can.
+func remedies(f probe.Finding) [3]string {
+	return [...]string{labelled("->", f.Remedy), labelled("or", f.Alternative), labelled("no command:", f.NoCommand)}
 }
 
 func doctorTopic(f probe.Finding) string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -35,9 +36,10 @@ func TestDoctorRefused(t *testing.T) {
 // TestDoctorTriesEveryFlag: nothing of this host is judged but what every host has.
 func TestDoctorTriesEveryFlag(t *testing.T) {
 	used := map[string]bool{}
+	free := "-p " + unusedPort(t)
 	for _, line := range []string{
-		"", "--json", "-p 8883 --frame-size 4096 --queues 0,2-3 --xdp-limit native --allow-unbound-queues",
-		"--mode standard --queues all",
+		free, free + " --json", free + " --frame-size 4096 --queues 0,2-3 --xdp-limit native --allow-unbound-queues",
+		free + " --mode standard --queues all",
 	} {
 		arguments := strings.Fields(line)
 		for _, a := range arguments {
@@ -53,18 +55,19 @@ func TestDoctorTriesEveryFlag(t *testing.T) {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}
 	used["mode"], used["xdp-require"] = true, true
-	used["interface"] = true // TestDoctorRefused, TestDoctorVeth
+	used["interface"], used["port"] = true, true // TestDoctorRefused, TestDoctorVeth
 	checkUsed(t, doctorCommand(), used)
 }
 
 // TestDoctorJSON: a program reads it back.
 func TestDoctorJSON(t *testing.T) {
-	stdout, stderr, code := plainly(t, "doctor", "--json", "--port", "8883")
+	port := unusedPort(t)
+	stdout, stderr, code := plainly(t, "doctor", "--json", "--port", port)
 	var r doctorReport
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || stderr != "" {
 		t.Fatalf("%v, %q\n%s", err, stderr, stdout)
 	}
-	if r.ExitStatus != code || r.Plan.Port != 8883 || r.Plan.Wish != probe.WishAuto || r.Choice.Mode != probe.Standard || r.Choice.Reason == "" {
+	if r.ExitStatus != code || fmt.Sprint(r.Plan.Port) != port || r.Plan.Wish != probe.WishAuto || r.Choice.Mode != probe.Standard || r.Choice.Reason == "" {
 		t.Errorf("exit code %d: %+v", code, r)
 	}
 	if r.Host.System == "" || strings.Contains(stdout, `"findings": null`) || strings.Contains(stdout, `"interfaces": null`) {
@@ -77,13 +80,16 @@ func TestDoctorStatus(t *testing.T) {
 	finding := func(s probe.Severity) []probe.Finding { return []probe.Finding{{Severity: probe.OK}, {Severity: s}} }
 	for _, c := range []struct {
 		mode     probe.Mode
+		running  bool
 		findings []probe.Finding
 		want     int
 	}{
-		{probe.Standard, nil, 0}, {probe.ZeroCopy, finding(probe.Note), 0}, {probe.Native, finding(probe.Warning), doctorWarns},
-		{probe.Standard, finding(probe.Problem), doctorWarns}, {probe.None, nil, doctorRefuses}, {probe.None, finding(probe.Problem), doctorRefuses},
+		{probe.Standard, false, nil, 0}, {probe.ZeroCopy, false, finding(probe.Note), 0}, {probe.Native, false, finding(probe.Warning), doctorWarns},
+		{probe.Standard, false, finding(probe.Problem), doctorWarns}, {probe.Standard, false, finding(probe.Running), doctorWarns},
+		{probe.None, false, nil, doctorRefuses}, {probe.None, false, finding(probe.Problem), doctorRefuses},
+		{probe.None, true, finding(probe.Running), doctorRunning}, {probe.None, true, finding(probe.Warning), doctorRunning},
 	} {
-		r := doctorReport{Choice: probe.Choice{Mode: c.mode}, Findings: c.findings}
+		r := doctorReport{Choice: probe.Choice{Mode: c.mode, Running: c.running}, Findings: c.findings}
 		if got := r.status(); got != c.want {
 			t.Errorf("%v with %+v: %d, not %d", c.mode, c.findings, got, c.want)
 		}
@@ -107,7 +113,8 @@ func TestDoctorPrints(t *testing.T) {
 			Rules:    probe.Fact[[]probe.FlowRule]{Value: make([]probe.FlowRule, 8)},
 		}},
 		Findings: []probe.Finding{
-			{Severity: probe.Problem, Interface: "eth0", Topic: "mtu", Says: "too large", Remedy: "ip link set dev eth0 mtu 1500"},
+			{Severity: probe.Problem, Interface: "eth0", Topic: "mtu", Says: "too large", Remedy: "ip link set dev eth0 mtu 1500", Alternative: "larger frames"},
+			{Severity: probe.Running, Topic: "port", Says: "taken", NoCommand: "nobody knows"},
 			{Severity: probe.Warning, Topic: "privileges", Says: "first", Remedy: "setcap all"},
 			{Severity: probe.Warning, Topic: "privileges", Says: "second", Remedy: "setcap all"},
 			{Severity: probe.Note, Topic: "cpu", Says: "third"}, {Severity: probe.OK, Topic: "kernel", Says: "fourth"},
@@ -123,13 +130,22 @@ func TestDoctorPrints(t *testing.T) {
 		"Linux 6.12.1 on amd64", "1000, in a user namespace", "has            CAP_BPF", "lacks          CAP_NET_RAW", "8 MiB, may be raised to unlimited",
 		"4 of 2 MiB, 3 free;", "unknown (nft shows its rules to root only)", "interface eth0", "no carrier, device, belongs to bond0, VLANs eth0.5",
 		"ice 1.2 at 0000:03:00.0", "1, CPUs 2-3", "id 9, native mode, filter", "queues 0-1 ", "queue 2 ", "and 2 more",
-		"  problem  eth0 mtu    too large\n                       -> ip link set dev eth0 mtu 1500\n",
+		"  problem  eth0 mtu    too large\n                       -> ip link set dev eth0 mtu 1500\n                       or larger frames\n",
+		"  running  port        taken\n                       no command: nobody knows\n",
 		"first\n  warning  privileges  second\n                       -> setcap all\n", "  note     cpu         third\n", "  ok       kernel      fourth\n",
 		"verdict: mode auto would choose standard: the MTU\n         -> ip link set dev eth0 mtu 1500\n",
 	} {
 		if !strings.Contains(plain.String(), want) {
 			t.Errorf("no %q in\n%s", want, &plain)
 		}
+	}
+	r.Choice = probe.Choice{Running: true, Reason: "the MTU", Remedy: "kill 7"}
+	var beside bytes.Buffer
+	if err := (&doctorPrinter{to: &beside}).print(r); err != nil {
+		t.Fatal(err)
+	}
+	if want := "verdict: a ringmq runs already; beside it mode auto would not start: the MTU\n         -> kill 7\n"; !strings.HasSuffix(beside.String(), want) {
+		t.Errorf("no %q in\n%s", want, &beside)
 	}
 	if err := (&doctorPrinter{to: &painted, colour: true}).print(r); err != nil {
 		t.Fatal(err)
@@ -141,8 +157,8 @@ func TestDoctorPrints(t *testing.T) {
 		}
 		bare = strings.ReplaceAll(bare, "\x1b["+code+"m", "")
 	}
-	if bare != plain.String() {
-		t.Errorf("without colours it is not the same:\n%s\n%s", bare, &plain)
+	if bare != beside.String() {
+		t.Errorf("without colours it is not the same:\n%s\n%s", bare, &beside)
 	}
 }
 

@@ -3,14 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/ringmq/ringmq/bpf"
 	"github.com/ringmq/ringmq/cmd/admin"
@@ -30,7 +26,8 @@ const xdpDescription = `Examples:
   ringmq xdp exempt 198.51.100.0/24       these may open connections as they like
 
 Changes hold until the broker stops; the configuration's table [xdp] has the same for good.
-When no broker runs, status tells what is attached to interfaces.`
+When no broker answers, the exit status is 1, and what is said first is which XDP programs are on interfaces, whose they are,
+and which command takes them off. A ringmq's own goes with its process, however that ends.`
 
 func xdpCommand() *cli.Command {
 	interfaceFlag := &cli.StringFlag{Name: "interface", Aliases: []string{"i"}, Usage: "only `IF`", DefaultText: "all"}
@@ -83,6 +80,11 @@ func limitCommand() *cli.Command {
 func askXDP(c *cli.Context, ask func(context.Context, *admin.Client, *[]laneStatus) error) ([]laneStatus, error) {
 	path, err := admin.Find(c.String("admin"))
 	if err != nil {
+		to := c.App.Writer
+		if c.Bool("json") {
+			to = c.App.ErrWriter // Programs that read the answer get none.
+		}
+		showLeft(to)
 		return nil, fmt.Errorf("xdp %s: %w", c.Command.Name, err)
 	}
 	var lanes []laneStatus
@@ -90,6 +92,17 @@ func askXDP(c *cli.Context, ask func(context.Context, *admin.Client, *[]laneStat
 		return nil, fmt.Errorf("xdp %s: %w", c.Command.Name, err)
 	}
 	return lanes, nil
+}
+
+// changeXDP is askXDP for what changes something: a broker that steers no interface must not seem to have done it.
+func changeXDP(c *cli.Context, resource string, request any) ([]laneStatus, error) {
+	lanes, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
+		return a.Post(ctx, resource, request, lanes)
+	})
+	if err == nil && len(lanes) == 0 {
+		err = fmt.Errorf("xdp %s: this broker runs in standard mode and steers no interface: nothing has changed", c.Command.Name)
+	}
+	return lanes, err
 }
 
 func noArguments(c *cli.Context) error {
@@ -107,7 +120,7 @@ func showXDP(c *cli.Context) error {
 		return a.Get(ctx, "/v1/xdp", lanes)
 	})
 	if err != nil {
-		return errors.Join(err, showAttached(c.App.Writer))
+		return err
 	}
 	if name := c.String("interface"); name != "" {
 		lanes = slices.DeleteFunc(lanes, func(l laneStatus) bool { return l.Interface != name })
@@ -129,68 +142,6 @@ func showXDP(c *cli.Context) error {
 	return nil
 }
 
-func printLane(to io.Writer, l laneStatus) {
-	state := fmt.Sprintf("program %d", l.ProgramID)
-	if !l.Attached {
-		state = "no program attached"
-	}
-	fmt.Fprintf(to, "interface %s: mode %s, %s, %d connections left to the kernel\n", l.Interface, l.Mode, state, l.KernelFlows)
-	for _, name := range slices.Sorted(maps.Keys(l.Lists)) {
-		if prefixes := l.Lists[name]; len(prefixes) > 0 {
-			fmt.Fprintf(to, "  %s: %s\n", name, strings.Join(prefixes, " "))
-		}
-	}
-	if s := l.SYNLimit; s.PerSource.Burst+s.Gate.Burst > 0 {
-		fmt.Fprintf(to, "  new connections: %s per source, %s in all\n", rate(s.PerSource), rate(s.Gate))
-	}
-	for _, q := range l.Queues {
-		printQueue(to, q)
-	}
-	for _, name := range slices.Sorted(maps.Keys(l.Unbound)) {
-		fmt.Fprintf(to, "  queues that are not bound: %s %s\n", name, thousands(int64(l.Unbound[name].Packets)))
-	}
-	for _, name := range slices.Sorted(maps.Keys(l.Beyond)) {
-		fmt.Fprintf(to, "  queues that came after start: %s %d\n", name, l.Beyond[name].Packets)
-	}
-}
-
-func rate(r bpf.Rate) string {
-	if r.PerSecond == 0 {
-		return "no limit"
-	}
-	return fmt.Sprintf("%g/s (%d at once)", r.PerSecond, r.Burst)
-}
-
-func printQueue(to io.Writer, q queueStatus) {
-	fmt.Fprintf(to, "queue %d (shard %d)\n", q.Queue, q.Shard)
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	line := func(name, format string, values ...any) {
-		fmt.Fprintf(w, "  %s\t%s\n", name, fmt.Sprintf(format, values...))
-	}
-	for _, name := range slices.Sorted(maps.Keys(q.Verdicts)) {
-		n := q.Verdicts[name]
-		line("program: "+name, "%s packets, %s bytes", thousands(int64(n.Packets)), thousands(int64(n.Bytes)))
-	}
-	r, k, t := q.Rings, q.Rings.Kernel, q.TCP
-	line("rings", "%s frames in, %s out, %s sends, %d without a frame, %d while down, %d reopened",
-		thousands(int64(r.FramesReceived)), thousands(int64(r.FramesSent)), thousands(int64(r.Kicks)), r.TransmitExhausted, r.DroppedDown, r.Reopened)
-	line("rings, dropped by the kernel", "%d fill ring empty, %d RX ring full, %d other, %d bad descriptors",
-		k.FillRingEmpty, k.ReceiveRingFull, k.ReceiveDropped, k.ReceiveInvalidDescriptors+k.TransmitInvalid)
-	f, s := q.Frames.Receive, q.Frames.Transmit
-	line("frames, receive", "%d: %d fill ring, %d RX ring, %d driver, %d lost", f.Frames, f.FillRing, f.RXRing, f.Held, f.Lost)
-	line("frames, transmit", "%d: %d free, %d reserved, %d TX ring, %d driver, %d completion ring, %d lost",
-		s.Frames, s.Free, s.Reserved, s.TXRing, s.Held, s.CompletionRing, s.Lost)
-	line("TCP", "%s established, %d half open, %s accepted, %d refused, %s retransmits, %d resets sent",
-		thousands(int64(t.Established)), t.HalfOpen, thousands(int64(t.Accepted)), t.AcceptRefused, thousands(int64(t.Retransmits)), t.ResetsSent)
-	line("TCP, SYN cookies", "%s sent, %s returned, %s refused", thousands(int64(t.CookiesSent)), thousands(int64(t.CookiesReturned)), thousands(int64(t.CookiesRefused)))
-	line("TCP, slow clients", "%s bytes not acknowledged, %s writes limited, %d connections reset", thousands(int64(t.PinnedBytes)), thousands(int64(t.SendLimited)), t.StuckReset)
-	line("TCP, unread", "%s bytes, %s segments dropped because they found no room", thousands(int64(t.UnreadBytes)), thousands(int64(t.ReceiveLimited)))
-	line("TCP, dropped", "%d malformed, %d not ours, %d checksum, %d no link address, %d overflow, %d between queues",
-		t.Malformed, t.NotOurs, t.ChecksumErrors, t.NoLinkAddress, t.OverflowDropped, t.HandoverDropped)
-	line("TCP, acknowledgements", "%s held back, %s of them never needed", thousands(int64(t.HeldACKs)), thousands(int64(t.SupersededACKs)))
-	_ = w.Flush()
-}
-
 func drainXDP(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
@@ -199,9 +150,7 @@ func drainXDP(c *cli.Context) error {
 	if c.Bool("off") {
 		where = "XDP again"
 	}
-	lanes, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
-		return a.Post(ctx, "/v1/xdp/drain", drainRequest{Interface: c.String("interface"), Queue: c.Int("queue"), On: !c.Bool("off")}, lanes)
-	})
+	lanes, err := changeXDP(c, "/v1/xdp/drain", drainRequest{Interface: c.String("interface"), Queue: c.Int("queue"), On: !c.Bool("off")})
 	for _, l := range lanes {
 		established := uint64(0)
 		for _, q := range l.Queues {
@@ -218,9 +167,7 @@ func detachXDP(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	lanes, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
-		return a.Post(ctx, "/v1/xdp/detach", detachRequest{Interface: c.String("interface"), Force: c.Bool("force")}, lanes)
-	})
+	lanes, err := changeXDP(c, "/v1/xdp/detach", detachRequest{Interface: c.String("interface"), Force: c.Bool("force")})
 	for _, l := range lanes {
 		if err == nil && (c.String("interface") == "" || c.String("interface") == l.Interface) {
 			fmt.Fprintf(c.App.Writer, "interface %s: detached for good, all connections are the kernel's from now on\n", l.Interface)
@@ -249,9 +196,7 @@ func changeList(c *cli.Context, name string) error {
 	if c.Bool("remove") {
 		request = listRequest{List: name, Remove: prefixes}
 	}
-	_, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
-		return a.Post(ctx, "/v1/xdp/list", request, lanes)
-	})
+	_, err := changeXDP(c, "/v1/xdp/list", request)
 	return err
 }
 
@@ -275,22 +220,6 @@ func limitXDP(c *cli.Context) error {
 			to.Burst = max(1, int(to.PerSecond))
 		}
 	}
-	_, err := askXDP(c, func(ctx context.Context, a *admin.Client, lanes *[]laneStatus) error {
-		return a.Post(ctx, "/v1/xdp/syn-limit", limit, lanes)
-	})
+	_, err := changeXDP(c, "/v1/xdp/syn-limit", limit)
 	return err
-}
-
-// showAttached tells, when no broker answers, what of ours is in the kernel: with bpf_links all of it ends with its process.
-func showAttached(to io.Writer) error {
-	objects, err := bpf.Installed()
-	if err != nil {
-		return nil //nolint:nilerr // without the privilege to look there is nothing to add to the first error
-	}
-	if len(objects.Programs)+len(objects.Maps) == 0 {
-		fmt.Fprintln(to, "nothing of ringmq's is in this kernel: no program, no map")
-		return nil
-	}
-	fmt.Fprintf(to, "in this kernel: programs %v, maps %v, of processes that this user's admin sockets do not show\n", objects.Programs, objects.Maps)
-	return nil
 }

@@ -207,7 +207,7 @@ func installed(t *testing.T) string {
 	return string(out)
 }
 
-// lists looks into "in this kernel: programs [1 2], maps [3 4], of …".
+// lists looks into "in this kernel: programs [1 2], maps [3 4] of ringmq".
 func lists(text, what string, ids []uint32) bool {
 	_, text, _ = strings.Cut(text, what+" [")
 	text, _, _ = strings.Cut(text, "]")

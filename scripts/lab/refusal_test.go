@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,9 +112,10 @@ func TestSecondBroker(t *testing.T) {
 	s := newScene(t, 2)
 	b := s.serve()
 	c := s.connect(s.Broker4, "c")
-	s.refused(s.InBroker(s.serveLine()...), s.BrokerIf, "another ringmq", "stop it")
+	words := []string{s.BrokerIf, "a ringmq runs here", fmt.Sprintf("program %d", b.program), fmt.Sprintf("kill %d", b.cmd.Process.Pid)}
+	s.refused(s.InBroker(s.serveLine()...), words...)
 	line := []string{program, "serve", "--admin", "none", "--mode", "xdp", "--interface", s.BrokerIf, "--listen", ":1884"}
-	s.refused(s.InBroker(line...), s.BrokerIf, "another ringmq", "stop it")
+	s.refused(s.InBroker(line...), words...)
 	c.alive()
 	if id := s.programOn(s.BrokerIf); id != b.program {
 		t.Errorf("program %d is on the interface, it was %d", id, b.program)

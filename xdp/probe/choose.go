@@ -52,13 +52,13 @@ func Choose(host HostFacts, interfaces []InterfaceFacts, plan Plan) Choice {
 
 // refusal is the choice that a finding leaves.
 func (f Finding) refusal(mode Mode, all []Finding) Choice {
-	wrong := slices.ContainsFunc(all, func(f Finding) bool { return f.Severity == Problem && !f.running })
+	wrong := slices.ContainsFunc(all, func(f Finding) bool { return f.Severity == Problem })
 	return Choice{Mode: mode, Reason: f.where() + f.Says, Remedy: f.Remedy, Running: mode == None && !wrong}
 }
 
 // stops says that a finding keeps XDP from being taken.
 func (f Finding) stops(plan Plan) bool {
-	return f.Severity == Problem || plan.Wish == WishAuto && f.Severity == Warning && f.Topic == "driver"
+	return f.Severity == Problem || f.Severity == Running || plan.Wish == WishAuto && f.Severity == Warning && f.Topic == "driver"
 }
 
 // where is the interface for sentences that do not begin with it.

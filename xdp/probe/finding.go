@@ -14,6 +14,7 @@ const (
 	OK      Severity = "ok"      // as it should be
 	Note    Severity = "note"    // worth knowing; nothing has to be done
 	Warning Severity = "warning" // it works, but not as one would expect: slower, past a firewall, or in another mode
+	Running Severity = "running" // a ringmq that runs has it already: nothing is wrong, and another cannot have it
 	Problem Severity = "problem" // XDP cannot be taken, or no mode can
 )
 
@@ -29,7 +30,6 @@ type Finding struct {
 	NoCommand   string `json:"no_command,omitempty"`  // why there is no Remedy; of everything that is not OK, one of the two is there
 
 	everyMode bool // no mode would start
-	running   bool // it is what a ringmq that runs has taken, and nothing is wrong
 }
 
 // or adds what can be done instead.
@@ -47,7 +47,7 @@ func (f *Finding) without(format string, values ...any) *Finding {
 }
 
 // Findings judges the facts by the plan. The interfaces are those that serve was given by name. Findings of severity Problem
-// are why XDP, or the port, cannot be taken; they come first, then warnings, notes and what is fine, each in the order of the facts.
+// are why XDP, or the port, cannot be taken; they come first, then what a ringmq has that runs, warnings, notes and what is fine, each in the order of the facts.
 func Findings(host HostFacts, interfaces []InterfaceFacts, plan Plan) []Finding {
 	j := &judge{host: host, interfaces: interfaces, plan: plan.Complete(), findings: []Finding{}}
 	if j.plan.Wish != WishStandard && (len(interfaces) > 0 || j.plan.Wish == WishXDP) {
@@ -58,7 +58,7 @@ func Findings(host HostFacts, interfaces []InterfaceFacts, plan Plan) []Finding 
 		j.judgeFirewall()
 	}
 	j.judgeAnyMode()
-	rank := func(f Finding) int { return slices.Index([]Severity{Problem, Warning, Note, OK}, f.Severity) }
+	rank := func(f Finding) int { return slices.Index([]Severity{Problem, Running, Warning, Note, OK}, f.Severity) }
 	slices.SortStableFunc(j.findings, func(a, b Finding) int { return rank(a) - rank(b) })
 	return j.findings
 }

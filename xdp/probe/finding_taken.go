@@ -34,9 +34,9 @@ func (j *judge) running(p Program) {
 	if !p.Holder.Known() {
 		who = "its process unknown (" + p.Holder.Unknown + ")"
 	}
-	f := j.add(Problem, "ringmq", j.as(p.Holder.Value.stop()), "a ringmq runs here, %s: it steers TCP with XDP program %d in %s mode, and its clients are served; "+
+	f := j.add(Running, "ringmq", j.as(p.Holder.Value.Stop()), "a ringmq runs here, %s, and has XDP program %d in %s mode: this host works; "+
 		"an interface carries one program, so that another ringmq is refused it", who, p.ID, p.Mode)
-	f.without("stop that ringmq the way it was started").running = true
+	f.without("stop that ringmq the way it was started")
 	if p.Holder.Value.ID != 0 {
 		f.or("ringmq xdp status --admin %s shows how it does", p.Holder.Value.admin())
 	}
@@ -71,7 +71,7 @@ func (j *judge) sockets(i InterfaceFacts) {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(taken)) {
-		name, remedy := by[id].String(), by[id].stop()
+		name, remedy := by[id].String(), by[id].Stop()
 		if id == 0 {
 			name, remedy = "another process", "grep -ls socket: /proc/[0-9]*/maps" // Rings are mapped sockets, and few processes have such.
 		}
@@ -88,13 +88,16 @@ func (j *judge) port() {
 	}
 	for _, id := range slices.Sorted(maps.Keys(taken)) {
 		who := by[id].Value
-		name, remedy := who.String(), who.stop()
+		name, remedy := who.String(), who.Stop()
 		if id == 0 {
 			name, remedy = "another process", fmt.Sprintf("ss --listening --tcp --processes sport = :%d", j.plan.Port)
 		}
-		f := j.add(Problem, "port", j.as(remedy), "port %d is taken by %s, which listens on %s: no ringmq can have it there", j.plan.Port, name, and(taken[id]))
+		severity := Problem
+		if who.isRingmq() || j.steers(id) {
+			severity = Running
+		}
+		f := j.add(severity, "port", j.as(remedy), "port %d is taken by %s, which listens on %s: no other can have it there", j.plan.Port, name, and(taken[id]))
 		f.or("ringmq serve --listen with another port").everyMode = true
-		f.running = who.isRingmq() || j.steers(id)
 	}
 }
 

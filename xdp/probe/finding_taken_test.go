@@ -19,14 +19,14 @@ func takenRows() []findingRow {
 	mosquitto := known(Process{ID: 9, Command: "mosquitto", Unit: "mosquitto.service"})
 	return []findingRow{
 		{"a ringmq runs", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { *i = steered(*i, ringmq) },
-			Problem, "ringmq", "a ringmq runs here, process 812 (ringmq, admin socket /run/ringmq/812.sock)|program 17 in native mode|served|refused", "sudo kill 812"},
+			Running, "ringmq", "a ringmq runs here, process 812 (ringmq, admin socket /run/ringmq/812.sock)|program 17 in native mode|this host works|refused", "sudo kill 812"},
 		{"a ringmq runs as a service, on a driver without zero-copy", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
 			i.Features.Value.ZeroCopy, p.Wish = false, WishAuto
 			*i = steered(*i, known(Process{ID: 812, Command: "ringmq", Unit: "ringmq.service"}))
-		}, Problem, "ringmq", "process 812 (ringmq, ringmq.service)", "sudo systemctl stop ringmq.service"},
+		}, Running, "ringmq", "process 812 (ringmq, ringmq.service)", "sudo systemctl stop ringmq.service"},
 		{"a ringmq runs, of somebody", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
 			*i = steered(*i, unknown[Process]("not permitted to this user"))
-		}, Problem, "ringmq", "its process unknown (not permitted to this user)", ""},
+		}, Running, "ringmq", "its process unknown (not permitted to this user)", ""},
 		{"a queue is taken", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Queues.Value[2].Socket = true },
 			Problem, "queues", "another process has queue 2", "sudo grep -ls socket: /proc/[0-9]*/maps"},
 		{"queues are taken", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
@@ -73,8 +73,8 @@ func TestChooseBesideAnother(t *testing.T) {
 		{"standard, at its port", listening("ringmq", 812), free, WishStandard, None, true, "port 1883 is taken by process 812"},
 		{"xdp, elsewhere, at its port", listening("ringmq", 812), free, WishXDP, None, true, "port 1883 is taken by process 812"},
 		{"auto, at the port of another broker", listening("mosquitto", 9), free, WishAuto, None, false, "port 1883 is taken by process 9 (mosquitto)"},
-		{"xdp, on its interface, at the port of another broker", listening("mosquitto", 9), taken, WishXDP, None, false, "eth0: a ringmq runs here"},
-		{"xdp, and it would not start again", goodHost(), large, WishXDP, None, false, "eth0: a ringmq runs here"},
+		{"xdp, on its interface, at the port of another broker", listening("mosquitto", 9), taken, WishXDP, None, false, "port 1883 is taken by process 9 (mosquitto)"},
+		{"xdp, and it would not start again", goodHost(), large, WishXDP, None, false, "eth0: the MTU is 9000"},
 	} {
 		got := Choose(c.host, []InterfaceFacts{c.on}, Plan{Wish: c.wish})
 		if got.Mode != c.mode || got.Running != c.running || !strings.Contains(got.Reason, c.reason) || c.mode == None && got.Remedy == "" {

@@ -31,8 +31,8 @@ func (p Process) String() string {
 	return fmt.Sprintf("process %d (%s)", p.ID, strings.Join(about, ", "))
 }
 
-// stop is the command that ends it: a service manager would start again what was only killed. Empty for no process.
-func (p Process) stop() string {
+// Stop is the command that ends it: a service manager would start again what was only killed. Empty for no process.
+func (p Process) Stop() string {
 	switch {
 	case p.Unit != "":
 		return "systemctl stop " + p.Unit

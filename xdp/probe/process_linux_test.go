@@ -53,7 +53,7 @@ func TestHolders(t *testing.T) {
 	}
 	for name, holder := range found {
 		p := holder.Value
-		if !holder.Known() || p.ID != 7 || p.String() != "process 7 (ringmq, ringmq.service)" || p.stop() != "systemctl stop ringmq.service" ||
+		if !holder.Known() || p.ID != 7 || p.String() != "process 7 (ringmq, ringmq.service)" || p.Stop() != "systemctl stop ringmq.service" ||
 			!slices.Equal(p.UnixSockets, []string{"/run/ringmq/7.sock"}) {
 			t.Errorf("%s: %+v", name, holder)
 		}

@@ -20,6 +20,9 @@ func Listeners(uint16) Fact[[]Listener] {
 	return unknown[[]Listener]("only Linux tells")
 }
 
+// Programs gives none.
+func Programs() ([]Attached, error) { return nil, nil }
+
 // Interface says that XDP needs Linux.
 func Interface(name string) (InterfaceFacts, error) {
 	return InterfaceFacts{}, fmt.Errorf("interface %q: XDP needs Linux, and this is %s", name, runtime.GOOS)
