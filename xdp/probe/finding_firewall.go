@@ -37,9 +37,13 @@ const noFirewallTool = "neither nft nor iptables-save is installed"
 
 // doctor is the command that reads the rules as root; whoever is root already sees by another why they cannot be read.
 func (j *judge) doctor() string {
-	switch {
-	case j.host.Firewall.Chains.Unknown == noFirewallTool:
+	switch why := j.host.Firewall.Chains.Unknown; {
+	case why == noFirewallTool:
 		return j.as("apt-get install nftables")
+	case strings.Contains(why, "ipset is not installed"):
+		return j.as("apt-get install ipset")
+	case strings.Contains(why, "-save is not installed"):
+		return j.as("apt-get install iptables")
 	case j.host.UserID == 0:
 		return "nft list ruleset"
 	}

@@ -260,6 +260,12 @@ func firewallRows() []findingRow {
 		{"unreadable to root", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			h.Firewall.Chains, h.UserID = unknown[[]Chain]("neither nft nor iptables-save is installed"), 0
 		}, Note, "firewall", "neither nft", "apt-get install nftables"},
+		{"unreadable without iptables", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
+			h.Firewall.Chains = unknown[[]Chain]("there may be rules made by iptables, and iptables-legacy-save is not installed: …")
+		}, Note, "firewall", "iptables-legacy-save", "sudo apt-get install iptables"},
+		{"unreadable without ipset", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
+			h.Firewall.Chains = unknown[[]Chain]("there are rules that match sets, and ipset is not installed: …")
+		}, Note, "firewall", "match sets", "sudo apt-get install ipset"},
 		{"unreadable to root for another reason", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			h.Firewall.Chains, h.UserID = unknown[[]Chain]("nft: exit status 1"), 0
 		}, Note, "firewall", "nft: exit", "nft list ruleset"},

@@ -262,9 +262,9 @@ func withoutIptables(chains, told []Chain) []Chain {
 	})
 }
 
-// parseIptables reads what iptables-save or ip6tables-save prints. Chains that see only what leaves or passes through are
-// left out.
-func parseIptables(tool, text string) []Chain {
+// parseIptables reads what iptables-save or ip6tables-save prints, of rules that may match sets. Chains that see only what leaves
+// or passes through are left out.
+func parseIptables(tool, text string, sets map[string]ipset) []Chain {
 	var chains []Chain
 	at := map[string]int{}
 	table := ""
@@ -281,7 +281,7 @@ func parseIptables(tool, text string) []Chain {
 			}
 		case fields[0] == "-A" && len(fields) > 1:
 			if i, reads := at[table+" "+fields[1]]; reads {
-				iptablesRule(&chains[i], fields[2:])
+				iptablesRule(&chains[i], fields[2:], sets)
 			}
 		}
 	}
@@ -300,30 +300,37 @@ func iptablesChain(tool, table, name, policy string) (chain Chain, reads bool) {
 	return chain, true
 }
 
-func iptablesRule(chain *Chain, fields []string) {
+func iptablesRule(chain *Chain, fields []string, sets map[string]ipset) {
 	rule := Rule{}
 	other, not := false, false
-	for at, word := range fields {
-		value := ""
-		if at+1 < len(fields) {
-			value = fields[at+1]
+	word := func(at int) string {
+		if at < len(fields) {
+			return fields[at]
 		}
-		switch word {
+		return ""
+	}
+	name := func(ports []PortRange, about bool) {
+		if about && not {
+			ports = complement(ports)
+		}
+		rule.Ports = append(rule.Ports, ports...)
+	}
+	for at, flag := range fields {
+		value := word(at + 1)
+		switch flag {
 		case "-p":
 			other = other || (value != "tcp" && value != "all") != not
-		case "--dport", "--dports", "--destination-port", "--destination-ports":
-			ports := iptablesPorts(value)
-			if not {
-				ports = complement(ports)
-			}
-			rule.Ports = append(rule.Ports, ports...)
+		case "--dport", "--dports", "--ports", "--destination-port", "--destination-ports":
+			name(iptablesPorts(value), true)
+		case "--match-set":
+			name(ipsetPorts(sets, value, word(at+2)))
 		case "-j", "-g":
 			rule.Verdict = value
 			if slices.Contains([]string{"ACCEPT", "DROP", "REJECT", "REDIRECT", "DNAT"}, value) {
 				rule.Verdict = strings.ToLower(value) // In nftables' words; other targets and chains keep their names.
 			}
 		}
-		not = word == "!"
+		not = flag == "!"
 	}
 	switch {
 	case other:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,8 +45,8 @@ func Firewall() FirewallFacts {
 	return f
 }
 
-// readChains reads the rules of nftables, and those of iptables where it is installed. Rules of iptables-nft stand in both:
-// nft shows their chains, but their matches only in part, so that iptables is asked for the rest.
+// readChains reads the rules of nftables, and those of both kinds of iptables. Rules of iptables-nft stand in nftables: nft shows
+// their chains, but their matches only in part, so that iptables is asked for the rest. Those of iptables-legacy stand nowhere else.
 func readChains(root files) Fact[[]Chain] {
 	listing, err := run("nft", "-j", "list", "ruleset")
 	missing := errors.Is(err, exec.ErrNotFound)
@@ -59,36 +60,76 @@ func readChains(root files) Fact[[]Chain] {
 			return unknown[[]Chain](err.Error())
 		}
 	}
-	legacy, legacyErr := legacyTables(root)
-	if opaque == 0 && len(legacy) == 0 && legacyErr == nil && !missing {
-		return known(chains)
+	legacy, err := legacyTables(root)
+	if err != nil {
+		return unknown[[]Chain]("iptables shows its rules to root only")
 	}
-	fromIptables, inNft, err := readIptables()
+	told, err := readIptables(opaque > 0 || missing, len(legacy) > 0)
 	switch {
-	case errors.Is(err, exec.ErrNotFound) && missing:
+	case errors.Is(err, exec.ErrNotFound) && missing && len(legacy) == 0:
 		return unknown[[]Chain](noFirewallTool)
-	case errors.Is(err, exec.ErrNotFound) && (opaque > 0 || len(legacy) > 0):
-		return unknown[[]Chain]("there are rules made by iptables, and iptables-save is not installed")
-	case err != nil && !errors.Is(err, exec.ErrNotFound):
+	case err != nil:
 		return unknown[[]Chain](err.Error())
 	}
-	if inNft {
-		chains = withoutIptables(chains, fromIptables)
-	}
-	return known(append(chains, fromIptables...))
+	return known(append(withoutIptables(chains, told.nft), append(told.nft, told.legacy...)...))
 }
 
-// readIptables also says whether what it found stands in nftables.
-func readIptables() (chains []Chain, inNft bool, err error) {
+// iptablesChains are those that iptables has told: of nftables, and of its own.
+type iptablesChains struct{ nft, legacy []Chain }
+
+// readIptables asks iptables for its rules in nftables, its own, or both.
+func readIptables(inNft, own bool) (told iptablesChains, err error) {
+	var listings []iptablesListing
 	for _, tool := range []string{"iptables", "ip6tables"} {
-		text, err := run(tool + "-save")
-		if err != nil {
-			return nil, false, err
+		for kind, wanted := range map[string]bool{"nft": inNft, "legacy": own} {
+			if !wanted {
+				continue
+			}
+			l, err := listIptables(tool, kind)
+			if err != nil {
+				return told, err
+			}
+			listings = append(listings, l)
 		}
-		inNft = inNft || strings.Contains(string(text), "(nf_tables)")
-		chains = append(chains, parseIptables(tool, string(text))...)
 	}
-	return chains, inNft, nil
+	sets, err := readIPSets(listings)
+	for _, l := range listings {
+		if l.kind == "nft" {
+			told.nft = append(told.nft, parseIptables(l.tool, l.text, sets)...)
+		} else {
+			told.legacy = append(told.legacy, parseIptables(l.tool, l.text, sets)...)
+		}
+	}
+	return told, err
+}
+
+// iptablesListing is what a program of iptables has printed.
+type iptablesListing struct{ tool, kind, text string }
+
+// listIptables asks the program of that kind. Where there is none of that name, the one without a kind may be it: it says so.
+func listIptables(tool, kind string) (iptablesListing, error) {
+	for _, program := range []string{tool + "-" + kind + "-save", tool + "-save"} {
+		text, err := run(program)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		if isNft := strings.Contains(string(text), "(nf_tables)"); err != nil || isNft == (kind == "nft") || len(text) == 0 {
+			return iptablesListing{tool, kind, string(text)}, err
+		}
+	}
+	return iptablesListing{}, fmt.Errorf("there may be rules made by iptables, and %s-%s-save is not installed: %w", tool, kind, exec.ErrNotFound)
+}
+
+// readIPSets reads the sets that rules match, where any does.
+func readIPSets(listings []iptablesListing) (map[string]ipset, error) {
+	if !slices.ContainsFunc(listings, func(l iptablesListing) bool { return strings.Contains(l.text, "--match-set") }) {
+		return nil, nil
+	}
+	text, err := run("ipset", "save")
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("there are rules that match sets, and ipset is not installed: %w", err)
+	}
+	return parseIPSets(string(text)), err
 }
 
 // legacyTables are the tables of iptables that do not live in nftables.

@@ -63,7 +63,7 @@ func TestNftOfIptables(t *testing.T) {
 	if err != nil || opaque != 3 {
 		t.Fatalf("%d opaque, %v", opaque, err)
 	}
-	told := parseIptables("iptables", string(recorded(t, "iptables-save.txt")))
+	told := parseIptables("iptables", string(recorded(t, "iptables-save.txt")), nil)
 	own := Chain{Tool: "nftables", Name: "inet filter input"}
 	if left := withoutIptables(append(chains, own), told); len(left) != 1 || left[0].Name != own.Name {
 		t.Errorf("left: %+v", left)
@@ -114,13 +114,42 @@ func TestNftStrange(t *testing.T) {
 	}
 }
 
+// TestIPSets: rules that match sets are about the ports in these, where the set has ports and the rule means destinations.
+func TestIPSets(t *testing.T) {
+	sets := parseIPSets(string(recorded(t, "ipset-save.txt")))
+	chains := parseIptables("iptables", string(recorded(t, "iptables-legacy-save.txt")), sets)
+	input := chainNamed(t, chains, "filter INPUT")
+	if input.Blocks != 1 { // those of the set nets
+		t.Errorf("%+v", input)
+	}
+	for port, want := range map[uint16]string{
+		1883: "0 LOG, 0 drop, 0 accept, 0 RETURN",
+		8883: "0 drop, 0 RETURN",
+		5353: "0 reject",
+		7001: "0 reject, 0 accept",
+		9050: "0 LOG, 0 reject",
+		22:   "0 reject",
+	} {
+		if got := about(input, port); got != want {
+			t.Errorf("port %d: %s, not %s", port, got, want)
+		}
+	}
+	for _, text := range []string{"create", "add a 5", "create a bitmap:port\nadd a\nadd a x\nadd a tcp:\nadd a 70000\n", "create a hash:ip,port\nadd a 192.0.2.1\n"} {
+		for name := range parseIPSets(text) {
+			if ports, _ := ipsetPorts(parseIPSets(text), name, "dst,dst"); len(ports) > 0 {
+				t.Errorf("%q: %v", text, ports)
+			}
+		}
+	}
+}
+
 func TestIptablesStrange(t *testing.T) {
 	for _, text := range []string{"", "*\n:\n-A\n", ":INPUT\n-A INPUT --dport", "*filter\n-A INPUT -p tcp --dport 1883 -j ACCEPT\n"} {
-		if chains := parseIptables("iptables", text); len(chains) != 0 {
+		if chains := parseIptables("iptables", text, nil); len(chains) != 0 {
 			t.Errorf("%q: %+v", text, chains)
 		}
 	}
-	chains := parseIptables("iptables", "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp --dport mqtt -j ACCEPT\n-A INPUT -p tcp --dport\n")
+	chains := parseIptables("iptables", "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp --dport mqtt -j ACCEPT\n-A INPUT -p tcp --dport\n", nil)
 	if len(chains) != 1 || len(chains[0].Rules) != 0 {
 		t.Errorf("%+v", chains)
 	}
@@ -154,6 +183,6 @@ func FuzzNft(f *testing.F) {
 		if err == nil && !json.Valid(data) {
 			t.Errorf("accepted: %q gives %+v", data, chains)
 		}
-		parseIptables("iptables", string(data))
+		parseIptables("iptables", string(data), parseIPSets(string(data)))
 	})
 }

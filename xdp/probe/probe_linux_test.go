@@ -413,6 +413,35 @@ tc filter add dev doctora ingress u32 match u32 0 0 flowid 1:1`)
 	}
 }
 
+// TestIptablesOfThisHost: rules of both kinds of iptables are read, whichever of them iptables-save is, and the sets that they match.
+func TestIptablesOfThisHost(t *testing.T) {
+	for _, program := range []string{"iptables-nft", "iptables-legacy", "ip6tables-legacy", "ipset"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs the program %s (Debian packages iptables and ipset)", program)
+		}
+	}
+	if !inside(t) {
+		return
+	}
+	makeVeth(t)
+	shell(t, `ipset create mqtt bitmap:port range 0-65535; ipset add mqtt 1883
+iptables-nft -A INPUT -p tcp -m multiport --dports 1880:1890 -j DROP
+iptables-legacy -A INPUT -p tcp -m set --match-set mqtt dst -j REJECT
+ip6tables-legacy -t raw -A PREROUTING -p tcp --dport 1883 -j ACCEPT`)
+	h, i := facts(t, "doctora")
+	findings := concerning(Findings(h, []InterfaceFacts{i}, Plan{Wish: WishXDP}), "firewall")
+	text := fmt.Sprint(findings)
+	for _, want := range []string{"iptables chain filter INPUT has 1 rule about port 1883 (drop)", "iptables chain filter INPUT has 1 rule about port 1883 (reject)",
+		"ip6tables chain raw PREROUTING has 1 rule about port 1883 (accept)"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %+v", want, findings)
+		}
+	}
+	if len(findings) != 3 {
+		t.Errorf("%d findings, not 3: %+v", len(findings), findings)
+	}
+}
+
 // TestListeners: who listens on the port is named, in both families, and nobody else.
 func TestListeners(t *testing.T) {
 	if !inside(t) {
