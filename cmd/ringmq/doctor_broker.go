@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,30 +17,72 @@ import (
 // doctorPatience is for a broker that is asked what it steers. One that stands still is named without its admin socket.
 const doctorPatience = time.Second
 
-// findBrokers finds out which ringmq has a program or a port, and where it is administered. The kernel shows programs' names
-// and processes' descriptors to root only: others learn from the admin sockets that they may open what is theirs.
+// runningBroker is a broker that has answered on its admin socket.
+type runningBroker struct {
+	probe.Process
+	lanes []laneStatus
+}
+
+// findBrokers finds out which ringmq has a program, queues or the port, and where it is administered. The kernel shows programs'
+// names and processes' descriptors to root only, and whose a queue is not at all unless it is built for that: brokers tell what they have.
 func (r *doctorReport) findBrokers() {
-	steered := brokersOf(r.sockets())
-	for i := range r.Interfaces {
-		for n := range r.Interfaces[i].Programs {
-			p := &r.Interfaces[i].Programs[n]
-			if b, is := steered[p.ID]; is {
-				p.Name = probe.Fact[string]{Value: probe.ProgramName}
-				p.Holder.Unknown, p.Holder.Value.Admin = "", b.Admin
-				if p.Holder.Value.ID == 0 {
-					p.Holder.Value = b
-				}
-			}
+	for path, id := range r.sockets() {
+		lanes, err := lanesOf(path)
+		if err != nil {
+			continue
 		}
-	}
-	for n := range r.Host.Listeners.Value {
-		h := &r.Host.Listeners.Value[n].Holder.Value
-		for _, path := range h.UnixSockets {
-			if _, err := lanesOf(path); err == nil {
+		b := runningBroker{probe.Process{ID: id, Command: "ringmq", Admin: path}, lanes}
+		for i := range r.Interfaces {
+			b.claim(&r.Interfaces[i])
+		}
+		for n := range r.Host.Listeners.Value {
+			if h := &r.Host.Listeners.Value[n].Holder.Value; h.ID == b.ID && h.ID != 0 {
 				h.Admin = path
 			}
 		}
 	}
+}
+
+// claim marks what the broker has of an interface: the program of that id, and the queues, also when its program is off.
+func (b runningBroker) claim(i *probe.InterfaceFacts) {
+	for _, l := range b.lanes {
+		for n := range i.Programs {
+			p := &i.Programs[n]
+			if l.Attached && l.ProgramID == p.ID {
+				p.Name = probe.Fact[string]{Value: probe.ProgramName}
+				p.Holder = b.on(p.Holder)
+			}
+		}
+		if l.Interface != i.Name || !sharesNetwork(b.ID) {
+			continue // One of that name in another namespace.
+		}
+		for n := range i.Queues.Value {
+			q := &i.Queues.Value[n]
+			if q.Socket && slices.ContainsFunc(l.Queues, func(has queueStatus) bool { return has.Queue == q.Index }) {
+				q.Holder = b.on(q.Holder)
+			}
+		}
+	}
+}
+
+// on adds to what the kernel says of the holder what the broker does.
+func (b runningBroker) on(holder probe.Fact[probe.Process]) probe.Fact[probe.Process] {
+	p := holder.Value
+	if p.ID == 0 {
+		p = b.Process
+	}
+	p.Admin = b.Admin
+	return probe.Fact[probe.Process]{Value: p}
+}
+
+// sharesNetwork says that a process is in this one's network namespace, as far as this one may look.
+func sharesNetwork(id int) bool {
+	its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", id))
+	if err != nil {
+		return false
+	}
+	ours, err := os.Readlink("/proc/self/ns/net")
+	return err == nil && its == ours
 }
 
 // sockets are those that a broker could be administered by: of the processes that hold something, and of this user's brokers.
@@ -48,28 +93,23 @@ func (r *doctorReport) sockets() map[string]int {
 	for _, path := range paths {
 		found[path], _ = strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".sock"))
 	}
+	note := func(p probe.Process) {
+		for _, path := range p.UnixSockets {
+			found[path] = p.ID
+		}
+	}
 	for _, i := range r.Interfaces {
 		for _, p := range i.Programs {
-			for _, path := range p.Holder.Value.UnixSockets {
-				found[path] = p.Holder.Value.ID
-			}
+			note(p.Holder.Value)
 		}
+		for _, q := range i.Queues.Value {
+			note(q.Holder.Value)
+		}
+	}
+	for _, l := range r.Host.Listeners.Value {
+		note(l.Holder.Value)
 	}
 	return found
-}
-
-// brokersOf asks who steers, and gives the answers by the programs' ids.
-func brokersOf(sockets map[string]int) map[uint32]probe.Process {
-	brokers := map[uint32]probe.Process{}
-	for path, id := range sockets {
-		lanes, _ := lanesOf(path) // Who does not answer steers nothing.
-		for _, l := range lanes {
-			if l.Attached {
-				brokers[l.ProgramID] = probe.Process{ID: id, Command: "ringmq", Admin: path}
-			}
-		}
-	}
-	return brokers
 }
 
 // lanesOf asks the broker behind an admin socket what it steers.

@@ -152,15 +152,25 @@ func drainXDP(c *cli.Context) error {
 	}
 	lanes, err := changeXDP(c, "/v1/xdp/drain", drainRequest{Interface: c.String("interface"), Queue: c.Int("queue"), On: !c.Bool("off")})
 	for _, l := range lanes {
-		established := uint64(0)
-		for _, q := range l.Queues {
-			established += q.TCP.Established
-		}
 		if err == nil && (c.String("interface") == "" || c.String("interface") == l.Interface) {
-			fmt.Fprintf(c.App.Writer, "interface %s: new connections go to %s; %d that XDP carries are still there\n", l.Interface, where, established)
+			fmt.Fprintln(c.App.Writer, drained(l, c.Int("queue"), where))
 		}
 	}
 	return err
+}
+
+// drained says what a drain of one queue, or of all, has done.
+func drained(l laneStatus, queue int, where string) string {
+	name, established := "interface "+l.Interface, uint64(0)
+	if queue != bpf.AllQueues {
+		name = fmt.Sprintf("%s, queue %d", name, queue)
+	}
+	for _, q := range l.Queues {
+		if queue == bpf.AllQueues || queue == q.Queue {
+			established += q.TCP.Established
+		}
+	}
+	return fmt.Sprintf("%s: new connections go to %s; %d that XDP carries are still there", name, where, established)
 }
 
 func detachXDP(c *cli.Context) error {

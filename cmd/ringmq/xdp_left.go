@@ -110,9 +110,11 @@ func describeAttached(a probe.Attached) (says, remedy string) {
 
 // brokerOf is the socket on which a broker says that the program is its own.
 func brokerOf(paths []string, program uint32) string {
-	sockets := map[string]int{}
 	for _, path := range paths {
-		sockets[path] = 0
+		lanes, _ := lanesOf(path) // Who does not answer steers nothing.
+		if slices.ContainsFunc(lanes, func(l laneStatus) bool { return l.Attached && l.ProgramID == program }) {
+			return path
+		}
 	}
-	return brokersOf(sockets)[program].Admin
+	return ""
 }

@@ -130,6 +130,21 @@ func TestPrintLaneWithEverything(t *testing.T) {
 	}
 }
 
+// TestDrained: what is said is about the queues that are drained.
+func TestDrained(t *testing.T) {
+	l := restingLane()
+	l.Queues = append(l.Queues, queueStatus{Queue: 3, TCP: netstack.Counters{Established: 40}})
+	for queue, want := range map[int]string{
+		bpf.AllQueues: "interface eth0: new connections go to the moon; 43 that XDP carries are still there",
+		2:             "interface eth0, queue 2: new connections go to the moon; 3 that XDP carries are still there",
+		3:             "interface eth0, queue 3: new connections go to the moon; 40 that XDP carries are still there",
+	} {
+		if got := drained(l, queue, "the moon"); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+}
+
 // TestDescribeAttached: whoever has the program, its interface is named and the command that takes it off.
 func TestDescribeAttached(t *testing.T) {
 	program := func(name string, holder probe.Fact[probe.Process]) probe.Program {

@@ -71,6 +71,10 @@ func TestDoctorBesideBroker(t *testing.T) {
 	auto.stop()
 	c.alive()
 
+	// The program is off, and the broker has the queues still.
+	b.must("xdp", "detach", "--force")
+	s.expect(doctor+" --mode xdp", 4, "running  "+s.BrokerIf+" queues", "an AF_XDP socket of "+who+" has queues 0-1", stop)
+
 	if err := Run(fmt.Sprintf("kill %d", b.cmd.Process.Pid)); err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,11 @@ func (j *judge) sockets(i InterfaceFacts) {
 		if id == 0 {
 			name, remedy = "another process", "grep -ls socket: /proc/[0-9]*/maps" // Rings are mapped sockets, and few processes have such.
 		}
-		j.add(Problem, "queues", j.as(remedy), "an AF_XDP socket of %s has %s: stop that one", name, queueList(taken[id]))
+		severity := Problem
+		if by[id].isRingmq() {
+			severity = Running // Its program is off, by ringmq xdp detach.
+		}
+		j.add(severity, "queues", j.as(remedy), "an AF_XDP socket of %s has %s: stop that one", name, queueList(taken[id]))
 	}
 }
 

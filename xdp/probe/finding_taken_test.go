@@ -34,6 +34,9 @@ func takenRows() []findingRow {
 				i.Queues.Value[n].Socket, i.Queues.Value[n].Holder = true, known(Process{ID: 77, Command: "suricata"})
 			}
 		}, Problem, "queues", "process 77 (suricata) has queues 0-1,3", "sudo kill 77"},
+		{"a ringmq has detached its program", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
+			i.Queues.Value[1].Socket, i.Queues.Value[1].Holder = true, ringmq
+		}, Running, "queues", "process 812 (ringmq, admin socket /run/ringmq/812.sock) has queue 1", "sudo kill 812"},
 		{"the port is taken", func(h *HostFacts, _ *InterfaceFacts, _ *Plan) {
 			h.Listeners = known([]Listener{{"127.0.0.1:1883", mosquitto}, {"[::1]:1883", mosquitto}})
 		}, Problem, "port", "port 1883 is taken by process 9 (mosquitto, mosquitto.service)|127.0.0.1:1883 and [::1]:1883", "sudo systemctl stop mosquitto.service"},

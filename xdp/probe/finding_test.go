@@ -196,6 +196,9 @@ func queueRows() []findingRow {
 		{"unbound, and the driver takes no orders", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
 			i.RSS, i.Channels, p.Queues = unknown[RSS]("no"), unknown[Channels]("no"), []int{0}
 		}, Problem, "queues", "queues 1-3, not bound", "ringmq serve --mode xdp --queues 0 --allow-unbound-queues --interface eth0 --listen :1883"},
+		{"unbound, others are bound, and RSS cannot be told", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
+			i.RSS, p.Queues = unknown[RSS]("no"), []int{1, 2, 3}
+		}, Problem, "queues", "queue 0, not bound", "ringmq serve --mode xdp --queues 1-3 --allow-unbound-queues --interface eth0 --listen :1883"},
 		{"unbound and allowed", func(_ *HostFacts, _ *InterfaceFacts, p *Plan) { p.Queues, p.AllowUnbound = []int{0, 1}, true },
 			Warning, "queues", "queues 2-3, not bound|host's TCP", "sudo ethtool -X eth0 equal 2"},
 		{"RSS leaves the others out", func(_ *HostFacts, i *InterfaceFacts, p *Plan) {
@@ -229,6 +232,10 @@ func queueRows() []findingRow {
 			Warning, "numa", "interrupt 41 of queue 1|CPUs 1,5|NUMA node 0|CPUs 0-3", "echo 0-3 | sudo tee /proc/irq/41/smp_affinity_list"},
 		{"two queues on one CPU", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Queues.Value[2].CPUs = known(CPUList{0}) },
 			Note, "interrupts", "queues 0 and 2|CPU 0", "echo 2 | sudo tee /proc/irq/42/smp_affinity_list"},
+		{"two queues on one CPU, and none is free", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) {
+			i.NodeCPUs, i.Queues.Value = known(CPUList{0, 1}), i.Queues.Value[:3]
+			i.Queues.Value[2].CPUs = known(CPUList{0})
+		}, Note, "interrupts", "queues 0 and 2|CPU 0", ""},
 		{"traffic control", func(_ *HostFacts, i *InterfaceFacts, _ *Plan) { i.Ingress = known(2) },
 			Warning, "firewall", "2 filters or programs", "sudo tc filter show dev eth0 ingress"},
 	}
