@@ -1,3 +1,5 @@
+// Unsafe: unsafe.Sizeof, for the plan of memory.
+
 package netstack
 
 import (

@@ -270,7 +270,8 @@ func (i *Interface) explain(q *Queue, err error) error {
 	name, number := i.config.Interface, q.number
 	switch {
 	case errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("queue %d: another AF_XDP socket has it: stop that program (ss --xdp -p), or leave the queue to it: %w", number, err)
+		return fmt.Errorf("queue %d: another AF_XDP socket has it: stop that program (ringmq doctor --interface %s names it where the kernel tells), or leave the queue to it: %w",
+			number, name, err)
 	case errors.Is(err, unix.ENOBUFS):
 		return fmt.Errorf("queue %d: the locked-memory limit is too low for a umem of %d KiB per queue: raise it (ulimit -l, LimitMEMLOCK=infinity), "+
 			"give the capability CAP_IPC_LOCK, or use fewer frames: %w", number, i.config.umemBytes()>>10, err)

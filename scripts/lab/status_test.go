@@ -12,23 +12,21 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
-
-	"github.com/ringmq/ringmq/bpf"
 )
 
 // laneReport is what ringmq xdp status --json says of an interface, as far as the tests look.
 type laneReport struct {
-	Interface   string        `json:"interface"`
-	Mode        string        `json:"mode"`
-	Attached    bool          `json:"attached"`
-	ProgramID   uint32        `json:"program_id"`
-	LinkID      uint32        `json:"link_id"`
-	KernelFlows int           `json:"kernel_flows"`
-	Addresses   []string      `json:"addresses"`
-	Queues      []queueReport `json:"queues"`
-	Unbound     verdictReport `json:"unbound"`
-	Beyond      verdictReport `json:"beyond"`
-	SYNLimit    bpf.SYNLimit  `json:"syn_limit"`
+	Interface   string         `json:"interface"`
+	Mode        string         `json:"mode"`
+	Attached    bool           `json:"attached"`
+	ProgramID   uint32         `json:"program_id"`
+	LinkID      uint32         `json:"link_id"`
+	KernelFlows int            `json:"kernel_flows"`
+	Addresses   []string       `json:"addresses"`
+	Queues      []queueReport  `json:"queues"`
+	Unbound     verdictReport  `json:"unbound"`
+	Beyond      verdictReport  `json:"beyond"`
+	SYNLimit    map[string]any `json:"syn_limit"`
 
 	Lists map[string][]string `json:"lists"`
 }
