@@ -82,6 +82,30 @@ func TestNeighbour(t *testing.T) {
 	}
 }
 
+// TestNeighbourMoves: a remote that only listens gets another link address, which the kernel's neighbour table says. What is sent
+// again goes there, and so does what comes after.
+func TestNeighbourMoves(t *testing.T) {
+	config := testConfig()
+	mac := [6]byte{2, 0, 0, 0, 0, 55}
+	config.Neighbour = func(netip.Addr) ([6]byte, bool) { return mac, true }
+	w := newWireV4(t, config)
+	conn := w.connect()
+	if got := w.answerGoesTo(conn); got != mac {
+		t.Fatalf("the answer goes to %x; want %x", got, mac)
+	}
+	lost := w.ack - uint32(w.heard[len(w.heard)-1].payload)
+	mac = [6]byte{2, 0, 0, 0, 0, 56}
+	w.untilHeard(func(h heard) bool { return h.seq == lost && h.to == mac })
+	if _, err := conn.Write(answer()); err != nil {
+		t.Fatal(err)
+	}
+	w.send(tcpAck, nil)
+	w.untilHeard(func(h heard) bool { return h.seq == w.ack-uint32(h.payload) && h.payload > 0 && h.to == mac })
+	if sum := w.plane.Counters(); sum.LinkChanged != 1 {
+		t.Errorf("%d changes; want 1", sum.LinkChanged)
+	}
+}
+
 // TestNobodyKnowsTheWay: the stack speaks outside any flow, to a remote whose link address is forgotten.
 func TestNobodyKnowsTheWay(t *testing.T) {
 	w := newWireV4(t, testConfig())

@@ -170,6 +170,9 @@ func (o *outgoing) parse(packet *stack.PacketBuffer) bool {
 // send writes one packet, or holds it, or queues it, or drops it and says so.
 func (l *link) send(o *outgoing) tcpip.Error {
 	f := l.flowOf(o)
+	if f != nil && f.answered && o.isAgain(f) {
+		l.follow(f)
+	}
 	to, ok := l.linkOf(f, o)
 	if !ok {
 		l.counters.noLinkAddress.Add(1)
@@ -262,15 +265,40 @@ func (o *outgoing) write(frame []byte, to linkAddr, from [6]byte) int {
 	return n
 }
 
+// takes is how much of the sequence space a segment takes.
+func (o *outgoing) takes() uint32 {
+	if o.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagFin) != 0 {
+		return uint32(o.payload) + 1
+	}
+	return uint32(o.payload)
+}
+
+// isAgain tells whether all of a segment was sent before.
+func (o *outgoing) isAgain(f *flow) bool {
+	n := o.takes()
+	return n > 0 && int32(o.tcp.SequenceNumber()+n-f.sent) <= 0
+}
+
+// follow asks the kernel where the remote is now: what is sent again may have gone to a link address that is the remote's no
+// longer, and from the other a remote that only listens sends nothing, for it has got nothing to acknowledge.
+func (l *link) follow(f *flow) {
+	if l.neighbour == nil {
+		return
+	}
+	mac, ok := l.neighbour(netip.AddrFrom16(f.key.remote).Unmap())
+	if !ok || mac == f.link.mac {
+		return
+	}
+	f.link.mac = mac
+	l.counters.linkChanged.Add(1)
+}
+
 // note remembers what was last sent.
 func (l *link) note(f *flow, o *outgoing) {
 	if f == nil {
 		return
 	}
-	end := o.tcp.SequenceNumber() + uint32(o.payload)
-	if o.tcp.Flags()&(header.TCPFlagSyn|header.TCPFlagFin) != 0 {
-		end++
-	}
+	end := o.tcp.SequenceNumber() + o.takes()
 	if !f.answered {
 		f.start = o.tcp.SequenceNumber()
 		if o.tcp.Flags()&header.TCPFlagSyn != 0 {
