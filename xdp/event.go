@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 )
 
@@ -19,7 +20,7 @@ const (
 	MTUChanged
 	// AddressesChanged: Addresses has all addresses of the interface.
 	AddressesChanged
-	// HardwareAddrChanged: the interface has another MAC address, which Queue.HardwareAddr gives.
+	// HardwareAddrChanged: the interface has another MAC address, HardwareAddr, which Queue.HardwareAddr gives, too.
 	HardwareAddrChanged
 	// Removed: the interface is gone, and no frame moves until one of its name appears; then Reopened.
 	Removed
@@ -27,7 +28,8 @@ const (
 	ProgramDetached
 	// ForeignProgram: another program, ProgramID, stands where ours stood. We leave it and attach again when it is gone.
 	ForeignProgram
-	// QueuesChanged: the interface now has Queues RX queues; we keep to those of Open.
+	// QueuesChanged: the interface now has Queues RX queues; we keep to those of Open. Unbound are the others: what arrives
+	// there is the kernel's, which resets connections of ours that move there.
 	QueuesChanged
 	// QueueStalled: the queue Queue made no progress and is being reopened.
 	QueueStalled
@@ -46,8 +48,11 @@ type Event struct {
 	Fits      bool
 	Addresses []netip.Prefix
 	Queues    int
+	Unbound   []int
 	ProgramID uint32
 	Err       error
+
+	HardwareAddr net.HardwareAddr
 }
 
 // String is one line for the log.
@@ -69,7 +74,7 @@ func (e Event) text() string {
 	case AddressesChanged:
 		return fmt.Sprintf("addresses are now %v", e.Addresses)
 	case HardwareAddrChanged:
-		return "MAC address changed"
+		return fmt.Sprintf("MAC address is now %v: peers reach us when they have learned it", e.HardwareAddr)
 	case Removed:
 		return "removed: waiting for an interface of this name"
 	case ProgramDetached:
@@ -77,7 +82,11 @@ func (e Event) text() string {
 	case ForeignProgram:
 		return fmt.Sprintf("XDP program %d has taken the place of ours: new connections go to the kernel", e.ProgramID)
 	case QueuesChanged:
-		return fmt.Sprintf("now has %d RX queues: restart to use others than at start", e.Queues)
+		if len(e.Unbound) == 0 {
+			return fmt.Sprintf("now has %d RX queues, on each of which we have a socket", e.Queues)
+		}
+		return fmt.Sprintf("now has %d RX queues, and we have no socket on %v: connections that come there are left to the kernel, "+
+			"and those that move there break; restart to take these queues too, or undo it (ethtool -L)", e.Queues, e.Unbound)
 	case QueueStalled:
 		return fmt.Sprintf("queue %d made no progress: reopening it", e.Queue)
 	case Reopened:

@@ -33,6 +33,8 @@ type Interface struct {
 	reasons []string // Why no stronger mode.
 	started bool     // Written by the watcher, and read by it and after its end.
 
+	queuesAtStart int // RX queues of the interface, those that we do not use included.
+
 	// passed are the kernel's connections that the program passes, of which some may have ended. The watcher's.
 	passed map[bpf.Flow]struct{}
 
@@ -143,7 +145,7 @@ func mtuError(c Config, mtu int) error {
 // packet on which connections the kernel has begun.
 func (i *Interface) load(h host) (err error) {
 	options := i.config.Program
-	options.Queues = h.queues
+	options.Queues, i.queuesAtStart = h.queues, h.queues
 	if i.program, err = bpf.Load(options); err != nil {
 		return err
 	}

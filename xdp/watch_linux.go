@@ -247,12 +247,33 @@ func (w *watcher) compare(h host) {
 		w.tell(Event{Kind: MTUChanged, MTU: h.mtu, Fits: h.mtu <= w.i.config.maxMTU()})
 	}
 	if h.mac != before.mac {
-		w.tell(Event{Kind: HardwareAddrChanged})
+		w.tell(Event{Kind: HardwareAddrChanged, HardwareAddr: h.mac[:]})
 	}
 	if h.queues != before.queues {
-		w.tell(Event{Kind: QueuesChanged, Queues: h.queues})
+		w.tell(Event{Kind: QueuesChanged, Queues: h.queues, Unbound: w.unbound(h.queues)})
+	}
+	if max(h.queues, before.queues) > w.i.queuesAtStart && w.i.started {
+		w.keepNewcomers()
 	}
 	w.follow(h, before)
+}
+
+// keepNewcomers has the program pass the connections that the kernel has, as long as there are more queues than at start: there
+// are drivers (veth) that run no program on the new ones, so that it has not seen these begin, and any may move to a queue of ours.
+func (w *watcher) keepNewcomers() {
+	if err := w.i.passKernelFlows(); err != nil {
+		w.fail(-1, fmt.Errorf("pass the kernel's connections: %w", err))
+	}
+}
+
+// unbound are those of so many RX queues that have no socket of ours.
+func (w *watcher) unbound(queues int) (numbers []int) {
+	for number := range queues {
+		if !slices.Contains(w.i.config.Queues, number) {
+			numbers = append(numbers, number)
+		}
+	}
+	return numbers
 }
 
 // follow steers what addresses the interface has, and those that it has lost lately.

@@ -125,6 +125,10 @@ func (b *bypass) onEvent(l *lane, e xdp.Event) {
 	switch e.Kind {
 	case xdp.LinkUp, xdp.Reopened, xdp.AddressesChanged, xdp.HardwareAddrChanged:
 		level = slog.LevelInfo
+	case xdp.QueuesChanged:
+		if len(e.Unbound) == 0 {
+			level = slog.LevelInfo
+		}
 	case xdp.Failed:
 		level = slog.LevelError
 	}
