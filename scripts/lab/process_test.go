@@ -239,8 +239,8 @@ func (b *process) must(arguments ...string) string {
 	return out
 }
 
-// refused starts a broker that must not start: it ends with one line, which has all the words.
-func (s *scene) refused(cmd *exec.Cmd, words ...string) {
+// refused starts a broker that must not start: it ends with one line, which has all the words. It returns all that it said.
+func (s *scene) refused(cmd *exec.Cmd, words ...string) string {
 	s.t.Helper()
 	dieWithTest(cmd)
 	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
@@ -259,4 +259,5 @@ func (s *scene) refused(cmd *exec.Cmd, words ...string) {
 			s.t.Errorf("%v said\n%s\nwithout %q", cmd.Args, last, word)
 		}
 	}
+	return text
 }

@@ -5,6 +5,7 @@ package lab
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,65 @@ func TestRefusals(t *testing.T) {
 	refused("mode beyond the driver", "", "", line("--xdp-require", "zerocopy"), "zero", "--xdp-require")
 	refused("unknown mode", "", "", line("--xdp-require", "fast"), "xdp-require", "native")
 	refused("unknown limit", "", "", line("--xdp-limit", "fast"), "xdp-limit", "native")
+}
+
+// TestUndone: what goes wrong after the program was attached is undone: the broker says it in one line and ends with 1, and neither
+// program nor socket stays on the interface. Another broker can be started at once.
+func TestUndone(t *testing.T) {
+	s := newScene(t, 2)
+	other, err := s.NewPair(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const opened = "weaker XDP mode" // is logged when the sockets are open: a veth has no zero-copy.
+	undone := func(name, before string, arguments []string, words ...string) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			here := &scene{Lab: s.Lab, Pair: s.Pair, t: t}
+			said := here.refused(here.InBroker(here.serveLine(arguments...)...), words...)
+			if !strings.Contains(said, before) {
+				t.Errorf("it went wrong too early for this test:\n%s", said)
+			}
+			checkBare(t, here)
+		})
+	}
+	listener, err := within(s.Broker, func() (net.Listener, error) { return net.Listen("tcp", ":1883") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	undone("port in use", opened, nil, "1883", "address already in use")
+	listener.Close()
+	undone("no place for the admin socket", opened, []string{"--admin", "/proc/version/admin.sock"}, "/proc/version", "--admin")
+	undone("more prefixes than there is room for", "", []string{"-c", s.config(denyMany())}, s.BrokerIf, "prefixes")
+
+	// A broker whose program is off an interface still has the queues.
+	holder := (&scene{Lab: s.Lab, Pair: other, t: t}).start("--mode", "xdp", "--interface", other.BrokerIf, "--listen", ":1884")
+	holder.await("msg=steering")
+	holder.must("xdp", "detach")
+	t.Run("second interface", func(t *testing.T) {
+		here := &scene{Lab: s.Lab, Pair: s.Pair, t: t}
+		said := here.refused(here.InBroker(here.serveLine("--interface", other.BrokerIf)...), other.BrokerIf, "queue 0", "AF_XDP socket")
+		if !strings.Contains(said, opened) {
+			t.Errorf("the first interface was not opened:\n%s", said)
+		}
+		if id := here.programOn(s.BrokerIf) + here.programOn(other.BrokerIf); id != 0 {
+			t.Errorf("program %d is on an interface", id)
+		}
+	})
+	holder.stop()
+	b := s.serve()
+	s.connect(s.Broker4, "c").alive()
+	b.stop()
+	checkBare(t, s)
+}
+
+// denyMany is a list with more prefixes than the program takes.
+func denyMany() string {
+	var list strings.Builder
+	for i := range 20000 {
+		fmt.Fprintf(&list, "\"198.18.%d.%d/32\",\n", i>>8&0xff, i&0xff)
+	}
+	return "deny = [\n" + list.String() + "]"
 }
 
 // TestPrivileges: each capability that is missing is named, in one line, and what to do.
