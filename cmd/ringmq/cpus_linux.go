@@ -39,24 +39,39 @@ func pinProcess(cpus []int) error {
 	return nil
 }
 
+// irqFolder has a folder for each interrupt.
+const irqFolder = "/proc/irq"
+
 // pinInterrupts lets some processors take the interrupts of the queues, queue by queue in turn, and returns what puts the
 // earlier settings back. Queues without an interrupt of their own, such as a veth's, are left out.
 func pinInterrupts(name string, queues, cpus []int) (restore func(), err error) {
+	facts, err := probe.Interface(name)
+	if err != nil {
+		return func() {}, err
+	}
+	interrupts := map[int]int{}
+	for _, queue := range queues {
+		if queue < len(facts.Queues.Value) && facts.Queues.Value[queue].IRQ.Known() {
+			interrupts[queue] = facts.Queues.Value[queue].IRQ.Value
+		}
+	}
+	return setAffinities(irqFolder, queues, interrupts, cpus)
+}
+
+// setAffinities writes what pinInterrupts has found. What it has written before an error is put back by restore, too.
+func setAffinities(folder string, queues []int, interrupts map[int]int, cpus []int) (restore func(), err error) {
 	earlier := map[string][]byte{}
 	restore = func() {
 		for path, list := range earlier {
 			_ = os.WriteFile(path, list, 0) // the interface may be gone
 		}
 	}
-	facts, err := probe.Interface(name)
-	if err != nil {
-		return restore, err
-	}
 	for at, queue := range queues {
-		if queue >= len(facts.Queues.Value) || !facts.Queues.Value[queue].IRQ.Known() {
+		irq, ok := interrupts[queue]
+		if !ok {
 			continue
 		}
-		path := filepath.Join("/proc/irq", strconv.Itoa(facts.Queues.Value[queue].IRQ.Value), "smp_affinity_list")
+		path := filepath.Join(folder, strconv.Itoa(irq), "smp_affinity_list")
 		before, err := os.ReadFile(path)
 		if err != nil {
 			return restore, fmt.Errorf("cpus: interrupt of queue %d: %w", queue, err)
