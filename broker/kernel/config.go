@@ -27,6 +27,10 @@ type Config struct {
 	SendBufferBytes    int
 	ReceiveBufferBytes int
 
+	// Later has Open only bind the addresses: nobody can connect before Group.Listen, which is then to be called, by one goroutine,
+	// before any plane is used.
+	Later bool
+
 	// Park has Wait sleep as any goroutine does, and not in a system call, where that is possible (Linux). It is for planes that
 	// are often idle and have no thread of their own: each call that blocks takes its thread's processor away from the scheduler
 	// until it notices, for which it looks around every 20 µs.

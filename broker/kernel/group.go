@@ -12,6 +12,7 @@ import (
 
 // Group is a set of planes that share listening sockets.
 type Group struct {
+	config    Config
 	planes    []*Plane // fixed after Open
 	addresses []netip.AddrPort
 }
@@ -26,7 +27,7 @@ func Open(config Config) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{}
+	g := &Group{config: config}
 	for _, l := range listeners {
 		g.addresses = append(g.addresses, l.address)
 	}
@@ -49,6 +50,9 @@ func (g *Group) openPlanes(config Config, listeners []*listener) error {
 		g.planes = append(g.planes, p)
 	}
 	for i, l := range listeners {
+		if config.Later {
+			break
+		}
 		if err := g.planes[i%len(g.planes)].poller.addListener(l); err != nil {
 			return err
 		}
@@ -60,6 +64,21 @@ func (g *Group) openPlanes(config Config, listeners []*listener) error {
 	}
 	for _, p := range g.planes {
 		p.siblings = g.planes
+	}
+	return nil
+}
+
+// Listen lets clients connect, where Config.Later has put that off.
+func (g *Group) Listen() error {
+	if !g.config.Later {
+		return nil
+	}
+	for _, p := range g.planes {
+		for _, l := range p.listeners {
+			if err := p.listenNow(l, g.config.Backlog); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -22,6 +22,9 @@ func Open(Config) (*Group, error) {
 		runtime.GOOS)
 }
 
+// Listen does nothing.
+func (*Group) Listen() error { return nil }
+
 // Planes returns nothing.
 func (*Group) Planes() []*Plane { return nil }
 

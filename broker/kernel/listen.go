@@ -85,10 +85,19 @@ func bindAndListen(fd, family int, to unix.Sockaddr, config Config) error {
 			return err
 		}
 	}
-	if err := unix.Bind(fd, to); err != nil {
+	if err := unix.Bind(fd, to); err != nil || config.Later {
 		return err
 	}
 	return unix.Listen(fd, config.Backlog)
+}
+
+// listenNow ends the time of a listener that Config.Later has made: it is polled from now on, for a socket that does not listen would be
+// ready all the time.
+func (p *Plane) listenNow(l *listener, backlog int) error {
+	if err := unix.Listen(l.fd, backlog); err != nil {
+		return fmt.Errorf("listen %v: %w%s", l.address, err, listenAdvice(err))
+	}
+	return p.poller.addListener(l)
 }
 
 // listenAdvice says what the user can do about an error.

@@ -4,10 +4,13 @@ package kernel
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/ringmq/ringmq/broker"
 	"golang.org/x/sys/unix"
 )
 
@@ -78,5 +81,46 @@ func TestMaxDescriptors(t *testing.T) {
 	n, err := MaxDescriptors()
 	if err != nil || n < 16 {
 		t.Errorf("MaxDescriptors = %d, %v", n, err)
+	}
+}
+
+// TestListenLater: an address that is only bound refuses clients, and is this group's all the same; from Listen on they get in.
+func TestListenLater(t *testing.T) {
+	group := mustOpen(t, Config{Addresses: loopback()[:1], Later: true})
+	address := group.Addresses()[0]
+	if conn, err := net.Dial("tcp", address.String()); err == nil {
+		conn.Close()
+		t.Error("a client gets in before Listen")
+	}
+	if events, err := group.Planes()[0].Wait(0); err != nil || len(events) != 0 {
+		t.Errorf("before Listen the plane has %d events (%v)", len(events), err)
+	}
+	if err := group.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	events, err := group.Planes()[0].Wait(10 * time.Second)
+	if err != nil || len(events) != 1 || events[0].Kind != broker.Accepted {
+		t.Fatalf("%d events (%v), want one connection", len(events), err)
+	}
+	events[0].Conn.Close()
+}
+
+// TestListenLaterIsClosed: a group that never listened leaves nothing open.
+func TestListenLaterIsClosed(t *testing.T) {
+	before := openDescriptors(t)
+	group, err := Open(Config{Addresses: loopback(), Planes: 2, Later: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := group.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := sameDescriptors(before, openDescriptors(t)); err != nil {
+		t.Error(err)
 	}
 }

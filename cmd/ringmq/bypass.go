@@ -156,9 +156,14 @@ func (b *bypass) start() error {
 		if err := l.Start(); err != nil {
 			return err
 		}
-		b.log.Info("steering", "interface", l.Name(), "mode", l.Mode().String(), "queues", len(l.Queues()))
 	}
 	return nil
+}
+
+func (b *bypass) announce() {
+	for _, l := range b.lanes {
+		b.log.Info("steering", "interface", l.Name(), "mode", l.Mode().String(), "queues", len(l.Queues()))
+	}
 }
 
 // close ends the stacks, then detaches the program and gives the umems back. No loop may run any more.

@@ -154,8 +154,9 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	if err := p.openStore(); err != nil {
 		return err
 	}
-	// Queues that another process has just left may take seconds to come free. Who connects after listen and before the
-	// steering is the kernel's for life: a fleet that reconnects at once after a restart would all be.
+	// Queues that another process has just left may take seconds to come free, and a large memory some time to be had. Who came
+	// before the steering would be the kernel's for life: a fleet that reconnects at once after a restart. So the kernel does
+	// not listen until the queues take new connections.
 	p.listeners = len(addresses)
 	if err := p.openBypass(addresses); err != nil {
 		return err
@@ -171,17 +172,13 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	if err := p.control(); err != nil {
 		return err
 	}
-	for _, a := range p.group.Addresses() {
-		p.log.Info("listening", "address", a.String())
+	if err := p.letIn(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- p.broker.Run(ctx, drainGrace) }()
-	if err := p.bypass.start(); err != nil {
-		cancel()
-		return errors.Join(err, <-done)
-	}
 	if p.admin != nil {
 		p.admin.Start()
 		defer p.admin.Close()
@@ -196,6 +193,21 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 			p.onSignal(sig, cancel)
 		}
 	}
+}
+
+// letIn opens the doors. What comes in waits for the loops, which are about to run.
+func (p *process) letIn() error {
+	if err := p.bypass.start(); err != nil {
+		return err
+	}
+	if err := p.group.Listen(); err != nil {
+		return err
+	}
+	for _, a := range p.group.Addresses() {
+		p.log.Info("listening", "address", a.String())
+	}
+	p.bypass.announce()
+	return nil
 }
 
 // pin is --cpus: the process's threads; the queues' interrupts follow when the queues are known.
@@ -250,7 +262,7 @@ func (p *process) closeBypass() {
 
 // listen opens the sockets. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
 func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {
-	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks()}
+	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks(), Later: p.plane.isXDP()}
 	group, err := kernel.Open(config)
 	if loopback && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 		four := slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return a.Addr().Is6() })

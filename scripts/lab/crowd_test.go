@@ -71,10 +71,12 @@ func (c *crowd) visit(m *member, namespace, host, id string) {
 // served waits until the broker has answered each member twice from now on: one answer may have been under way.
 func (c *crowd) served() {
 	c.t.Helper()
+	before := make([]uint64, len(c.members))
 	for i := range c.members {
-		m := &c.members[i]
-		before := m.pings.Load()
-		eventually(c.t, fmt.Sprintf("client %d of the crowd is served", i), func() bool { return m.pings.Load() >= before+2 })
+		before[i] = c.members[i].pings.Load()
+	}
+	for i := range c.members {
+		eventually(c.t, fmt.Sprintf("client %d of the crowd is served", i), func() bool { return c.members[i].pings.Load() >= before[i]+2 })
 	}
 }
 
