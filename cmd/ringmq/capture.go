@@ -22,6 +22,10 @@ import (
 const captureDescription = `Traffic that XDP mode steers past the kernel is invisible to tcpdump, so the broker copies it itself. Frames that do not
 fit into 8 MiB per queue until they are written are left out and counted; the broker never waits for a capture.
 
+A frame that is kept costs the data path about 0.1 µs, any other about 0.01 µs; writing takes the time of another processor. With
+two processors, which the clients shared, a capture of everything left 0.70 of the rate, with --snaplen 96 0.85, and with
+--client of a silent client all of it.
+
 Examples:
   ringmq capture -i eth0 -w mqtt.pcapng                       until Ctrl-C; open it in Wireshark
   ringmq capture -i eth0 -w - | tshark -r - -Y mqtt           at once
