@@ -170,10 +170,10 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 		return errors.Join(err, p.durable.close())
 	}
 	if err := p.control(); err != nil {
-		return err
+		return errors.Join(err, p.durable.close())
 	}
 	if err := p.letIn(); err != nil {
-		return err
+		return errors.Join(err, p.durable.close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
