@@ -44,8 +44,9 @@ func (quiet) Log(LogEvent) bool             { return true }
 
 // bench is a broker whose loops never wait: tests hand bytes to a shard and flush it.
 type bench struct {
-	tb testing.TB
-	b  *Broker
+	tb  testing.TB
+	b   *Broker
+	lag int64 // of the planes that there are not, in milliseconds
 }
 
 func newBench(tb testing.TB, shards int, change func(*Limits)) *bench {
@@ -75,7 +76,7 @@ func newBenchOf(tb testing.TB, l Limits, store Store) *bench {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(b.Release)
-	return &bench{tb, b}
+	return &bench{tb: tb, b: b}
 }
 
 // client is one connection of a bench.

@@ -5,35 +5,7 @@ import (
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
-	"github.com/ringmq/ringmq/broker/record"
 )
-
-// lateStore is a store that commits when it is told to, and forgets.
-type lateStore struct{ batches [][]byte }
-
-func (*lateStore) Boot() uint32                                          { return 1 }
-func (*lateStore) LastCommit() int64                                     { return 0 }
-func (*lateStore) Doubt() bool                                           { return false }
-func (*lateStore) Each(record.Kind, func(key, value []byte) error) error { return nil }
-func (*lateStore) Load(Load)                                             {}
-func (l *lateStore) Commit(_ int, ops []byte)                            { l.batches = append(l.batches, ops) }
-
-// commit makes the oldest batch durable.
-func (l *lateStore) commit(s *Shard) {
-	if len(l.batches) > 0 {
-		ops := l.batches[0]
-		l.batches = l.batches[1:]
-		s.Committed(ops)
-	}
-}
-
-// all makes everything durable, and what follows from it.
-func (l *lateStore) all(s *Shard) {
-	for range 5 {
-		s.Persist()
-		l.commit(s)
-	}
-}
 
 // TestQueueThatIsNeverQuiteDurable has messages come for a Session, whose client is away or there, so that at each commit some are left
 // that it did not hold. What the Session waits for must not grow with them.
@@ -178,5 +150,28 @@ func TestEndThatIsNotDurable(t *testing.T) {
 		if b.session("x") != nil || b.b.world.sessionCount.Load() != 0 {
 			t.Errorf("%s: the Session has not left although its end is durable", name)
 		}
+	}
+}
+
+// TestEndsTwiceBeforeItIsDurable has a kept Session end, be taken up by a connection that goes at once, and so end again: it leaves
+// the registry with the second end, not with the first.
+func TestEndsTwiceBeforeItIsDurable(t *testing.T) {
+	store := &lateStore{}
+	b := newStoreBench(t, store)
+	first := b.open(0, persistent("x"))
+	s := first.s
+	store.all(s)
+	first.give(packet.AppendDisconnect(nil, &packet.Disconnect{HasSessionExpiry: true}, first.v))
+	s.handOver() // with the news that it may leave when that is durable
+	s.Closed(b.open(0, persistent("x")).id, "it ends")
+	for len(store.batches) > 1 {
+		store.commit(s)
+		if b.session("x") == nil {
+			t.Fatalf("the Session has left; %d batches are not durable", len(store.batches))
+		}
+	}
+	store.all(s)
+	if b.session("x") != nil || b.b.world.sessionCount.Load() != 0 {
+		t.Error("the Session has not left although its end is durable")
 	}
 }

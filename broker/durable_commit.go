@@ -40,7 +40,7 @@ func (s *Shard) hasWork() bool {
 // Persist hands over what has gathered, unless a batch is under way: what comes meanwhile goes with the next one, by one sync. The
 // Loop calls it at the end of a turn.
 func (s *Shard) Persist() {
-	s.settle() // what pumping has left to route
+	s.settle() // what feeding and pumping Sessions has left to route
 	for range persistPasses {
 		if !s.mayPersist() {
 			break

@@ -261,7 +261,7 @@ func (s *Shard) fetch(sess *Session) {
 		return
 	}
 	s.handOver()
-	if sess.kept != k || sess.conn == 0 || !k.mayLoad() {
+	if sess.conn == 0 || !k.mayLoad() {
 		return // There was nothing to write, and an answer that was due with that has ended the connection, or asked already.
 	}
 	k.nextLoad()

@@ -105,13 +105,17 @@ func (s *Shard) part(sess *Session, r takeRequest) {
 
 // Parting appends the connections whose Sessions are about to leave: the Loop reads each once more and then calls Part.
 func (s *Shard) Parting(ids []uint32) []uint32 {
-	for _, p := range s.partings {
-		if p.session.conn != 0 {
+	for i := range s.partings {
+		if p := &s.partings[i]; s.isToBeRead(p) {
 			ids = append(ids, p.session.conn)
 		}
 	}
 	return ids
 }
+
+// isToBeRead says whether a Session that leaves has a connection that is read first. One with an heir may have left for another shard
+// meanwhile, and have a connection there.
+func (s *Shard) isToBeRead(p *parting) bool { return s.present(p.session) && p.session.conn != 0 }
 
 // IsParting says whether Part has yet to see a Session that leaves: the next turn must not wait.
 func (s *Shard) IsParting() bool {
@@ -139,7 +143,7 @@ func (s *Shard) Part(lag int64, isLate bool) {
 		if s.now >= p.until && !isLate {
 			p.calm++
 		}
-		if lag > 0 && p.session.conn != 0 && p.calm < calmTurns && s.now < p.until+partLags*lag {
+		if lag > 0 && s.isToBeRead(&p) && p.calm < calmTurns && s.now < p.until+partLags*lag {
 			later = append(later, p)
 			continue
 		}
@@ -197,11 +201,13 @@ func (s *Shard) succeed(p parting) {
 
 // partDeadline is when Part has something to do again.
 func (s *Shard) partDeadline(at int64) int64 {
-	for _, p := range s.partings {
-		if p.session.conn == 0 {
+	for i := range s.partings {
+		switch p := &s.partings[i]; {
+		case s.isToBeRead(p):
+			at = min(at, p.until)
+		case p.after == 0 || s.mayGive(p): // otherwise the store, or another shard, wakes the Loop
 			return s.now
 		}
-		at = min(at, p.until)
 	}
 	return at
 }

@@ -273,14 +273,7 @@ func TestOrderOverConnections(t *testing.T) {
 		second.give(publishBytes("news", qos, 2, 20, packet.V50))
 		b.turn(0, 0)
 		b.settleAll(0)
-		var sizes []int
-		for _, p := range h.hear() {
-			var pub packet.Publish
-			if p.kind == packet.PUBLISH && pub.Decode(p.flags, p.body, packet.V50) == packet.Success {
-				sizes = append(sizes, len(pub.Payload))
-			}
-		}
-		if !slices.Equal(sizes, []int{10, 20}) {
+		if sizes := h.sizes(); !slices.Equal(sizes, []int{10, 20}) {
 			t.Errorf("QoS %d: payloads of %v bytes came; want 10, and then 20", qos, sizes)
 		}
 		second.give([]byte{byte(packet.DISCONNECT) << 4, 0})
@@ -310,5 +303,29 @@ func TestLingeringSessionGoesOn(t *testing.T) {
 	}
 	if sess := b.session("x"); sess == nil || sess.ended.Load() || !again.live() || b.b.world.sessionCount.Load() != 2 {
 		t.Error("the Session that a connection has is not there any more")
+	}
+}
+
+// TestLingersTwice has a Session end, and a connection have it for a moment and end it again, when the other shards have read what
+// its client had published on the first, and not on the second: it leaves when they have read that.
+func TestLingersTwice(t *testing.T) {
+	b := newBench(t, 3, nil)
+	reader := b.open(2, transient("reader"))
+	reader.subscribeMany(0, 0, "news")
+	b.settleAll(0)
+	reader.hear()
+	publish := func(shard, size int) {
+		h := b.open(shard, transient("x"))
+		h.give(append(publishBytes("news", 0, 0, size, packet.V50), byte(packet.DISCONNECT)<<4, 0))
+	}
+	publish(1, 10)
+	b.turn(1, 0)
+	b.turn(2, 0)
+	publish(1, 20)
+	b.turn(1, 0)
+	publish(0, 30) // Queue 0 is read first.
+	b.settleAll(0)
+	if sizes := reader.sizes(); !slices.Equal(sizes, []int{10, 20, 30}) {
+		t.Errorf("payloads of %v bytes came; want 10, 20, and 30", sizes)
 	}
 }

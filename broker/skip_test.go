@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -96,6 +97,58 @@ func TestThrownAwayPublishIsKnown(t *testing.T) {
 	p.give(packet.AppendPublish(nil, head, []byte("x"), packet.V50))
 	if list := sub.hear(); len(list) != 1 {
 		t.Errorf("the Topic Alias of a PUBLISH that was thrown away is not known: %v, connected: %v", kinds(list), p.live())
+	}
+}
+
+// TestThrownAwayPublishIsAnswered throws PUBLISH packets away while the store has so much to do that nothing more is taken: a PUBLISH
+// that waits comes again, one that was thrown away does not, so it is answered all the same, and in its turn.
+func TestThrownAwayPublishIsAnswered(t *testing.T) {
+	for _, one := range []struct {
+		v     packet.Version
+		qos   uint8
+		topic string
+		want  packet.Reason
+	}{
+		{packet.V50, 1, "big", packet.QuotaExceeded}, {packet.V50, 2, "big", packet.QuotaExceeded},
+		{packet.V50, 1, "$SYS/x", packet.NotAuthorized}, {packet.V311, 1, "$SYS/x", packet.Success}, {packet.V311, 2, "$SYS/x", packet.Success},
+	} {
+		t.Run(fmt.Sprintf("%v, QoS %d, %s", one.v, one.qos, one.topic), func(t *testing.T) {
+			store := &lateStore{}
+			l := Limits{Shards: 1}
+			small(&l)
+			b := newBenchOf(t, l, store)
+			sub := b.open(0, persistent("sub"))
+			s := sub.s
+			store.all(s)
+			sub.subscribeMany(0, 1, "small")
+			store.all(s)
+			in := transient("p")
+			in.Version = one.v
+			p := b.open(0, in)
+			p.hear()
+			published := 0
+			for ; s.streamRoom(); published++ {
+				p.give(publishBytes("small", 1, uint16(100+published), 3000, one.v))
+			}
+			restore := b.exhaust(0, false)
+			for piece := range slices.Chunk(publishBytes(one.topic, one.qos, 1, 50<<10, one.v), 3000) {
+				p.pieces(piece)
+			}
+			if got := p.hear(); len(got) != 0 {
+				t.Errorf("%v before anything is durable", kinds(got))
+			}
+			restore()
+			store.all(s)
+			got := p.hear()
+			if len(got) != published+1 || !p.live() {
+				t.Fatalf("%d answers to %d messages and one that was thrown away; connected: %v", len(got), published, p.live())
+			}
+			var ack packet.Ack
+			last := got[published]
+			if ack.Decode(last.kind, last.body, one.v); ack.PacketID != 1 || ack.Reason != one.want || last.kind != [...]packet.Kind{1: packet.PUBACK, 2: packet.PUBREC}[one.qos] {
+				t.Errorf("it is answered with %v % x", last.kind, last.body)
+			}
+		})
 	}
 }
 

@@ -124,16 +124,28 @@ func (h *hand) hear() []raw {
 	return h.net.packets(h.tb)
 }
 
+// sizes are those of the payloads of the PUBLISH packets that arrived.
+func (h *hand) sizes() (sizes []int) {
+	var pub packet.Publish
+	for _, p := range h.hear() {
+		if p.kind == packet.PUBLISH && pub.Decode(p.flags, p.body, h.v) == packet.Success {
+			sizes = append(sizes, len(pub.Payload))
+		}
+	}
+	return sizes
+}
+
 // live says whether the connection still is what it was.
 func (h *hand) live() bool { return h.s.conns[h.id].state == connLive && !h.net.closed }
 
-// turn is Loop.Turn without a plane: what the other shards sent, stalled connections, time, retained messages, output.
+// turn is Loop.Turn without a plane: Sessions that leave, what the other shards sent, stalled connections, time, retained messages,
+// what there is for the store, output.
 func (t *bench) turn(shard int, now int64) {
 	l := t.b.loops[shard]
 	s := l.shard
 	s.BeginTurn(now)
+	s.Part(t.lag, false)
 	s.Exchange()
-	s.Part(0, false)
 	buf := make([]byte, 64<<10)
 	for _, id := range s.Stalled() {
 		n := s.Carry(id, buf)
@@ -141,6 +153,7 @@ func (t *bench) turn(shard int, now int64) {
 	}
 	s.Tick(s.now)
 	s.Pump()
+	s.Persist()
 	l.flush()
 	s.Wakes(func(int) {})
 }
