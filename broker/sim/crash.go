@@ -21,7 +21,11 @@ func (w *world) boot() error {
 	w.network = memnet.New(c)
 	var planes []broker.Plane
 	for _, p := range w.network.Planes() {
-		planes = append(planes, p)
+		if w.lag > 0 {
+			planes = append(planes, latePlane{p, w})
+		} else {
+			planes = append(planes, p)
+		}
 	}
 	o := broker.Options{Limits: w.limits, Host: host{}, Clock: w.wall, HashKey: hashKey,
 		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Seed: 1, SharedStrategy: w.strategy}}

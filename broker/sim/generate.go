@@ -15,6 +15,7 @@ type dice struct {
 	disk   bool // a store, and crashes
 	large  bool // messages that use memory up
 	bursts bool // of more messages than fit between two shards
+	lag    int  // of planes that are late, in milliseconds
 	hops   bool // clients that go on elsewhere in the middle of something, while shards stand still
 }
 
@@ -30,6 +31,9 @@ type role struct {
 func Generate(seed uint64) Script {
 	d := &dice{Rand: rand.New(rand.NewPCG(seed, 0x51))}
 	d.tight, d.disk, d.hops = seed%4 == 3, seed%4 == 1, seed%8 == 2 || seed%8 == 5
+	if seed%16 >= 12 {
+		d.lag = 1 + int(seed/16%40)
+	}
 	d.world()
 	d.cast()
 	for c, r := range d.roles {
@@ -85,7 +89,7 @@ func (d *dice) world() {
 	if d.bursts || d.large {
 		into = 1 << 16
 	}
-	args := []any{"shards", 1 + d.IntN(4), "inflight", 1 + d.IntN(20), "window", window, "rwindow", into,
+	args := []any{"lag", d.lag, "shards", 1 + d.IntN(4), "inflight", 1 + d.IntN(20), "window", window, "rwindow", into,
 		"strategy", d.IntN(6), "alias", 1 + d.IntN(16), "expirymax", d.some(3, 2000), "keepmax", d.some(8, 60)}
 	switch n := d.IntN(3); {
 	case d.disk:
@@ -140,6 +144,10 @@ func (d *dice) step() {
 	}
 	if d.hops && d.IntN(25) == 0 {
 		d.hop()
+		return
+	}
+	if d.lag > 0 && d.IntN(25) == 0 {
+		d.rush()
 		return
 	}
 	c := d.IntN(len(d.roles))

@@ -44,6 +44,23 @@ func (d *dice) narrow(c int) {
 	d.up[c] = true
 }
 
+// rush has a client connect again and again, to any shard, before the broker has finished with its last connection: it waits until
+// that has been read. Most go before they have an answer.
+func (d *dice) rush() {
+	c := d.IntN(len(d.roles))
+	d.connect(c)
+	d.turns(4)
+	for range 2 + d.IntN(4) {
+		d.connect(c)
+		d.turns(d.IntN(4))
+		if d.IntN(3) == 0 {
+			d.op([]string{"close", "reset"}[d.IntN(2)], c, "")
+			d.up[c] = false
+			d.turns(d.IntN(3))
+		}
+	}
+}
+
 func (d *dice) turns(n int) {
 	for range n {
 		d.op("turn", -1, "", "n", 1+d.IntN(1<<30))

@@ -87,6 +87,7 @@ type world struct {
 	crashes             []int // steps
 	fullAt              int   // last step at which it was full
 	windowOut, windowIn int
+	lag                 time.Duration // of the planes, if they are late
 	strategy            broker.Strategy
 
 	trace     hash.Hash
@@ -131,6 +132,7 @@ func newWorld(o *Op, options Options) *world {
 	shards := min(max(o.get("shards", 1), 1), 8)
 	w.turns, w.stalled = make([]int, shards), make([]int, shards)
 	w.windowOut, w.windowIn = o.get("window", 1<<16), o.get("rwindow", 1<<16)
+	w.lag = time.Duration(o.get("lag", 0)) * time.Millisecond
 	w.strategy = broker.Strategy(o.get("strategy", 0) % 6)
 	if o.is("store") {
 		w.disk = newDisk()
