@@ -19,6 +19,8 @@ import (
 type bug struct {
 	name  string
 	what  string
+	in    string // package of the test that finds it; empty: seeds do
+	test  string
 	hunks []hunk
 }
 
@@ -30,7 +32,8 @@ type hunk struct {
 }
 
 // bugs reads the patches of a folder: the first line says what is wrong, "--- FILE" names a file, and "@@" begins a hunk
-// of lines marked ' ', '-' and '+'.
+// of lines marked ' ', '-' and '+'. A line "test PACKAGE NAME" before all that names the test that finds it, where seeds would take too
+// long.
 func bugs(folder string) ([]bug, error) {
 	names, err := filepath.Glob(filepath.Join(folder, "*.patch"))
 	if err != nil || len(names) == 0 {
@@ -55,9 +58,14 @@ func (b *bug) parse(text string) error {
 	file := ""
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		after, isFile := strings.CutPrefix(line, "--- ")
+		test, isTest := strings.CutPrefix(line, "test ")
 		switch {
 		case i == 0:
 			b.what = line
+		case i == 1 && isTest:
+			if _, err := fmt.Sscan(test, &b.in, &b.test); err != nil {
+				return fmt.Errorf("line 2: %q is no package and test: %w", line, err)
+			}
 		case isFile:
 			file = after
 		case line == "@@":
@@ -96,8 +104,8 @@ func (b *bug) apply(root string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// build compiles this command with the bug in it.
-func (b *bug) build(ctx context.Context, root, folder string) (program string, err error) {
+// overlay writes the files with the bug in them to a folder, and what "go build -overlay" is to know of them.
+func (b *bug) overlay(root, folder string) (file string, err error) {
 	files, err := b.apply(root)
 	if err != nil {
 		return "", err
@@ -118,12 +126,14 @@ func (b *bug) build(ctx context.Context, root, folder string) (program string, e
 	if err != nil {
 		return "", err
 	}
-	overlayFile := filepath.Join(folder, b.name+".json")
-	if err := os.WriteFile(overlayFile, list, 0o600); err != nil {
-		return "", err
-	}
+	file = filepath.Join(folder, b.name+".json")
+	return file, os.WriteFile(file, list, 0o600)
+}
+
+// build compiles this command with the bug in it.
+func (b *bug) build(ctx context.Context, root, folder, overlay string) (program string, err error) {
 	program = filepath.Join(folder, b.name)
-	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlayFile, "-o", program, "./scripts/sim")
+	build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", program, "./scripts/sim")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("bug %s: %w\n%s", b.name, err, out)
@@ -131,14 +141,38 @@ func (b *bug) build(ctx context.Context, root, folder string) (program string, e
 	return program, nil
 }
 
-// hunt builds the bug in, plays up to most seeds, and says which rule of the model found it and after how many seeds.
+// fails runs the bug's test, which must find it.
+func (b *bug) fails(ctx context.Context, root, overlay string) (bool, error) {
+	run := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-vet=off", "-v", "-run", "^"+b.test+"$", b.in)
+	run.Dir = root
+	out, err := run.CombinedOutput()
+	switch {
+	case bytes.Contains(out, []byte("--- FAIL: "+b.test)):
+		return true, nil
+	case err == nil && bytes.Contains(out, []byte("--- PASS: "+b.test)):
+		return false, nil
+	}
+	return false, fmt.Errorf("bug %s: %s did not run: %w\n%s", b.name, b.test, errors.Join(err, os.ErrNotExist), out)
+}
+
+// hunt builds the bug in, plays up to most seeds, and says which rule of the model found it and after how many seeds; or which test.
 func (b *bug) hunt(ctx context.Context, root string, most uint64) (rule string, seeds int, err error) {
 	folder, err := os.MkdirTemp("", "sim-bug")
 	if err != nil {
 		return "", 0, err
 	}
 	defer os.RemoveAll(folder)
-	program, err := b.build(ctx, root, folder)
+	overlay, err := b.overlay(root, folder)
+	if err != nil {
+		return "", 0, err
+	}
+	if b.test != "" {
+		if found, err := b.fails(ctx, root, overlay); err != nil || !found {
+			return "", 0, err
+		}
+		return b.test, 0, nil
+	}
+	program, err := b.build(ctx, root, folder, overlay)
 	if err != nil {
 		return "", 0, err
 	}
@@ -170,7 +204,7 @@ func (c *command) plant(ctx context.Context, out, errs io.Writer) int {
 		return statusUsage
 	}
 	status := 0
-	fmt.Fprintf(out, "| bug | what it does | found by the rule | seeds |\n|---|---|---|---|\n")
+	fmt.Fprintf(out, "| bug | what it does | found by the rule, or the test | seeds |\n|---|---|---|---|\n")
 	for _, b := range list {
 		rule, seeds, err := b.hunt(ctx, c.root, c.seeds)
 		switch {
@@ -180,7 +214,11 @@ func (c *command) plant(ctx context.Context, out, errs io.Writer) int {
 		case rule == "":
 			rule, status = "NOT FOUND", statusViolated
 		}
-		fmt.Fprintf(out, "| %s | %s | %s | %d |\n", b.name, b.what, rule, seeds)
+		after := fmt.Sprint(seeds)
+		if b.test != "" {
+			after = ""
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s |\n", b.name, b.what, rule, after)
 	}
 	return status
 }

@@ -32,7 +32,7 @@ func TestBugsApply(t *testing.T) {
 	}
 }
 
-// TestPlantedBugs plants bugs, one at a time: the simulation must find each. All of them with RINGMQ_LONG=1, otherwise two.
+// TestPlantedBugs plants bugs, one at a time: the simulation must find each, or the test that it names. All of them with RINGMQ_LONG=1, otherwise two.
 func TestPlantedBugs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: each bug is a build of its own")
@@ -50,7 +50,7 @@ func TestPlantedBugs(t *testing.T) {
 		planted++
 		rule, seeds, err := b.hunt(context.Background(), root, huntSeeds)
 		if err != nil || rule == "" {
-			t.Errorf("%s: not found in %d seeds: %v", b.name, huntSeeds, err)
+			t.Errorf("%s: not found in %d seeds, or by its test %q: %v", b.name, huntSeeds, b.test, err)
 			continue
 		}
 		t.Logf("%s: found after %d seeds: %s", b.name, seeds, rule)
