@@ -175,3 +175,46 @@ func TestEndsTwiceBeforeItIsDurable(t *testing.T) {
 		t.Error("the Session has not left although its end is durable")
 	}
 }
+
+// TestFailedPublishIsTakenAnew has a message of QoS 2 reach a kept Session for which there is no memory: it is not acknowledged. Its client, of
+// 3.1.1, is closed, or has gone already; the message that it sends again on its next connection is taken for a new one.
+func TestFailedPublishIsTakenAnew(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		store := &lateStore{}
+		b := newStoreBench(t, store)
+		sub := b.open(0, persistent("sub"))
+		s := sub.s
+		store.all(s)
+		sub.subscribeMany(1, 2, "news")
+		sub.subscribeMany(2, 2, "#") // A delivery notes both identifiers, in memory of its own.
+		in := packet.Connect{ClientID: []byte("p"), Version: packet.V311}
+		p := b.open(0, in)
+		store.all(s)
+		sub.hear()
+		p.hear()
+		message := s.pool.alloc(64)
+		s.receivedAdd(b.session("p"), 2) // the table is there
+		restore := b.exhaust(0, false)
+		s.pool.free(message)
+		p.give(publishBytes("news", 2, 1, 10, p.v))
+		if !s.stream.at(s.stream.next() - 1).failed {
+			t.Fatal("there was memory for the delivery: the scene is another one")
+		}
+		if restore(); gone {
+			s.Closed(p.id, "it ends")
+		}
+		store.all(s)
+		if got := kinds(p.hear()); len(got) != 0 || p.live() {
+			t.Errorf("gone %v: %v, connected: %v; want nothing", gone, got, p.live())
+		}
+		again := b.open(0, in)
+		store.all(s)
+		again.hear()
+		again.give(publishBytes("news", 2, 1, 10, p.v))
+		again.give(publishBytes("other", 2, 2, 10, p.v)) // was received, as it were
+		store.all(s)
+		if got, acks := kinds(sub.hear()), kinds(again.hear()); len(got) != 1 || len(acks) != 2 {
+			t.Errorf("gone %v: sent again, it is acknowledged by %v, and the subscriber gets %v", gone, acks, got)
+		}
+	}
+}

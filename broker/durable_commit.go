@@ -66,7 +66,9 @@ func (s *Shard) handOver() {
 	ops = append(ops, st.ops...)
 	st.ops = st.ops[:0]
 	for ; st.handed < st.ready; st.handed++ {
-		ops = s.appendTicket(ops, st.at(st.handed))
+		t := st.at(st.handed)
+		s.forgetFailed(t)
+		ops = s.appendTicket(ops, t)
 	}
 	b := batch{until: st.handed, actions: st.actions, bytes: len(ops)}
 	st.actions = nil
@@ -191,6 +193,19 @@ func (s *Shard) complete(b *batch) {
 	s.settleAwaiting()
 }
 
+// forgetFailed forgets the Packet Identifier of a QoS 2 PUBLISH that is not acknowledged, as a shard had no memory for it: the client sends it
+// again, maybe on another connection, and then it is a new one. Has it been sent again already, that is not acknowledged either: PUBREC
+// says that the message is the broker's now [MQTT-4.3.3-8]. Its Session does not leave before this.
+func (s *Shard) forgetFailed(t *ticket) {
+	if !t.failed || t.sess == nil || !s.present(t.sess) || t.sess.kept != t.kept {
+		return
+	}
+	t.forgotten = s.receivedRemove(t.sess, t.pid)
+	for _, again := range s.stream.tickets[t.number+1-s.stream.first:] {
+		again.failed = again.failed || again.sess == t.sess && again.pid == t.pid
+	}
+}
+
 // completeTicket is the second step of a PUBLISH that had to be durable: its acknowledgement.
 func (s *Shard) completeTicket(t *ticket) {
 	id := s.connOf(t.conn)
@@ -208,7 +223,7 @@ func (s *Shard) completeTicket(t *ticket) {
 		s.violate(id, packet.QuotaExceeded) // the client sends it again when it is back
 		return
 	}
-	if t.kind == packet.PUBREC && s.receivedRemove(s.refs[id].session, t.pid) && c.inbound > 0 {
+	if t.forgotten && c.inbound > 0 {
 		c.inbound--
 	}
 	s.ack(id, t.kind, t.pid, packet.QuotaExceeded)

@@ -330,6 +330,10 @@ func (s *Shard) mayHaveReceived(sess *Session, pid uint16) bool {
 // promise has a packet acknowledged when a ticket is durable.
 func (s *Shard) promise(t *ticket, id uint32, c *conn, kind packet.Kind, pid uint16, reason packet.Reason) {
 	t.conn, t.kind, t.pid, t.reason = token(id, c.generation), kind, pid, reason
+	if kind == packet.PUBREC {
+		t.sess = s.refs[id].session
+		t.kept = t.sess.kept
+	}
 	c.unacked++
 }
 

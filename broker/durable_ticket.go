@@ -11,8 +11,11 @@ type ticket struct {
 	open        bool  // this shard is still at it
 	outstanding int64 // weights that other shards have not given back
 	failed      bool  // a shard had no memory for it: it is not written, and not acknowledged
+	forgotten   bool  // its Packet Identifier is free again for that
 
-	conn   uint64 // token of the connection to acknowledge to; 0: none
+	conn   uint64   // token of the connection to acknowledge to; 0: none
+	sess   *Session // for PUBREC, whose Packet Identifier pid is
+	kept   *kept    // that Session's
 	kind   packet.Kind
 	pid    uint16
 	reason packet.Reason
