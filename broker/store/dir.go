@@ -57,6 +57,9 @@ func (s *Store) judge(names []string) (fresh bool, err error) {
 	} else {
 		known := []string{"lost+found", "LOCK", "ballast", "db", "progress", formatNew}
 		rest := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(known, n) })
+		if s.isFile() {
+			rest = append(rest, "db")
+		}
 		if len(rest) > 0 {
 			return false, fmt.Errorf("data directory %s holds other files (%s); name an empty directory", dir, rest[0])
 		}
@@ -115,8 +118,10 @@ func (s *Store) prepareDir() error {
 	if err := s.finishSalvage(); err != nil {
 		return err
 	}
-	if err := s.config.FS.MkdirAll(s.databaseDir(), 0o700); err != nil {
-		return err
+	if !s.isFile() { // which is salvaged
+		if err := s.config.FS.MkdirAll(s.databaseDir(), 0o700); err != nil {
+			return err
+		}
 	}
 	s.makeBallast()
 	return nil

@@ -35,6 +35,12 @@ func verify(db *pebble.DB) error {
 	return nil
 }
 
+// isFile says that where the database should be there is a plain file.
+func (s *Store) isFile() bool {
+	info, err := s.config.FS.Stat(s.databaseDir())
+	return err == nil && !info.IsDir()
+}
+
 // isEmpty says that there is no file of a database.
 func (s *Store) isEmpty() bool {
 	names, err := s.config.FS.List(s.databaseDir())
@@ -72,10 +78,11 @@ func (s *Store) salvage(why error) (*instance, error) {
 		in.discard()
 		return nil, err
 	}
-	aside := filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
-	if err := errors.Join(writeFile(fsys, filepath.Join(s.databaseDir(), "WHY"), []byte(why.Error()+"\n")), syncDir(fsys, s.config.Dir),
-		fsys.Rename(s.databaseDir(), aside), syncDir(fsys, s.config.Dir),
-		fsys.Rename(dir, s.databaseDir()), syncDir(fsys, s.config.Dir)); err != nil {
+	aside, err := s.putAside(why)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(fsys.Rename(dir, s.databaseDir()), syncDir(fsys, s.config.Dir)); err != nil {
 		return nil, err
 	}
 	s.counts.salvages.Add(1)
@@ -84,6 +91,21 @@ func (s *Store) salvage(why error) (*instance, error) {
 	s.counts.lostFiles.Add(int64(found.lostFiles))
 	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", why, aside, found))
 	return s.openInstance(s.databaseDir(), false)
+}
+
+// putAside gives the damaged store another name and notes in it what was wrong. A file that is in its place goes into a directory.
+func (s *Store) putAside(why error) (aside string, err error) {
+	fsys, db := s.config.FS, s.databaseDir()
+	aside = filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
+	noted, to := db, aside
+	if s.isFile() {
+		if err := fsys.MkdirAll(aside, 0o700); err != nil {
+			return "", err
+		}
+		noted, to = aside, filepath.Join(aside, "db")
+	}
+	return aside, errors.Join(writeFile(fsys, filepath.Join(noted, "WHY"), []byte(why.Error()+"\n")), syncDir(fsys, s.config.Dir),
+		fsys.Rename(db, to), syncDir(fsys, s.config.Dir))
 }
 
 // findings are what salvage has read of a store.
@@ -104,8 +126,10 @@ func (f findings) String() string {
 // nothing says any more which table is newer, all versions go into the new store first, under a prefix and with their
 // number, and then the newest of each is put in its place.
 func (s *Store) salvageRecords(in *instance) (f findings, err error) {
-	names, err := s.config.FS.List(s.databaseDir())
-	if err != nil {
+	var names []string
+	if s.isFile() {
+		f.lostFiles++
+	} else if names, err = s.config.FS.List(s.databaseDir()); err != nil {
 		return f, err
 	}
 	v, lastLog := versions{}, ""
@@ -145,6 +169,7 @@ func (s *Store) salvageRecords(in *instance) (f findings, err error) {
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
 	return in.close(func(db *pebble.DB) (err error) {
+		v.db = db // which nothing has set when there was no file to read
 		if err = v.settle(); err != nil {
 			return err
 		}

@@ -3,8 +3,10 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -191,6 +193,49 @@ func TestSalvageEverywhere(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestSalvageNothing takes the database away in several ways: the broker starts all the same, knows that something is lost, what was there
+// is kept, and the store works from then on.
+func TestSalvageNothing(t *testing.T) {
+	for name, damage := range map[string]func(vfs.FS) error{
+		"directory gone":  func(f vfs.FS) error { return f.RemoveAll("data/db") },
+		"directory empty": func(f vfs.FS) error { return errors.Join(f.RemoveAll("data/db"), f.MkdirAll("data/db", 0o700)) },
+		"a file": func(f vfs.FS) error {
+			return errors.Join(f.RemoveAll("data/db"), writeFile(f, "data/db", []byte("not a directory")))
+		},
+	} {
+		for _, disk := range []vfs.FS{vfs.NewMem(), vfs.Default} {
+			t.Chdir(t.TempDir())
+			fill(t, disk, true)
+			if err := damage(disk); err != nil {
+				t.Fatal(err)
+			}
+			s, a := open(t, disk)
+			if n := count(t, s, record.KindEntry); n != 0 || !s.Doubt() || s.Boot() != 2 || mustStats(t, s).Salvages != 1 {
+				t.Errorf("%s: %d entries, doubt %v, boot %d, %+v", name, n, s.Doubt(), s.Boot(), mustStats(t, s))
+			}
+			s.Commit(0, entryBatch(1, 1, "afterwards"))
+			a.until(t, "a commit", func() bool { return a.committed == 1 })
+			if err := s.Close(); err != nil {
+				t.Error(name, err)
+			}
+			names, _ := disk.List("data")
+			at := slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(n, "damaged-") })
+			if at < 0 || len(content(t, disk, "data/"+names[at]+"/WHY")) == 0 {
+				t.Errorf("%s: what was there is not kept with a reason: %v", name, names)
+			} else if name == "a file" && string(content(t, disk, "data/"+names[at]+"/db")) != "not a directory" {
+				t.Errorf("%s: it is not kept", name)
+			}
+			s, _ = open(t, disk)
+			if n := count(t, s, record.KindEntry); n != 1 || s.Doubt() || mustStats(t, s).Salvages != 0 {
+				t.Errorf("%s: at the start after it %d entries, doubt %v", name, n, s.Doubt())
+			}
+			if err := s.Close(); err != nil {
+				t.Error(name, err)
+			}
 		}
 	}
 }
