@@ -174,9 +174,6 @@ func (b *Broker) handOver() {
 	}
 }
 
-// Refuse says whether the store takes nothing for now: messages that it would have to keep are refused until it does.
-func (b *Broker) Refuse(on bool) { b.world.refusing.Store(on) }
-
 // drainBatch is how many connections of a shard are ended in one turn when the broker stops. All of a hundred thousand in
 // one would keep a plane that is its own TCP from hearing what their clients acknowledge meanwhile.
 const drainBatch = 512

@@ -76,6 +76,7 @@ const (
 	connLimited                           // counts against the maximum of connections
 	connSkipping                          // the large packet under way is thrown away
 	connWindingUp                         // what is published with QoS 1 or 2 is thrown away, unacknowledged; see skip.go
+	connRefused                           // the PUBLISH that it is stalled at has been counted as refused by the store
 )
 
 // connRef is the part of a connection that the Go heap holds.

@@ -200,6 +200,10 @@ func (s *Shard) cutExpiry(expiry uint32) uint32 {
 // authorised goes on with a CONNECT whose client may connect: it claims the Session.
 func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 	c := &s.conns[id]
+	if r := s.refusesSession(c, clientID); r != packet.Success {
+		s.counters[CounterStoreRefusedSessions]++
+		return s.refuse(id, r)
+	}
 	sess, claim, from := s.registry.claimSession(clientID, s.id, func() *Session { return s.newSession(clientID) })
 	if sess == nil {
 		s.counters[CounterRefusedSessions]++

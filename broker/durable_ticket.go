@@ -238,16 +238,13 @@ func (s *Shard) appendMessage(dst []byte, msg uint32) []byte {
 // admitKept says whether a publication that is to be kept can be taken now; if not, what becomes of it.
 func (s *Shard) admitKept(id uint32, c *conn, in *packet.Publish, wants bool) (v verdict, ok bool) {
 	switch {
-	case wants && s.refusing.Load():
-		s.counters[CounterStoreRefused]++
-		if c.version == packet.V50 {
-			return s.refusePublish(id, in, packet.QuotaExceeded), false
-		}
-		return stalled, false
+	case wants && s.refuses(RefuseMessages):
+		return s.refuseKept(id, c, in), false
 	case wants && !s.streamRoom(), in.Retain && s.retainedLog.size.Load() > int64(s.limits.streamBytes()):
 		s.counters[CounterStalledStore]++
 		return stalled, false
 	}
+	c.clear(connRefused)
 	return consumed, true
 }
 

@@ -49,6 +49,15 @@ func (r *registry) claimSession(clientID string, shard int, create func() *Sessi
 	return sess, sess.claim, from
 }
 
+// isKept says whether a client has a Session that is kept.
+func (r *registry) isKept(clientID string) bool {
+	p := r.part(clientID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sess := p.sessions[clientID]
+	return sess != nil && sess.durable.Load()
+}
+
 // remove forgets a Session that ended on shard, its home; false when it was claimed in the meantime, and the claimant
 // gets it.
 func (r *registry) remove(sess *Session, shard int) bool {

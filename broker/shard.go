@@ -33,8 +33,8 @@ type shared struct {
 	numbers     atomic.Uint64   // the last sid or mid given
 	ends        atomic.Int64    // kept Sessions whose end is on its way to the store
 	retainedLog *retainedLog
-	startWall   int64       // unix milliseconds when the broker's clock stood at 0
-	refusing    atomic.Bool // the store takes nothing: new messages for it are refused; Broker.Refuse
+	startWall   int64        // unix milliseconds when the broker's clock stood at 0
+	refusing    atomic.Int32 // a Refusal; Broker.Refuse
 
 	connSlots    *slots
 	sessionSlots *slots

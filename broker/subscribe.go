@@ -46,10 +46,11 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		return s.violate(id, packet.QuotaExceeded)
 	}
 	sess := s.refs[id].session
-	if sess.kept != nil && len(body) <= pageSize && !s.streamRoom() {
+	if sess.kept != nil && len(body) <= pageSize && !s.streamRoom() && !s.refuses(RefuseAll) {
 		return stalled
 	}
 	s.codes = s.codes[:0]
+	granted := false
 	for {
 		filter, options, ok := in.Next()
 		if !ok {
@@ -65,9 +66,16 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		if r.Failed() {
 			s.counters[CounterSubscribeRefused]++
 		}
+		granted = granted || !r.Failed()
 		s.codes = append(s.codes, r)
 	}
-	s.answerLater(id, sess, packet.AppendSuback(s.small[:0], in.PacketID, s.codes, c.version)) // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+	b := packet.AppendSuback(s.small[:0], in.PacketID, s.codes, c.version) // [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+	if granted {
+		s.answerLater(id, sess, b)
+	} else { // Nothing was recorded, and a store that takes nothing is not waited for.
+		s.counters[CounterMessagesSent]++
+		s.send(id, b)
+	}
 	s.pump(sess)
 	return consumed
 }
@@ -94,6 +102,9 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 
 // subscribe is addSubscription for a client, which has it recorded where the Session is kept.
 func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
+	if s.refusesSubscription(sess, share, filter) {
+		return packet.QuotaExceeded
+	}
 	r := s.addSubscription(sess, share, filter, id, o)
 	if sess.kept != nil && !r.Failed() {
 		sub := s.findSubscription(sess, share, filter)

@@ -74,7 +74,11 @@ func (w *world) workDisk() {
 func (w *world) setDisk(o *Op) {
 	if d := w.disk; d != nil {
 		d.stuck, d.full = o.is("stuck"), o.is("full")
-		w.broker.Refuse(d.full)
+		refusal := broker.RefuseNothing
+		if d.full {
+			refusal = broker.RefuseMessages
+		}
+		w.broker.Refuse(refusal)
 		if d.full {
 			w.fullAt = w.step
 		}

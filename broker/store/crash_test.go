@@ -22,10 +22,10 @@ import (
 // simAnswers brings the store's answers to the loops of a simulated broker.
 type simAnswers struct{ sim *crashtest.Sim }
 
-func (a simAnswers) Committed(shard int, ops []byte) { a.sim.Broker().Loops()[shard].Committed(ops) }
-func (a simAnswers) Loaded(l broker.Loaded)          { a.sim.Broker().Loops()[l.Shard].Loaded(l) }
-func (a simAnswers) Refuse(on bool, _ string)        { a.sim.Broker().Refuse(on) }
-func (a simAnswers) Connected() int64                { return a.sim.Broker().Connected() }
+func (a simAnswers) Committed(shard int, ops []byte)   { a.sim.Broker().Loops()[shard].Committed(ops) }
+func (a simAnswers) Loaded(l broker.Loaded)            { a.sim.Broker().Loops()[l.Shard].Loaded(l) }
+func (a simAnswers) Refuse(r broker.Refusal, _ string) { a.sim.Broker().Refuse(r) }
+func (a simAnswers) Connected() int64                  { return a.sim.Broker().Connected() }
 
 // disaster is what happens to the disk at its n-th change.
 type disaster struct {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/ringmq/ringmq/broker"
 )
 
 // warnEvery is how often the same warning is passed on: a disk that fails says so at every attempt.
@@ -37,9 +39,11 @@ func (s *Store) warn(text string) {
 
 // Health is whether the store takes what is to be kept.
 type Health struct {
-	Refusing bool      `json:"refusing"`
-	Why      string    `json:"why,omitempty"`
-	Since    time.Time `json:"since,omitzero"`
+	Refusing bool `json:"refusing"`
+	// Level is how much is refused: 1 messages, 2 new Sessions and subscriptions too, 3 everything that has to be written.
+	Level broker.Refusal `json:"level,omitempty"`
+	Why   string         `json:"why,omitempty"`
+	Since time.Time      `json:"since,omitzero"`
 }
 
 // trouble is a reason to refuse messages.
@@ -53,10 +57,14 @@ const (
 
 // refusal is what is wrong, set by the store's goroutines and read by who asks.
 type refusal struct {
-	mu     sync.Mutex       // guards what follows
-	why    [troubles]string // empty: not this
+	mu     sync.Mutex // guards what follows
+	why    [troubles]string
+	levels [troubles]broker.Refusal // RefuseNothing: not this
 	health Health
 }
+
+// level is what is refused for all reasons.
+func (r *refusal) level() broker.Refusal { return max(r.levels[noSpace], r.levels[failing]) }
 
 // Health is how the store is.
 func (s *Store) Health() Health {
@@ -65,33 +73,31 @@ func (s *Store) Health() Health {
 	return s.refusal.health
 }
 
-// troubled notes why messages are refused, and tells the broker when that begins.
-func (s *Store) troubled(t trouble, why string) {
-	r := &s.refusal
-	r.mu.Lock()
-	begins := !r.health.Refusing
-	if begins {
-		r.health = Health{Refusing: true, Since: time.Now()}
-	}
-	r.why[t], r.health.Why = why, why
-	r.mu.Unlock()
-	if begins {
-		s.answers.Refuse(true, why)
-	}
-}
+// over says that a trouble is over.
+func (s *Store) over(t trouble) { s.troubled(t, broker.RefuseNothing, "") }
 
-// over says that a trouble is over, and tells the broker when it was the last one.
-func (s *Store) over(t trouble) {
+// troubled notes what is refused and why, and tells the broker when that is something else than before.
+func (s *Store) troubled(t trouble, level broker.Refusal, why string) {
 	r := &s.refusal
 	r.mu.Lock()
-	had := r.why[t] != ""
-	r.why[t] = ""
-	left := r.why[noSpace] + r.why[failing]
-	if r.health.Why = left; left == "" {
+	before := r.level()
+	r.levels[t], r.why[t] = level, why
+	now := r.level()
+	switch {
+	case now == broker.RefuseNothing:
 		r.health = Health{}
+	case before == broker.RefuseNothing:
+		r.health = Health{Refusing: true, Since: time.Now()}
+		fallthrough
+	default:
+		r.health.Level = now
+		if r.health.Why = r.why[failing]; r.health.Why == "" {
+			r.health.Why = r.why[noSpace]
+		}
 	}
+	told := r.health.Why
 	r.mu.Unlock()
-	if had && left == "" {
-		s.answers.Refuse(false, "")
+	if now != before {
+		s.answers.Refuse(now, told)
 	}
 }

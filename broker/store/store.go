@@ -55,7 +55,7 @@ const (
 	reopenSeldom  = 5 * time.Second        // and how seldom, when it fails again and again
 	spaceEvery    = 100 * time.Millisecond // how often free space is asked for
 	beatEvery     = 30 * time.Second       // how often the time is noted where nothing else is: what a crash may cut off a Session's expiry
-	reserveBytes  = 64 << 20               // free space below which nothing is written
+	reserveBytes  = 64 << 20               // free space that is left alone; see spaceMarks
 	ballastBytes  = 8 << 20                // given up when the disk is full
 	readers       = 2                      // loads at a time
 )
@@ -66,7 +66,7 @@ type Config struct {
 	Durability    Durability
 	MemTableBytes int64        // default 16 MiB; four of them are held
 	CacheBytes    int64        // default 32 MiB
-	ReserveBytes  int64        // free space below which nothing is written; at twice as much messages are refused; default 64 MiB
+	ReserveBytes  int64        // free space that is left alone: below twice as much messages are refused, below half of it nothing is written; default 64 MiB
 	FS            vfs.FS       // default the machine's
 	Warn          func(string) // for the log; may be nil
 	Idle          func()       // called once a second while the store has nothing to do; may be nil
@@ -110,8 +110,8 @@ type Answers interface {
 	Committed(shard int, ops []byte)
 	// Loaded answers a Load.
 	Loaded(broker.Loaded)
-	// Refuse says whether new messages must be refused for now, and why.
-	Refuse(on bool, why string)
+	// Refuse says what must be refused for now, and why.
+	Refuse(level broker.Refusal, why string)
 	// Connected is how many clients are connected.
 	Connected() int64
 }

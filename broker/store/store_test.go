@@ -26,6 +26,7 @@ type asked struct {
 	committed int
 	loaded    []broker.Loaded
 	refusing  bool
+	refused   []broker.Refusal // every change
 	connected atomic.Int64
 	changed   chan struct{}
 }
@@ -36,7 +37,9 @@ func (a *asked) Committed(int, []byte) { a.note(func() { a.committed++ }) }
 
 func (a *asked) Loaded(l broker.Loaded) { a.note(func() { a.loaded = append(a.loaded, l) }) }
 
-func (a *asked) Refuse(on bool, _ string) { a.note(func() { a.refusing = on }) }
+func (a *asked) Refuse(r broker.Refusal, _ string) {
+	a.note(func() { a.refusing, a.refused = r != broker.RefuseNothing, append(a.refused, r) })
+}
 
 func (a *asked) Connected() int64 { return a.connected.Load() }
 

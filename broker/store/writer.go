@@ -98,6 +98,9 @@ func (s *Store) take(to []request) ([]request, bool) {
 // commitUntilDone makes a round durable, through as many openings of the store as it takes. When the broker is closing it tries but
 // once; false says that the round was given up.
 func (s *Store) commitUntilDone(round []request, closing bool) bool {
+	if sizeOf(round) == 0 {
+		return true // Loads wait for no disk that is full.
+	}
 	for {
 		err := s.waitForSpace(closing)
 		if err == nil {
@@ -108,7 +111,7 @@ func (s *Store) commitUntilDone(round []request, closing bool) bool {
 			return true
 		}
 		s.counts.failures.Add(1)
-		s.troubled(failing, err.Error())
+		s.troubled(failing, broker.RefuseMessages, err.Error())
 		if closing || s.isClosing() {
 			return false
 		}
@@ -116,6 +119,14 @@ func (s *Store) commitUntilDone(round []request, closing bool) bool {
 			return false
 		}
 	}
+}
+
+// sizeOf is how many bytes a round has to commit.
+func sizeOf(round []request) (size int) {
+	for _, r := range round {
+		size += len(r.ops)
+	}
+	return size
 }
 
 func (s *Store) isClosing() bool {
@@ -127,13 +138,7 @@ func (s *Store) isClosing() bool {
 // commit puts all batches of a round into one batch of Pebble's. Whoever commits for an instance that has failed may still be at
 // it when the round is put again and its batches are the shards': it has the batch alone.
 func (s *Store) commit(round []request) error {
-	size := 0
-	for _, r := range round {
-		size += len(r.ops)
-	}
-	if size == 0 {
-		return nil
-	}
+	size := sizeOf(round)
 	s.unreferenced = s.unreferenced[:0]
 	b := s.in.db.NewBatchWithSize(size + size/8 + 64)
 	for _, r := range round {
@@ -163,7 +168,7 @@ func (s *Store) commit(round []request) error {
 // beat notes the time, as commits do, where there has been none for long: after a crash a Session that was connected counts as
 // offline since the time that was noted last, and would expire although its client was there all the time.
 func (s *Store) beat() {
-	if time.Since(s.noted) < s.config.beatEvery || s.answers.Connected() == 0 {
+	if time.Since(s.noted) < s.config.beatEvery || s.answers.Connected() == 0 || s.lookAtSpace() == broker.RefuseAll {
 		return
 	}
 	// What has come meanwhile is tried by the caller, even when this was given up because the broker closes.
@@ -210,7 +215,7 @@ func (s *Store) reopen() bool {
 			}
 		}
 		if err != nil {
-			s.troubled(failing, err.Error())
+			s.troubled(failing, broker.RefuseMessages, err.Error())
 			s.dropBallast(err)
 			continue
 		}
@@ -260,7 +265,7 @@ func (s *Store) repair() bool {
 		return true
 	}
 	s.counts.failures.Add(1)
-	s.troubled(failing, s.in.err.Error())
+	s.troubled(failing, broker.RefuseMessages, s.in.err.Error())
 	if !s.reopen() {
 		return false
 	}

@@ -110,11 +110,16 @@ func (d *durable) Loaded(r broker.Loaded) { d.loops[r.Shard].Loaded(r) }
 func (d *durable) Connected() int64 { return d.process.broker.Connected() }
 
 // Refuse is part of store.Answers.
-func (d *durable) Refuse(on bool, why string) {
-	d.process.broker.Refuse(on)
-	if on {
-		d.process.log.Error("store fails: messages that are to be kept are refused until it recovers", "reason", why)
-	} else {
+func (d *durable) Refuse(level broker.Refusal, why string) {
+	d.process.broker.Refuse(level)
+	switch level {
+	case broker.RefuseNothing:
 		d.process.log.Warn("store works again")
+	case broker.RefuseMessages:
+		d.process.log.Error("store fails: messages that are to be kept are refused until it recovers", "reason", why)
+	case broker.RefuseNew:
+		d.process.log.Error("store fails: messages that are to be kept, new Sessions and their subscriptions are refused until it recovers", "reason", why)
+	case broker.RefuseAll:
+		d.process.log.Error("store fails: nothing is written until it recovers; clients that it would have to note are refused", "reason", why)
 	}
 }

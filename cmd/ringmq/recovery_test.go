@@ -18,7 +18,7 @@ type filling struct{ committed chan []byte }
 
 func (f filling) Committed(_ int, ops []byte) { f.committed <- ops }
 func (filling) Loaded(broker.Loaded)          {}
-func (filling) Refuse(bool, string)           {}
+func (filling) Refuse(broker.Refusal, string) {}
 func (filling) Connected() int64              { return 0 }
 
 // fillStore makes a store with that many Sessions, one subscription each, and messages queued for them in turn.

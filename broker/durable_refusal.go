@@ -1,0 +1,62 @@
+package broker
+
+import "github.com/ringmq/ringmq/broker/packet"
+
+// Refusal is how much of what would have to be kept the broker refuses, because of the store. Each level refuses what the ones before
+// it do.
+type Refusal int32
+
+// The levels.
+const (
+	RefuseNothing  Refusal = iota // everything is taken
+	RefuseMessages                // messages for kept Sessions, and those of QoS 1 and 2 that are retained
+	RefuseNew                     // Sessions that are not there yet, and subscriptions that kept Sessions do not have yet
+	RefuseAll                     // nothing is written: CONNECT and SUBSCRIBE that would need it
+)
+
+// Refuse says what is refused because of the store from now on.
+func (b *Broker) Refuse(r Refusal) { b.world.refusing.Store(int32(r)) }
+
+// refuses says whether a level is reached.
+func (w *shared) refuses(r Refusal) bool { return w.refusing.Load() >= int32(r) }
+
+// refusesSession says why a CONNECT cannot have its Session, Success if it can: what the store does not take would otherwise wait for it,
+// without an answer. A Session that exists goes on as long as anything is written, for to deliver what waits for it frees space.
+func (s *Shard) refusesSession(c *conn, clientID string) packet.Reason {
+	if !s.refuses(RefuseNew) {
+		return packet.Success
+	}
+	exists := s.registry.isKept(clientID)
+	switch {
+	case c.sessionExpiry > 0 && (!exists || c.is(connClean)):
+		return packet.QuotaExceeded
+	case !s.refuses(RefuseAll), c.sessionExpiry == 0 && !exists:
+		return packet.Success
+	case c.sessionExpiry == neverExpires && !c.is(connClean) && c.will == 0:
+		return packet.Success // Its record stays as it is.
+	}
+	return packet.ServerBusy
+}
+
+// refusesSubscription says whether a subscription of a Session cannot be recorded.
+func (s *Shard) refusesSubscription(sess *Session, share, filter string) bool {
+	return sess.kept != nil && s.refuses(RefuseNew) && (s.refuses(RefuseAll) || s.findSubscription(sess, share, filter) == nil)
+}
+
+// refuseKept answers a PUBLISH that the store does not take: in 5.0 with a Reason Code, in 3.x by leaving it unacknowledged until the store
+// takes it. It counts once, however often it is tried.
+func (s *Shard) refuseKept(id uint32, c *conn, in *packet.Publish) verdict {
+	if c.version == packet.V50 {
+		v := s.refusePublish(id, in, packet.QuotaExceeded)
+		if v != stalled {
+			s.counters[CounterStoreRefused]++
+		}
+		return v
+	}
+	if !c.is(connRefused) {
+		c.set(connRefused)
+		s.counters[CounterStoreRefused]++
+	}
+	s.counters[CounterStalledStore]++
+	return stalled
+}

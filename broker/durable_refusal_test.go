@@ -1,0 +1,90 @@
+package broker_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/script"
+)
+
+// TestRefusals has a store that takes less and less: what it does not take is refused at once with a Reason Code, what it still takes goes
+// on, and nobody is left without an answer.
+func TestRefusals(t *testing.T) {
+	type step struct{ say, want string } // want is part of what is heard; "" nothing at all
+	for _, level := range []struct {
+		name    string
+		refusal broker.Refusal
+		stuck   bool
+		steps   []step
+	}{
+		{"messages", broker.RefuseMessages, false, []step{
+			{"publish p away m qos=1 id=1", "< PUBACK 1 0x97"}, {"publish p nobody m qos=1 id=2", "< PUBACK 2"},
+			{"connect new v5 expiry=100", "< CONNACK"}, {"subscribe new x qos=1", "< SUBACK"},
+		}},
+		{"new ones", broker.RefuseNew, false, []step{
+			{"publish p away m qos=2 id=1", "< PUBREC 1 0x97"},
+			{"connect new v5 expiry=100", "0x97"}, {"connect new3 v311 clean=0", "CONNACK return code 3"},
+			{"connect a v5 expiry=1000", "0x97"}, // a new Session in the old one's place
+			{"connect passing v5", "< CONNACK"}, {"subscribe passing x qos=1", "< SUBACK"},
+			{"connect a v5 clean=0 expiry=1000", "< PUBLISH away"}, {"puback a 1", ""},
+			{"subscribe a away qos=1", "< SUBACK 1 "}, {"subscribe a other qos=1", "0x97"},
+			{"connect a3 v311 clean=0", "< PUBLISH away"}, {"subscribe a3 other qos=1", "0x80"},
+			{"disconnect a expiry=0", "closed"}, {"connect a v5", "< CONNACK"},
+		}},
+		{"everything", broker.RefuseAll, true, []step{
+			{"connect new v5 expiry=100", "0x97"}, {"connect a v5 clean=0 expiry=1000", "0x89"}, {"connect a v5", "0x89"},
+			{"connect passing v5", "< CONNACK"}, {"subscribe passing x qos=1", "< SUBACK"}, {"publish p x m qos=1 id=9", "passing < PUBLISH x"},
+			{"connect a3 v311 clean=0", "< CONNACK"}, {"subscribe a3 away qos=1", "0x80"},
+		}},
+	} {
+		store := newMemStore()
+		w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+		sayAll(t, w, "connect a v5 expiry=1000", "subscribe a away qos=1", "close a", "connect a3 v311 clean=0", "subscribe a3 away qos=1", "close a3",
+			"connect p v5", "publish p away old qos=1 id=1")
+		w.broker.Refuse(level.refusal)
+		store.stuck = level.stuck
+		for _, s := range level.steps {
+			w.out.Reset()
+			sayAll(t, w, s.say)
+			if heard := w.out.String(); !strings.Contains(heard, s.want) || s.want == "" && heard != "" {
+				t.Errorf("%s: %s: heard %q, want %q", level.name, s.say, heard, s.want)
+			}
+		}
+		store.stuck = false
+		w.broker.Refuse(broker.RefuseNothing)
+		w.out.Reset()
+		if sayAll(t, w, "connect last v5 expiry=100", "subscribe last x qos=1"); !strings.Contains(w.out.String(), "< SUBACK") {
+			t.Errorf("%s: when it is over: %q", level.name, w.out.String())
+		}
+		w.end()
+	}
+}
+
+// TestRefusedMessagesCountOnce has a 3.1.1 client wait, for many retries, with a PUBLISH that the store does not take.
+func TestRefusedMessagesCountOnce(t *testing.T) {
+	w := newWorldOn(t, 1, script.New("options"), newMemStore(), startOfTime())
+	sayAll(t, w, "connect a v5 expiry=1000", "subscribe a away qos=1", "close a", "connect p v311", "connect q v5")
+	of := func(c broker.Counter) uint64 { all := w.broker.Counters(); return all.Of(c) }
+	count := func() uint64 { return of(broker.CounterStoreRefused) }
+	w.broker.Refuse(broker.RefuseMessages)
+	sayAll(t, w, "publish p away m qos=1 id=1", "publish q away m qos=1 id=1")
+	for range 50 {
+		sayAll(t, w, "tick 1s")
+	}
+	if n, again := count(), of(broker.CounterStalledStore); n != 2 || again < 10 {
+		t.Errorf("two messages count as %d, tried %d times", n, again)
+	}
+	w.out.Reset()
+	w.broker.Refuse(broker.RefuseNothing)
+	if sayAll(t, w, "tick 1s"); !strings.Contains(w.out.String(), "p < PUBACK 1") {
+		t.Errorf("when space is back the client hears %q", w.out.String())
+	}
+	w.broker.Refuse(broker.RefuseMessages)
+	if sayAll(t, w, "publish p away m qos=1 id=2", "tick 1s"); count() != 3 {
+		t.Errorf("the third message counts as %d", count()-2)
+	}
+	w.broker.Refuse(broker.RefuseNothing)
+	sayAll(t, w, "tick 1s")
+	w.end()
+}
