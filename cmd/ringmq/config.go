@@ -172,6 +172,9 @@ func (s *settings) read(path string, text []byte) error {
 		if s.zero(key.String()) {
 			return fmt.Errorf("%s:%d: key %q: 0 is not allowed; leave it out for the default", path, lineOf(text, key), key)
 		}
+		if key.String() == "store.data" && s.Store.Data == "" {
+			return fmt.Errorf("%s:%d: key %q: %w", path, lineOf(text, key), key, errNoDirectory)
+		}
 	}
 	return nil
 }
@@ -229,6 +232,9 @@ func (s *settings) fromFlags(c *cli.Context) error {
 		if c.IsSet(name) {
 			*to = c.String(name)
 		}
+	}
+	if c.IsSet("data") && s.Store.Data == "" {
+		return fmt.Errorf("--data: %w", errNoDirectory)
 	}
 	for name, to := range map[string]*int{"shards": &s.Shards, "max-connections": &s.MaxConnections, "port": &s.port} {
 		if !c.IsSet(name) {

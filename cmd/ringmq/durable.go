@@ -30,6 +30,9 @@ func (s *storeSettings) checkDirectory() error {
 	return nil
 }
 
+// errNoDirectory refuses a name that is there and empty, as that of a variable that is not set: whoever gave it wants messages to be kept.
+var errNoDirectory = errors.New("names no directory; give one, or leave it out to keep nothing")
+
 // config is what package store is told; memory is the broker's.
 func (s *storeSettings) config(memory int64) store.Config {
 	durability, _ := store.ParseDurability(s.Durability) // checked

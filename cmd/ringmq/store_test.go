@@ -92,4 +92,14 @@ func TestStoreOfFileAndFlag(t *testing.T) {
 	if _, stderr, code := ringmq(t, "serve", "-c", file, "--test-config"); code == 0 || !strings.Contains(stderr, "--data") {
 		t.Errorf("without --data: exit code %d, %s", code, stderr)
 	}
+	empty := filepath.Join(t.TempDir(), "empty.toml")
+	if err := os.WriteFile(empty, []byte("[store]\ndata = \"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for word, arguments := range map[string][]string{"--data": {"--data", ""}, `empty.toml:2: key "store.data"`: {"-c", empty}} {
+		_, stderr, code := ringmq(t, append([]string{"serve", "--test-config"}, arguments...)...)
+		if code == 0 || !strings.Contains(stderr, word+": names no directory") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit code %d, %s", arguments, code, stderr)
+		}
+	}
 }
