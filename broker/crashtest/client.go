@@ -15,6 +15,7 @@ type Client struct {
 	Topic    string // what it publishes to
 	Padding  int    // bytes added to each payload
 	Retain   bool   // what it publishes is retained
+	qos      byte   // of all that is
 	ledger   *Ledger
 	in       []byte
 	Live     bool // CONNACK came on this connection
@@ -60,7 +61,16 @@ func (c *Client) Connect() []byte {
 }
 
 // Publish publishes the next message and returns what to send; nothing when it is not connected.
+//
+// What it publishes has one QoS where it is retained: after a crash a message of QoS 1 comes again and is retained again, but a
+// later one of QoS 2, which was received, is not, so that an older one may well be retained in the end (section 4.6 orders messages of one QoS).
 func (c *Client) Publish(qos byte) []byte {
+	if c.Retain {
+		if c.qos == 0 {
+			c.qos = qos
+		}
+		qos = c.qos
+	}
 	if !c.Live || len(c.pending) > 100 {
 		return nil
 	}

@@ -87,10 +87,12 @@ func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, err 
 	if err := errors.Join(mem.MkdirAll("data", 0o700), syncDir(mem, "")); err != nil {
 		return 0, err
 	}
-	var after *vfs.MemFS
+	var after *vfs.MemFS // written before cut is closed
+	cut := make(chan struct{})
 	d := &disaster{at: at, do: func(errorfs.Op) error { return errorfs.ErrInjected }}
 	d.strike = func() {
 		after = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(seed%3) * 50, RNG: rand.New(rand.NewPCG(seed, uint64(at)))})
+		close(cut)
 	}
 	sim.Dead = d.dead.Load
 	s, err := start(sim, errorfs.Wrap(mem, d))
@@ -105,7 +107,9 @@ func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, err 
 		return 0, err
 	}
 	changes = d.count.Load()
-	if !d.dead.Load() {
+	if d.dead.Load() {
+		<-cut // by a goroutine of Pebble's that nobody waits for
+	} else {
 		after = mem
 	}
 	sim.Dead = nil
