@@ -13,7 +13,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// formatVersion counts the forms of package record. A store of an older one is brought forward by Open, a newer one refused.
+// formatVersion counts the forms of package record. There has been one so far, and any other is refused. Who changes the form raises it, and has
+// Open bring a store of an older one forward before anything reads it.
 const formatVersion = 1
 
 const formatWords = "ringmq store format "
@@ -26,7 +27,7 @@ func (s *Store) openDir() error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("data directory %s does not exist; make it with mkdir, owned by the user that runs ringmq", dir)
 	case err != nil:
-		return fmt.Errorf("data directory: %w", err)
+		return fmt.Errorf("data directory: %w; name a directory that the user that runs ringmq can reach", err)
 	case !info.IsDir():
 		return fmt.Errorf("data directory %s is a file; name a directory", dir)
 	}
@@ -93,21 +94,30 @@ func (s *Store) judgeFormat() (ours bool, err error) {
 	if _, err := fmt.Sscanf(strings.TrimSpace(string(text)), formatWords+"%d", &version); err != nil {
 		return false, fmt.Errorf("%s is not ringmq's; name another directory", s.formatFile())
 	}
+	if version < 1 {
+		return false, fmt.Errorf("%s says format %d, which no ringmq has made; name another directory", s.formatFile(), version)
+	}
 	if version > formatVersion {
 		return false, fmt.Errorf("data directory %s has format %d, and this ringmq knows formats up to %d; run the newer ringmq", s.config.Dir, version, formatVersion)
 	}
 	return true, nil
 }
 
+// ErrInUse is that another process has the store open.
+var ErrInUse = errors.New("in use by another process")
+
 func (s *Store) takeLock() (err error) {
 	name := filepath.Join(s.config.Dir, "LOCK")
+	if info, err := s.config.FS.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a directory, and it is to be a file; remove it", name)
+	}
 	if s.lock, err = s.config.FS.Lock(name); err == nil {
 		return nil
 	}
 	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
 		return fmt.Errorf("data directory %s is not writable: %w; make it writable for the user that runs ringmq", s.config.Dir, err)
 	}
-	return fmt.Errorf("data directory %s is in use by another process (%w); stop that, or name another directory", s.config.Dir, err)
+	return fmt.Errorf("data directory %s is %w (%v); stop that, or name another directory", s.config.Dir, ErrInUse, err)
 }
 
 // prepareDir makes what the directory lacks.

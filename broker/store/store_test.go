@@ -340,6 +340,13 @@ func TestRefusals(t *testing.T) {
 	_ = mem.MkdirAll("newer", 0o700)
 	_ = writeFile(mem, "newer/FORMAT", []byte(formatWords+"2\n"))
 	refused("newer", "format 2")
+	for _, never := range []string{"0", "-1"} {
+		_ = mem.MkdirAll("never"+never, 0o700)
+		_ = writeFile(mem, "never"+never+"/FORMAT", []byte(formatWords+never+"\n"))
+		refused("never"+never, "no ringmq has made")
+	}
+	_ = mem.MkdirAll("locked/LOCK", 0o700)
+	refused("locked", "LOCK is a directory")
 	if names, _ := mem.List("newer"); len(names) != 1 {
 		t.Error("a refused directory was changed: ", names)
 	}

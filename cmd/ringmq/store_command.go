@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -58,6 +59,9 @@ func withStore(c *cli.Context, readOnly bool, f func(*store.Store) error) error 
 
 func onStore(c *cli.Context, dir string, readOnly bool, f func(*store.Store) error) error {
 	s, err := store.OpenForTools(store.Config{Dir: dir}, readOnly)
+	if name := c.Command.Name; errors.Is(err, store.ErrInUse) && (name == "stats" || name == "backup") {
+		return fmt.Errorf("store %s: %w; or ask the broker that has it: ringmq store %s without %s", name, err, name, dir)
+	}
 	if err != nil {
 		return fmt.Errorf("store %s: %w", c.Command.Name, err)
 	}
@@ -212,14 +216,21 @@ func describeMessage(out map[string]any, m *record.Message) {
 }
 
 func compactStore(c *cli.Context) error {
-	return withStore(c, false, func(s *store.Store) error {
-		before, err := s.Stats(false)
-		if err != nil {
+	var before store.Stats
+	err := withStore(c, false, func(s *store.Store) (err error) {
+		if before, err = s.Stats(false); err != nil {
 			return err
 		}
 		if err := s.Compact(); err != nil {
 			return err
 		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// What the old tables took is given back when the store is closed.
+	return withStore(c, true, func(s *store.Store) error {
 		after, err := s.Stats(false)
 		fmt.Fprintf(c.App.Writer, "%d bytes on disk, before %d\n", after.DiskBytes, before.DiskBytes)
 		return err
@@ -235,7 +246,10 @@ func backupStore(c *cli.Context) error {
 		return fmt.Errorf("store backup: %w", err)
 	}
 	if c.NArg() == 2 {
-		return onStore(c, c.Args().First(), false, func(s *store.Store) error { return s.Backup(to) })
+		if err := onStore(c, c.Args().First(), false, func(s *store.Store) error { return s.Backup(to) }); err != nil {
+			return err
+		}
+		return checkCopy(c, to)
 	}
 	path, err := admin.Find(c.String("admin"))
 	if err != nil {
@@ -245,7 +259,19 @@ func backupStore(c *cli.Context) error {
 	if err := admin.NewClient(path).Post(c.Context, "/v1/store/backup", backupRequest{To: to}, &done); err != nil {
 		return fmt.Errorf("store backup: %w", err)
 	}
-	return nil
+	return checkCopy(c, to)
+}
+
+// checkCopy reads what was written: a copy of a damaged store is damaged, and better known to be so now than when it is needed.
+func checkCopy(c *cli.Context, to string) error {
+	return onStore(c, to, true, func(s *store.Store) error {
+		found, err := s.Check()
+		if err == nil && found.Wrong == 0 {
+			return nil
+		}
+		problem, _, _ := strings.Cut(fmt.Sprint(append(found.Problems, fmt.Sprint(err))[0]), "\n")
+		return fmt.Errorf("%s is written, but has problems, the first: %s; ringmq serve starts on it all the same and skips what is damaged", to, problem)
+	})
 }
 
 // backupRequest asks a running broker for a backup.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,11 @@ func TestStoreTools(t *testing.T) {
 	if _, stderr, code := ringmq(t, "store", "check", dir); code == 0 || !strings.Contains(stderr, "in use") {
 		t.Errorf("check of a store in use: exit code %d, %s", code, stderr)
 	}
+	for _, arguments := range [][]string{{"store", "stats", dir}, {"store", "backup", dir, filepath.Join(t.TempDir(), "x")}} {
+		if _, stderr, code := ringmq(t, arguments...); code == 0 || !strings.Contains(stderr, "ask the broker") {
+			t.Errorf("%v of a store in use: exit code %d, %s", arguments, code, stderr)
+		}
+	}
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -42,15 +48,46 @@ func TestStoreTools(t *testing.T) {
 		if out := must("store", "dump", d); !strings.Contains(out, `"topic":"kept/x"`) {
 			t.Errorf("dump %s: %s", d, out)
 		}
-		must("store", "compact", d)
+		var before, after int
+		if out := must("store", "compact", d); !scanned(out, "%d bytes on disk, before %d", &after, &before) || after > before {
+			t.Errorf("compact %s: %s", d, out)
+		}
 		if out := must("store", "stats", "--json", d); !strings.Contains(out, `"retained messages":{"count":1`) {
 			t.Errorf("stats %s: %s", d, out)
 		}
 	}
 	must("store", "backup", dir, filepath.Join(t.TempDir(), "again"))
+	damageTable(t, dir)
+	if _, stderr, code := ringmq(t, "store", "backup", dir, filepath.Join(t.TempDir(), "damaged")); code == 0 || !strings.Contains(stderr, "problems") {
+		t.Errorf("backup of a damaged store: exit code %d, %s", code, stderr)
+	}
 	q := startProgram(t, program, "serve", "-p", unusedPort(t), "--memory", "256MiB", "--data", copied, "--admin", "none")
 	if out := must("sub", "-p", q.address[strings.LastIndexByte(q.address, ':')+1:], "-t", "kept/#", "-C", "1"); !strings.Contains(out, "hello") {
 		t.Errorf("the backup gives %q", out)
+	}
+}
+
+func scanned(text, format string, to ...any) bool {
+	n, err := fmt.Sscanf(text, format, to...)
+	return err == nil && n == len(to)
+}
+
+// damageTable overwrites bytes at the start of a store's tables, where their records are.
+func damageTable(t *testing.T, dir string) {
+	t.Helper()
+	tables, err := filepath.Glob(filepath.Join(dir, "db", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal("no table to damage", err)
+	}
+	for _, name := range tables {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(b, "damage")
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -62,7 +99,7 @@ func TestStoreRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for dir, word := range map[string]string{filepath.Join(other, "missing"): "mkdir", file: "is a file", other: "other files", newer: "format 99"} {
+	for dir, word := range map[string]string{filepath.Join(other, "missing"): "mkdir", file: "is a file", filepath.Join(file, "x"): "name a directory", other: "other files", newer: "format 99"} {
 		_, stderr, code := ringmq(t, "serve", "-p", unusedPort(t), "--admin", "none", "--data", dir)
 		if code == 0 || !strings.Contains(stderr, word) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("--data %s: exit code %d, %s", dir, code, stderr)
