@@ -125,12 +125,16 @@ func (f findings) String() string {
 // salvageRecords copies what can be read of a damaged store's tables and logs. The newest version of each record counts; as
 // nothing says any more which table is newer, all versions go into the new store first, under a prefix and with their
 // number, and then the newest of each is put in its place.
-func (s *Store) salvageRecords(in *instance) (f findings, err error) {
+func (s *Store) salvageRecords(in *instance) (findings, error) {
+	f := new(findings) // whoever is still at work for an instance that has failed may write to it, and nobody reads it then
 	var names []string
 	if s.isFile() {
 		f.lostFiles++
-	} else if names, err = s.config.FS.List(s.databaseDir()); err != nil {
-		return f, err
+	} else {
+		var err error
+		if names, err = s.config.FS.List(s.databaseDir()); err != nil {
+			return findings{}, err
+		}
 	}
 	v, lastLog := versions{}, ""
 	for _, name := range names {
@@ -159,27 +163,31 @@ func (s *Store) salvageRecords(in *instance) (f findings, err error) {
 			f.lostFiles++
 		}
 	}
-	if err := s.settleSalvage(in, &v, &f); err != nil {
+	if err := s.settleSalvage(in, &v, f); err != nil {
 		return findings{}, err
 	}
-	return f, nil
+	return *f, nil
 }
 
 // settleSalvage puts what was read in its place and closes the new store.
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
-	return in.close(func(db *pebble.DB) (err error) {
+	lost := f.lostRecords+f.lostFiles > 0
+	if err := in.close(func(db *pebble.DB) (err error) {
 		v.db = db // which nothing has set when there was no file to read
 		if err = v.settle(); err != nil {
 			return err
 		}
-		if f.saved = v.saved; f.lostRecords+f.lostFiles > 0 {
-			s.doubt = true
+		if f.saved = v.saved; lost {
 			if f.doubted, err = settleDoubt(db); err != nil {
 				return err
 			}
-			s.counts.doubted.Add(f.doubted)
 		}
 		return db.Flush()
-	})
+	}); err != nil {
+		return err
+	}
+	s.doubt = s.doubt || lost
+	s.counts.doubted.Add(f.doubted)
+	return nil
 }

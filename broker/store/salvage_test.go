@@ -306,7 +306,7 @@ func TestTornLog(t *testing.T) {
 // TestSalvageCutShort cuts the power at changes of the disk while a store is salvaged: the next start has what the first would have had.
 func TestSalvageCutShort(t *testing.T) {
 	changes := int64(1)
-	for at := int64(0); at <= changes; at += sampled(9) {
+	for at := int64(0); at <= changes; at += sampled(37) {
 		mem := vfs.NewCrashableMem()
 		fill(t, mem, true)
 		for _, path := range files(t, mem, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
@@ -314,8 +314,9 @@ func TestSalvageCutShort(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		after := mem
-		d := &disaster{at: at, do: func(errorfs.Op) error { return errorfs.ErrInjected }, strike: func() { after = mem.CrashClone(vfs.CrashCloneCfg{}) }}
+		after, cut := mem, make(chan struct{}) // after is written before cut is closed
+		d := &disaster{at: at, do: func(errorfs.Op) error { return errorfs.ErrInjected }}
+		d.strike = func() { after = mem.CrashClone(vfs.CrashCloneCfg{}); close(cut) }
 		s, err := Open(Config{Dir: "data", FS: errorfs.Wrap(mem, d), MemTableBytes: 256 << 10, CacheBytes: 1 << 20})
 		if err == nil {
 			_ = s.shut()
@@ -323,6 +324,9 @@ func TestSalvageCutShort(t *testing.T) {
 		if at == 0 { // nothing was cut short: that is how many there are
 			changes = d.count.Load()
 			continue
+		}
+		if d.dead.Load() {
+			<-cut // by a goroutine of Pebble's that nobody waits for
 		}
 		s, _ = open(t, after)
 		if list, err := entries(s); err != nil || len(list) != damagedEntries-1 {
