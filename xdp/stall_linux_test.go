@@ -21,8 +21,11 @@ func deafen(t *testing.T, q *Queue) {
 	if err != unix.EAGAIN {
 		t.Fatal(err)
 	}
-	ok(t, unix.EpollCtl(q.pollFD, unix.EPOLL_CTL_DEL, q.newest.fd, nil)) // Polling, too, sends in copy mode (xsk_poll).
-	ok(t, unix.Dup3(pair[0], q.newest.fd, unix.O_CLOEXEC))
+	q.watch.mu.Lock()
+	fd := q.watch.current.fd
+	q.watch.mu.Unlock()
+	ok(t, unix.EpollCtl(q.pollFD, unix.EPOLL_CTL_DEL, fd, nil)) // Polling, too, sends in copy mode (xsk_poll).
+	ok(t, unix.Dup3(pair[0], fd, unix.O_CLOEXEC))
 	ok(t, unix.Close(pair[0]))
 }
 
