@@ -76,6 +76,8 @@ missing_packages() {
 	command -v ethtool >/dev/null || echo ethtool
 	command -v bpftool >/dev/null || echo bpftool
 	command -v nft >/dev/null || echo nftables
+	command -v iptables-legacy >/dev/null || echo iptables
+	command -v ipset >/dev/null || echo ipset
 	command -v tshark >/dev/null || echo tshark
 	# Who has clang can compile the steering program, which a test then does; nobody else needs its headers.
 	command -v clang >/dev/null && [ ! -e /usr/include/bpf/bpf_endian.h ] && echo libbpf-dev
