@@ -3,7 +3,9 @@
 package store
 
 // #include <stdlib.h>
+// #ifdef __GLIBC__
 // #include <malloc.h>
+// #endif
 //
 // // The C library's allocator keeps what is freed in as many arenas as threads have ever met each other in it, and raises the size
 // // from which on it maps blocks of their own as such blocks are freed. Pebble's goroutines wander over all threads: ten minutes of

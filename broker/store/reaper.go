@@ -76,7 +76,7 @@ func (r *reaper) take(age time.Duration) (mids []uint64, sids []uint64) {
 
 // reap is the reaper's goroutine.
 func (s *Store) reap() {
-	for {
+	for given := int64(0); ; {
 		select {
 		case <-s.stop:
 			return
@@ -86,7 +86,10 @@ func (s *Store) reap() {
 			s.expireOnce()
 			s.reclaimOnce()
 			if s.reclaim.rests() {
-				giveBack()
+				if n := s.counts.commits.Load(); n != given { // it walks through all that the C library keeps
+					giveBack()
+					given = n
+				}
 				s.config.Idle()
 			}
 		}
