@@ -261,9 +261,14 @@ func (h *theatre) keepAlive() {
 	h.publish("", "-q", "1", "-t", h.name("t"), "-m", "still here")
 	idle.wants(message{topic: h.name("t"), payload: "still here", qos: 1})
 	h.try("keep alive", func() error {
-		again := slices.IndexFunc(idle.seen, func(line string) bool { return strings.HasSuffix(line, "sending CONNECT") })
-		pings := slices.IndexFunc(idle.seen, func(line string) bool { return strings.Contains(line, "received PINGRESP") })
-		if again > 0 || pings < 0 {
+		connects, answered := 0, false
+		for _, line := range idle.seen {
+			if strings.HasSuffix(line, "sending CONNECT") {
+				connects++
+			}
+			answered = answered || strings.Contains(line, "received PINGRESP")
+		}
+		if connects != 1 || !answered {
 			return fmt.Errorf("connected again or no PINGRESP: %s", strings.Join(idle.seen, "; "))
 		}
 		return nil

@@ -53,6 +53,11 @@ func tryConnect(t *testing.T, namespace, host, id string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return greet(t, conn, id)
+}
+
+// greet exchanges CONNECT and CONNACK.
+func greet(t *testing.T, conn *net.TCPConn, id string) (*client, error) {
 	c := &client{t: t, conn: conn, in: bufio.NewReader(conn)}
 	t.Cleanup(func() { conn.Close() })
 	hello := packets.NewControlPacket(packets.CONNECT)

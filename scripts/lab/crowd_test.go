@@ -4,6 +4,7 @@ package lab
 
 import (
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -53,7 +54,7 @@ func (c *crowd) isOn() bool {
 
 // visit is the life of one connection.
 func (c *crowd) visit(m *member, namespace, host, id string) {
-	visitor, err := tryConnect(c.t, namespace, host, id)
+	visitor, err := c.enter(namespace, host, id)
 	for err == nil && c.isOn() {
 		if err = visitor.ping(); err == nil {
 			m.pings.Add(1)
@@ -66,6 +67,19 @@ func (c *crowd) visit(m *member, namespace, host, id string) {
 	if err != nil {
 		time.Sleep(pingEvery)
 	}
+}
+
+// enter connects. A broker that is killed after its stack has acknowledged a request and before the answer leaves its client nothing to
+// repeat, so that only a probe finds out.
+func (c *crowd) enter(namespace, host, id string) (*client, error) {
+	conn, err := dial(namespace, host)
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second}); err != nil {
+		return nil, err
+	}
+	return greet(c.t, conn, id)
 }
 
 // served waits until the broker has answered each member twice from now on: one answer may have been under way.
