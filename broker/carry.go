@@ -9,26 +9,37 @@ const carryMax = 32 << 10
 // Loop reads more behind it and gives Receive all of it, so that packets are always parsed in place.
 func (s *Shard) Carry(id uint32, buf []byte) int {
 	c := &s.conns[id]
-	if c.carry == 0 {
-		return 0
-	}
-	n := int(c.carryLen)
-	if c.carry%unitsPerPage != 0 || s.pool.a.pages[c.carry/unitsPerPage].class != wholePage {
-		copy(buf, s.pool.a.block(c.carry, n))
-	} else {
-		at := 0
-		for pg := c.carry / unitsPerPage; at < n; pg = s.pool.a.pages[pg].next {
-			at += copy(buf[at:n], s.pool.a.bytes(pg))
-		}
-	}
+	n := len(s.appendCarry(buf[:0], c))
 	s.dropCarry(c)
 	return n
+}
+
+// appendCarry appends a connection's unconsumed input to buf.
+func (s *Shard) appendCarry(buf []byte, c *conn) []byte {
+	n := int(c.carryLen)
+	switch {
+	case c.carry == 0:
+	case s.carriesPages(c):
+		for pg := c.carry / unitsPerPage; n > 0; pg = s.pool.a.pages[pg].next {
+			part := s.pool.a.bytes(pg)
+			part = part[:min(n, len(part))]
+			buf, n = append(buf, part...), n-len(part)
+		}
+	default:
+		buf = append(buf, s.pool.a.block(c.carry, n)...)
+	}
+	return buf
+}
+
+// carriesPages tells unconsumed input in pages from that in a block.
+func (s *Shard) carriesPages(c *conn) bool {
+	return c.carry%unitsPerPage == 0 && s.pool.a.pages[c.carry/unitsPerPage].class == wholePage
 }
 
 func (s *Shard) dropCarry(c *conn) {
 	switch {
 	case c.carry == 0:
-	case s.pool.a.pages[c.carry/unitsPerPage].class == wholePage:
+	case s.carriesPages(c):
 		s.pool.freeChain(c.carry / unitsPerPage)
 	default:
 		s.pool.free(c.carry)

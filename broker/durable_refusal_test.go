@@ -88,3 +88,35 @@ func TestRefusedMessagesCountOnce(t *testing.T) {
 	sayAll(t, w, "tick 1s")
 	w.end()
 }
+
+// TestGoodbyeBehindRefused has a client with a Will say DISCONNECT behind a PUBLISH that waits for room in the store, and the connection
+// end before there is any, by a takeover or by its peer: the Will is discarded where that DISCONNECT says so [MQTT-3.14.4-3], and published otherwise.
+func TestGoodbyeBehindRefused(t *testing.T) {
+	for _, end := range []string{"connect again v311 id=p", "reset p"} {
+		for _, c := range []struct {
+			name    string
+			leave   []string
+			publish bool
+		}{
+			{name: "no DISCONNECT", publish: true},
+			{name: "DISCONNECT", leave: []string{"disconnect p"}},
+			{name: "DISCONNECT behind more than a page", leave: []string{"publish p away m size=3000 qos=1 id=2", "publish p away m size=3000 qos=1 id=3", "disconnect p"}},
+			{name: "half of DISCONNECT", leave: []string{"raw p e0"}, publish: true},
+			{name: "flags of DISCONNECT", leave: []string{"raw p e100"}, publish: true},
+		} {
+			w := newWorldOn(t, 1, script.New("options"), newMemStore(), startOfTime())
+			sayAll(t, w, "connect watcher v5", "subscribe watcher will", "connect a v5 expiry=1000", "subscribe a away qos=1", "close a",
+				"connect p v311 will=will willpayload=gone")
+			w.broker.Refuse(broker.RefuseMessages)
+			sayAll(t, w, "publish p away m qos=1 id=1")
+			sayAll(t, w, c.leave...)
+			w.out.Reset()
+			sayAll(t, w, end)
+			if got := strings.Contains(w.out.String(), "watcher < PUBLISH will"); got != c.publish {
+				t.Errorf("%s after %s: the Will is published: %v; heard %q", end, c.name, got, w.out.String())
+			}
+			w.broker.Refuse(broker.RefuseNothing)
+			w.end()
+		}
+	}
+}

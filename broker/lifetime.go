@@ -78,6 +78,7 @@ func (s *Shard) endSession(id uint32, clean bool, why string) {
 		s.forgetClaim(id)
 		return
 	}
+	clean = clean || c.will != 0 && s.saysGoodbye(c, sess)
 	s.refs[id].session = nil
 	s.counters[CounterDisconnects]++
 	s.event(LogEvent{Kind: EventDisconnected, ClientID: sess.clientID, User: sess.user, Address: s.remote(id), Text: why, Clean: clean})
@@ -206,16 +207,42 @@ func (s *Shard) onDisconnect(id uint32, c *conn, body []byte) verdict {
 		return s.violate(id, r)
 	}
 	sess := s.refs[id].session
+	if prolongs(sess, in) {
+		return s.violate(id, packet.ProtocolError) // Section 3.14.2.2.2.
+	}
 	if in.HasSessionExpiry {
-		if sess.expiry == 0 && in.SessionExpiry != 0 {
-			return s.violate(id, packet.ProtocolError) // Section 3.14.2.2.2.
-		}
 		sess.expiry = s.cutExpiry(in.SessionExpiry)
 	}
-	clean := in.Reason == packet.NormalDisconnection // [MQTT-3.1.2-10]
-	s.endSession(id, clean, "by client")
+	s.endSession(id, discardsWill(in), "by client")
 	s.close(id)
 	return gone
+}
+
+// prolongs tells a DISCONNECT that gives a Session that was to end with its connection another interval.
+func prolongs(sess *Session, in *packet.Disconnect) bool {
+	return in.HasSessionExpiry && in.SessionExpiry != 0 && sess.expiry == 0
+}
+
+// discardsWill is [MQTT-3.1.2-10].
+func discardsWill(in *packet.Disconnect) bool { return in.Reason == packet.NormalDisconnection }
+
+// saysGoodbye looks through what a connection that ends has left over, behind a PUBLISH that waits for room, for a DISCONNECT that
+// discards the Will: it has been received, though nobody will come to it [MQTT-3.14.4-3].
+func (s *Shard) saysGoodbye(c *conn, sess *Session) bool {
+	s.leftOver = s.appendCarry(s.leftOver[:0], c)
+	for rest := s.leftOver; ; {
+		h, r := packet.ParseHeader(rest)
+		n := h.Size + h.Remaining
+		if r != packet.Success || h.Size == 0 || n > len(rest) {
+			return false
+		}
+		if h.Kind == packet.DISCONNECT {
+			in := &s.inDisconnect
+			return packet.CheckFlags(h.Kind, h.Flags, c.version) == packet.Success &&
+				in.Decode(rest[h.Size:n:n], c.version) == packet.Success && !prolongs(sess, in) && discardsWill(in)
+		}
+		rest = rest[n:]
+	}
 }
 
 // expiryTimer and willTimer are the numbers of a Session's timers; connections' timers have their own numbers.

@@ -212,14 +212,19 @@ func (l *Loop) read(id uint32) bool {
 		s.Receive(id, buf[:kept+n], n)
 		return n > 0
 	}
-	if errors.Is(err, io.EOF) && kept > 0 {
+	ended := errors.Is(err, io.EOF)
+	if kept > 0 {
 		// What came before the end still counts, a DISCONNECT behind a stalled PUBLISH above all.
-		s.conns[id].set(connEnded)
+		if ended {
+			s.conns[id].set(connEnded)
+		}
 		s.Receive(id, buf[:kept], 0)
-		return false
+		if ended {
+			return false
+		}
 	}
 	why := closedByClient
-	if !errors.Is(err, io.EOF) {
+	if !ended {
 		why = "connection lost: " + err.Error()
 	}
 	s.Closed(id, why)

@@ -138,6 +138,7 @@ type Shard struct {
 	small            []byte
 	props            []byte
 	large            []byte
+	leftOver         []byte // what a connection that ends has not consumed
 	longName         []byte
 	keyBytes         []byte       // a record's key
 	value            []byte       // a record's value
