@@ -21,6 +21,8 @@ type instance struct {
 	once   sync.Once
 	err    error         // why it failed; read after failed is closed
 	failed chan struct{} // closed when Pebble gave up
+	dead   chan struct{} // closed when Pebble could not open: nobody will ever close what it has begun
+	closes chan struct{} // closed when nothing but its closing is left
 
 	mu    sync.Mutex // guards what follows
 	users int        // goroutines of do that have not ended
@@ -111,12 +113,15 @@ func (in *instance) afterUsers(last func()) {
 	in.mu.Lock()
 	first := in.last == nil
 	if first {
-		in.last = last
+		in.last = func() {
+			close(in.closes)
+			last()
+		}
 	}
 	now := first && in.users == 0
 	in.mu.Unlock()
 	if now {
-		go last()
+		go in.last()
 	}
 }
 
@@ -132,7 +137,19 @@ func (in *instance) hasFailed() bool {
 // close closes the database in order, when what uses it has ended; finish is the last that is done with it.
 func (in *instance) close(finish func(*pebble.DB) error) error {
 	done := make(chan error, 1)
-	in.afterUsers(func() { in.run(func(db *pebble.DB) error { return errors.Join(finish(db), db.Close()) }, done) })
+	in.afterUsers(func() {
+		finished := false
+		defer func() {
+			if !finished {
+				in.tryClose()
+			}
+		}()
+		in.run(func(db *pebble.DB) error {
+			err := finish(db)
+			finished = true
+			return errors.Join(err, db.Close())
+		}, done)
+	})
 	return in.await(done)
 }
 
@@ -140,12 +157,14 @@ func (in *instance) close(finish func(*pebble.DB) error) error {
 // locks taken, and then what it holds in memory is lost until the process ends.
 func (in *instance) discard() {
 	in.fail(errFenced)
-	in.afterUsers(func() {
-		defer func() { _ = recover() }()
-		if in.db != nil {
-			_ = in.db.Close()
-		}
-	})
+	in.afterUsers(in.tryClose)
+}
+
+func (in *instance) tryClose() {
+	defer func() { _ = recover() }()
+	if in.db != nil {
+		_ = in.db.Close()
+	}
 }
 
 // fatalLogger is what Pebble logs to. Fatalf must not return.
@@ -168,10 +187,15 @@ func (l fatalLogger) Fatalf(format string, args ...any) {
 
 // openInstance opens Pebble. It may fail by Fatalf as well, so it runs as do runs things.
 func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
-	in := &instance{failed: make(chan struct{})}
+	in := &instance{failed: make(chan struct{}), dead: make(chan struct{}), closes: make(chan struct{})}
 	in.fence = newFence(s.config.FS, dir, s.config.Durability == OS, in.fail)
 	in.fence.syncs = &s.syncTimes
 	err := in.do(func(*pebble.DB) error {
+		defer func() {
+			if in.db == nil {
+				close(in.dead)
+			}
+		}()
 		db, err := pebble.Open(dir, s.pebbleOptions(in, fresh))
 		if err == nil {
 			in.db = db

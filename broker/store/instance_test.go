@@ -112,3 +112,52 @@ func TestCloseWaitsForUsers(t *testing.T) {
 		t.Errorf("a closed store says %v", err)
 	}
 }
+
+// TestCloseWhateverFinishDoes closes an instance in order, and what is last done with it ends in each of the ways in which that ends.
+func TestCloseWhateverFinishDoes(t *testing.T) {
+	ends := map[string]func(){"returns": func() {}, "panics": func() { panic("on purpose") }, "is ended": runtime.Goexit}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			c := &closings{FS: vfs.NewMem()}
+			s, _ := open(t, c)
+			before := c.n.Load()
+			err := s.in.close(func(*pebble.DB) error { end(); return nil })
+			if (err == nil) != (name == "returns") {
+				t.Errorf("close says %v", err)
+			}
+			if !c.isAbove(before, 20*time.Second) {
+				t.Error("the database was not closed")
+			}
+			s.in.fail(errClosed) // what is closed is not closed again
+			_ = s.Close()
+		})
+	}
+}
+
+// TestFailedInstanceRests has Pebble try in the background what it cannot do: beside an instance that has failed it waits between two
+// tries, where its Open has failed it is ended, and when the instance is closed it is let go at once.
+func TestFailedInstanceRests(t *testing.T) {
+	for name, c := range map[string]struct {
+		happens func(*instance)
+		ended   bool
+		least   time.Duration
+	}{
+		"failed": {func(*instance) {}, false, failedPace},
+		"dead":   {func(in *instance) { close(in.dead) }, true, 0},
+		"closes": {func(in *instance) { close(in.closes) }, false, 0},
+	} {
+		in := &instance{fence: newFence(vfs.NewMem(), "", false, func(error) {}), failed: make(chan struct{}), dead: make(chan struct{}), closes: make(chan struct{})}
+		in.fail(errFenced)
+		c.happens(in)
+		returned, ended, start := false, make(chan struct{}), time.Now()
+		go func() {
+			defer close(ended)
+			new(Store).onBackgroundError(in, errors.New("a table cannot be read"))
+			returned = true
+		}()
+		<-ended
+		if took := time.Since(start); returned == c.ended || took < c.least {
+			t.Errorf("%s: it goes on: %v, after %v", name, returned, took)
+		}
+	}
+}

@@ -190,6 +190,9 @@ func Open(config Config) (*Store, error) {
 	}
 	s.cache = pebble.NewCache(config.CacheBytes)
 	if err := s.openFirst(); err != nil {
+		if s.in != nil {
+			s.in.discard()
+		}
 		s.cache.Unref()
 		return nil, errors.Join(err, s.lock.Close())
 	}

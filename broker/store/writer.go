@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -293,10 +294,20 @@ func (s *Store) suspect(in *instance, err error) error {
 	return err
 }
 
+// failedPace is how often an instance that has failed may try in the background until it is closed.
+const failedPace = 100 * time.Millisecond
+
 // onBackgroundError is told that tables cannot be written or read. Commits would still work until memory is full of what is to
-// be written: the store is opened anew, which refuses messages until that works.
+// be written: the store is opened anew, which refuses messages until that works. What Pebble tries in the background it tries again at
+// once, and for ever where its Open has failed: an instance that has failed is slowed down, and then ended.
 func (s *Store) onBackgroundError(in *instance, err error) {
 	if in.hasFailed() {
+		select {
+		case <-in.dead:
+			runtime.Goexit()
+		case <-in.closes:
+		case <-time.After(failedPace):
+		}
 		return
 	}
 	s.warn("store: " + err.Error())
