@@ -84,6 +84,12 @@ func (d *disk) take() (r request, ok bool) {
 	return r, true
 }
 
+func (d *disk) idle() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.queue) == 0
+}
+
 // work does up to so many requests, and answers them unless the broker is not to hear of it any more.
 func (d *disk) work(b *broker.Broker, most int, now int64) error {
 	for ; most > 0; most-- {
