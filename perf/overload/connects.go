@@ -1,6 +1,8 @@
 package overload
 
 import (
+	"time"
+
 	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/perf/epoll"
 )
@@ -71,23 +73,25 @@ const (
 )
 
 // loris is connections that send their CONNECT a byte at a time, and never get to its end; when the broker closes one, it
-// comes again.
+// comes again. They are opened over a while, so that the broker does not close all of them at a time, and attack from then on.
 type loris struct {
 	bystander
-	all  []*client
-	next int
-	pace pace
-	text []byte
+	over    time.Duration
+	all     []*client
+	opened  int
+	next    int
+	opening pace
+	pace    pace
+	text    []byte
 }
 
 func (l *loris) layOut(c *crowd) {
 	l.crowd, l.pace.perSecond = c, lorisPace
 	l.text = packet.AppendConnect(nil, &packet.Connect{Version: packet.V50, CleanStart: true, ClientID: payload(200)})
 	l.wanted = lorisClients
+	l.opening.perSecond = lorisClients / (time.Duration(c.cfg.scaled(int(l.over))) + time.Millisecond).Seconds()
 	for i := range lorisClients {
-		cl := l.add(roleIdle, i)
-		l.all = append(l.all, cl)
-		l.open(cl)
+		l.all = append(l.all, l.add(roleIdle, i))
 	}
 }
 
@@ -97,6 +101,10 @@ func (l *loris) ended(cl *client) {
 }
 
 func (l *loris) acts() {
+	for range min(l.opening.due(l.now), len(l.all)-l.opened) {
+		l.open(l.all[l.opened])
+		l.opened++
+	}
 	for range l.pace.due(l.now) {
 		cl := l.all[l.next]
 		l.next = (l.next + 1) % len(l.all)
@@ -104,7 +112,7 @@ func (l *loris) acts() {
 			continue
 		}
 		if n, err := epoll.Write(cl.fd, l.text[cl.at:cl.at+1]); err == nil && n == 1 {
-			if cl.at == 0 && l.standing < l.wanted {
+			if cl.at == 0 && l.standing < l.opened {
 				l.standing++
 			}
 			cl.at = min(cl.at+1, len(l.text)-2) // never to the end

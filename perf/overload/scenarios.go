@@ -1,6 +1,9 @@
 package overload
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Scenarios lists what there is, in the order in which a report shows it.
 func Scenarios() []*Scenario {
@@ -45,9 +48,12 @@ func connectionScenarios() []*Scenario {
 			Policy: "served, within max_connections", Counters: []string{"connects"},
 			check: closesNobody, make: func() tactic { return &storm{} }},
 		{Name: "loris", Says: fmt.Sprintf("%d connections that send CONNECT a byte a second, and come back when they are closed", lorisClients),
-			Policy:   "closed after connect_timeout, without a word, for there is none before CONNECT",
+			Policy:   "closed after connect_timeout (10 s), without a word, for there is none before CONNECT",
+			Counters: []string{"connect_timeouts"}, check: closesThem, make: func() tactic { return &loris{over: 10 * time.Second} }},
+		{Name: "hasty", Says: "the same with a connect_timeout of 1 s, which closes ten times as many",
+			Policy:   "closed after connect_timeout, without a word",
 			Settings: `connect_timeout = "1s"`, Counters: []string{"connect_timeouts"},
-			check: closesThem, make: func() tactic { return &loris{} }},
+			check: closesThem, make: func() tactic { return &loris{over: time.Second} }},
 		{Name: "dribble", Says: fmt.Sprintf("%d publishers that write single bytes, %d per second", dribblers, dribblePace),
 			Policy: "served", Counters: []string{"publish_received"},
 			check: deliversAll, make: func() tactic { return &dribble{} }},
