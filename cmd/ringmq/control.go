@@ -56,6 +56,7 @@ func (p *process) control() error {
 	}
 	s.Answer("GET /v1/status", func(r *http.Request) (any, error) {
 		if r.URL.Query().Get("collect") == "true" {
+			runtime.GC()         // what pools hold goes with the second one
 			debug.FreeOSMemory() // the collector is off until memory runs short: only then is heap_bytes what is in use
 		}
 		return p.status(), nil
