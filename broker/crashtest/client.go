@@ -3,6 +3,7 @@ package crashtest
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
 )
@@ -11,22 +12,44 @@ import (
 type Client struct {
 	ID       string
 	Version  packet.Version
-	Filter   string // what it subscribes to, at QoS 2; empty: it only publishes
-	Topic    string // what it publishes to
-	Padding  int    // bytes added to each payload
-	Retain   bool   // what it publishes is retained
-	qos      byte   // of all that is
+	Filter   string   // what it subscribes to, at QoS 2; empty: it only publishes
+	Topic    string   // what it publishes to
+	Padding  int      // bytes added to each payload
+	Retain   bool     // what it publishes is retained
+	Expiries []uint32 // Message Expiry Intervals of what it publishes in seconds, one after the other
+	Will     *Will    // nil: none
+	Fickle   bool     // it unsubscribes and subscribes again, see Change
+	Polite   bool     // it says DISCONNECT now and then, see Leave
+
 	ledger   *Ledger
+	reader   int  // its place among the readers
+	qos      byte // of all that it publishes retained
 	in       []byte
-	Live     bool // CONNACK came on this connection
-	ready    bool // its subscription is acknowledged, now or earlier
+	Live     bool      // CONNACK came on this connection
+	left     time.Time // when its last connection has ended
+	dialled  time.Time // when it began this one
+	leaving  bool      // it has said DISCONNECT
+	sub      subState
+	content  bool // it wants no subscription now
+	ready    bool // its subscription was acknowledged, now or earlier
 	known    bool // the broker has acknowledged its Session at some time
-	last     string
 	next     int
 	lastPID  uint16
 	pending  []outgoing
 	received map[uint16]bool // QoS 2 identifiers
+	wills    willing
+	visit    *visit // nil: it is no visitor
 }
+
+// subState is what a Client knows of its subscription.
+type subState uint8
+
+const (
+	unsubscribed  subState = iota // never asked for, or UNSUBACK came
+	subscribing                   // SUBSCRIBE was sent, on this connection or an earlier one
+	subscribed                    // SUBACK came
+	unsubscribing                 // UNSUBSCRIBE was sent
+)
 
 // outgoing is a publication that is not done with.
 type outgoing struct {
@@ -36,13 +59,12 @@ type outgoing struct {
 	released bool // PUBREC came
 }
 
-// NewClient makes a client whose messages go into the ledger.
+// NewClient makes a client whose messages go into the ledger. All are made before the first one connects.
 func NewClient(l *Ledger, id string, v packet.Version, filter, topic string) *Client {
-	return &Client{ID: id, Version: v, Filter: filter, Topic: topic, ledger: l, received: make(map[uint16]bool)}
+	c := &Client{ID: id, Version: v, Filter: filter, Topic: topic, ledger: l, received: make(map[uint16]bool)}
+	l.add(c)
+	return c
 }
-
-// Ready says that the client is connected and its subscription in place.
-func (c *Client) Ready() bool { return c.Live && c.ready }
 
 // Subscribed says that its subscription was acknowledged at some time.
 func (c *Client) Subscribed() bool { return c.ready }
@@ -52,12 +74,35 @@ func (c *Client) Pending() int { return len(c.pending) }
 
 // Connect begins a connection and returns what to send.
 func (c *Client) Connect() []byte {
-	c.in, c.Live = nil, false
-	p := packet.Connect{Version: c.Version, ClientID: []byte(c.ID)}
-	if c.Version == packet.V50 {
+	c.in, c.Live, c.leaving, c.dialled = nil, false, false, c.ledger.now()
+	p := packet.Connect{Version: c.Version, ClientID: []byte(c.ID), CleanStart: c.visit != nil}
+	if c.Version == packet.V50 && c.visit == nil {
 		p.SessionExpiry = ^uint32(0)
 	}
+	if c.Will != nil {
+		c.appendWill(&p)
+	}
 	return packet.AppendConnect(nil, &p)
+}
+
+// Lost is called when a connection has ended.
+func (c *Client) Lost() {
+	if c.Will != nil && c.Live {
+		c.ledger.due(c.wills.current)
+	}
+	c.Live, c.left = false, c.ledger.now()
+}
+
+// Restarted is called when another broker runs: what the last one was told and has not answered may be forgotten.
+func (c *Client) Restarted() { c.wills.withdrawn = nil }
+
+// Leave says DISCONNECT and returns what to send; nothing more is sent on this connection, which the broker closes.
+func (c *Client) Leave() []byte {
+	if !c.Live {
+		return nil
+	}
+	c.Live, c.leaving, c.wills.withdrawn = false, true, c.wills.current
+	return packet.AppendDisconnect(nil, &packet.Disconnect{}, c.Version)
 }
 
 // Publish publishes the next message and returns what to send; nothing when it is not connected.
@@ -76,8 +121,8 @@ func (c *Client) Publish(qos byte) []byte {
 	}
 	c.next++
 	c.lastPID = c.lastPID%65535 + 1
-	c.ledger.published(c.ID, c.next, qos)
-	o := outgoing{pid: c.lastPID, qos: qos, number: c.next}
+	m := c.ledger.published(&message{publisher: c.ID, number: c.next, topic: c.Topic, qos: qos, interval: c.interval(c.next)})
+	o := outgoing{pid: c.lastPID, qos: qos, number: m.number}
 	c.pending = append(c.pending, o)
 	return c.publish(nil, &o, false)
 }
@@ -85,13 +130,24 @@ func (c *Client) Publish(qos byte) []byte {
 func (c *Client) publish(to []byte, o *outgoing, dup bool) []byte {
 	payload := payloadOf(c.ID, o.number) + "|" + strings.Repeat("x", c.Padding)
 	h := packet.PublishHead{Flags: packet.PublishFlags(dup, o.qos, c.Retain), Topic: []byte(c.Topic), PacketID: o.pid, PayloadSize: len(payload)}
+	if interval := c.interval(o.number); interval > 0 {
+		h.HasExpiry, h.Expiry = true, uint32(interval/time.Second)
+	}
 	return packet.AppendPublish(to, &h, []byte(payload), c.Version)
+}
+
+// interval is the Message Expiry Interval of a message.
+func (c *Client) interval(number int) time.Duration {
+	if len(c.Expiries) == 0 {
+		return 0
+	}
+	return time.Duration(c.Expiries[number%len(c.Expiries)]) * time.Second
 }
 
 // Feed takes what came and returns what to send; an error when the broker broke the protocol.
 func (c *Client) Feed(b []byte) (out []byte, err error) {
 	c.in = append(c.in, b...)
-	for {
+	for !c.leaving {
 		h, r := packet.ParseHeader(c.in)
 		if r != packet.Success {
 			return out, fmt.Errorf("%s: undecodable packet: %v", c.ID, r)
@@ -106,6 +162,7 @@ func (c *Client) Feed(b []byte) (out []byte, err error) {
 		}
 		c.in = c.in[h.Size+h.Remaining:]
 	}
+	return nil, nil
 }
 
 func (c *Client) take(out []byte, h packet.Header, body []byte) ([]byte, error) {
@@ -113,7 +170,9 @@ func (c *Client) take(out []byte, h packet.Header, body []byte) ([]byte, error) 
 	case packet.CONNACK:
 		return c.onConnack(out, body)
 	case packet.SUBACK:
-		c.ready = true
+		return c.onSuback(out, body)
+	case packet.UNSUBACK:
+		c.sub = unsubscribed
 	case packet.PUBLISH:
 		return c.onPublish(out, h.Flags, body)
 	case packet.PUBREL:
@@ -146,11 +205,11 @@ func (c *Client) onConnack(out, body []byte) ([]byte, error) {
 			out = c.publish(out, o, true)
 		}
 	}
-	if c.Filter != "" && !c.ready {
-		s := []packet.Subscription{{Filter: []byte(c.Filter), Options: packet.Options{QoS: 2}}}
-		out = packet.AppendSubscribe(out, &packet.Subscribe{PacketID: 65535}, s, c.Version)
+	c.wills.onConnected(c.ledger)
+	if c.visit != nil {
+		return c.subscribeAsVisitor(out), nil
 	}
-	return out, nil
+	return c.request(out), nil
 }
 
 // forget is for a Session that the broker no longer has: the client discards its own [MQTT-3.2.2-5].
@@ -158,7 +217,7 @@ func (c *Client) forget() {
 	if !c.ledger.mayLose {
 		c.ledger.problem("%s: its Session, which was acknowledged, is gone", c.ID)
 	}
-	c.ready, c.pending = false, nil
+	c.sub, c.ready, c.pending = unsubscribed, false, nil
 	clear(c.received)
 }
 
@@ -167,15 +226,18 @@ func (c *Client) onPublish(out []byte, flags uint8, body []byte) ([]byte, error)
 	if r := p.DecodeFromServer(flags, body, c.Version); r != packet.Success {
 		return out, fmt.Errorf("%s: PUBLISH: %v", c.ID, r)
 	}
-	c.last = string(p.Payload)
+	if c.visit != nil {
+		c.onRetained(&p)
+		return out, nil
+	}
 	switch p.QoS {
 	case 1:
-		c.ledger.arrivedAt(c.ID, string(p.Payload))
+		c.ledger.arrivedAt(c, &p)
 		return packet.AppendAck(out, packet.PUBACK, p.PacketID, packet.Success, c.Version), nil
 	case 2:
 		if !c.received[p.PacketID] {
 			c.received[p.PacketID] = true
-			c.ledger.arrivedAt(c.ID, string(p.Payload))
+			c.ledger.arrivedAt(c, &p)
 		} else if !p.Dup && !c.ledger.mayLose {
 			c.ledger.problem("%s: Packet Identifier %d is used again before it is released", c.ID, p.PacketID)
 		}

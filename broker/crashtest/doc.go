@@ -1,129 +1,25 @@
 // Package crashtest is for tests that end a broker at any moment: clients that behave as MQTT asks of them, over any transport, and a
-// Ledger that knows every acknowledged message and says what was lost, doubled or out of order. No program that users run
-// contains it.
+// Ledger that knows everything that was promised to them and says what was lost, doubled, out of order or too much. No program that users
+// run contains it.
 //
 // A Client is a state machine: it is given what came and gives what to send, and its Session outlives its connections as those of good
 // clients do: unacknowledged publications are sent again in order, QoS 2 identifiers are remembered. A Sim drives Clients and a
-// broker in memory step by step.
+// broker in memory step by step; a Fleet drives them against a process.
+//
+// Every message says in its payload who published it and as which of its messages. What becomes of it is known for each reader, which is
+// a Session, or all the members of a Shared Subscription together:
+//
+//   - It is owed to who had SUBACK when it was sent, from its acknowledgement on. UNSUBSCRIBE ends that: what the broker
+//     has not begun to deliver it may drop [MQTT-3.10.4-3].
+//   - It is barred from who had UNSUBACK, or no subscription ever, from when it was sent until it was acknowledged [MQTT-3.10.4-2].
+//   - One of QoS 2 comes once to each reader, and so to one member of a Shared Subscription [MQTT-4.8.2-4]. One of QoS 1 may well come
+//     to two members: who publishes it again after a crash makes a new message of it.
+//   - One with a Message Expiry Interval that has passed before its reader connects is not begun to be delivered any more [MQTT-3.3.2-5];
+//     before, it comes with what is left [MQTT-3.3.2-6]. Both count the time in which no broker ran.
+//   - A Will is a message that its client makes with CONNECT and that CONNACK promises. It is owed when the connection then ends without
+//     DISCONNECT, whichever side it was that died; a crash of the broker closes every Network Connection [MQTT-3.1.2-8]. No Will is early. One
+//     with a delay may be dropped from when its client connects again, and is barred when that was in time [MQTT-3.1.3-9].
+//   - DISCONNECT is not answered: a crash may come before it is durable, and bring the Will. What says that it is, is the CONNACK that
+//     the client gets next from the same broker: then the Will is barred.
+//   - Who subscribes anew gets, for each topic, the last Retained Message that was acknowledged by then or a later one.
 package crashtest
-
-import "fmt"
-
-// Ledger is what is known of all messages of a test. It is not for concurrent use.
-type Ledger struct {
-	messages map[string]*message
-	order    map[stream][]int // numbers in the order of first arrival
-	problems []string
-	mayLose  bool
-}
-
-type message struct {
-	publisher string
-	number    int
-	qos       byte
-	acked     bool
-	arrived   map[string]int // by subscriber
-}
-
-// stream is what keeps its order: the messages of one publisher at one QoS to one subscriber.
-type stream struct {
-	publisher, subscriber string
-	qos                   byte
-}
-
-// NewLedger returns an empty Ledger.
-func NewLedger() *Ledger {
-	return &Ledger{messages: make(map[string]*message), order: make(map[stream][]int)}
-}
-
-// MayLose says that the disk lies: what was acknowledged, Sessions too, may be lost. Doubled or out of order it is still wrong.
-func (l *Ledger) MayLose() { l.mayLose = true }
-
-// lastAcknowledged is the number of a publisher's last acknowledged message; 0 for none.
-func (l *Ledger) lastAcknowledged(publisher string) (last int) {
-	for _, m := range l.messages {
-		if m.publisher == publisher && m.acked {
-			last = max(last, m.number)
-		}
-	}
-	return last
-}
-
-func payloadOf(publisher string, number int) string { return fmt.Sprintf("%s:%d", publisher, number) }
-
-func (l *Ledger) published(publisher string, number int, qos byte) {
-	l.messages[payloadOf(publisher, number)] = &message{publisher: publisher, number: number, qos: qos, arrived: map[string]int{}}
-}
-
-func (l *Ledger) acknowledged(publisher string, number int) {
-	l.messages[payloadOf(publisher, number)].acked = true
-}
-
-// arrivedAt notes that an application has been given a message.
-func (l *Ledger) arrivedAt(subscriber, payload string) {
-	name := payload
-	for i := range payload {
-		if payload[i] == '|' { // padding follows
-			name = payload[:i]
-			break
-		}
-	}
-	m := l.messages[name]
-	if m == nil {
-		l.problem("%s got %q, which nobody has published", subscriber, name)
-		return
-	}
-	if m.arrived[subscriber]++; m.arrived[subscriber] > 1 {
-		if m.qos == 2 {
-			l.problem("%s got %s twice", subscriber, name)
-		}
-		return
-	}
-	s := stream{m.publisher, subscriber, m.qos}
-	if seen := l.order[s]; len(seen) > 0 && seen[len(seen)-1] > m.number {
-		l.problem("%s got %s after number %d", subscriber, name, seen[len(seen)-1])
-	}
-	l.order[s] = append(l.order[s], m.number)
-}
-
-func (l *Ledger) problem(format string, a ...any) {
-	l.problems = append(l.problems, fmt.Sprintf(format, a...))
-}
-
-// Acknowledged is how many messages were acknowledged.
-func (l *Ledger) Acknowledged() (n int) {
-	for _, m := range l.messages {
-		if m.acked {
-			n++
-		}
-	}
-	return n
-}
-
-// Missing is how many acknowledged messages some subscriber has not got.
-func (l *Ledger) Missing(subscribers []string) (n int) {
-	for _, m := range l.messages {
-		for _, s := range subscribers {
-			if m.acked && m.arrived[s] == 0 {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// Problems says what went wrong, when every subscriber has had the time to get everything.
-func (l *Ledger) Problems(subscribers []string) []string {
-	list := l.problems
-	if l.mayLose {
-		return list
-	}
-	for name, m := range l.messages {
-		for _, s := range subscribers {
-			if m.acked && m.arrived[s] == 0 {
-				list = append(list, fmt.Sprintf("%s (QoS %d) was acknowledged and never got to %s", name, m.qos, s))
-			}
-		}
-	}
-	return list
-}

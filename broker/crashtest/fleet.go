@@ -12,11 +12,15 @@ import (
 // fleetPause is how long a Fleet leaves the broker alone between two turns: it shares the machine with it.
 const fleetPause = 200 * time.Microsecond
 
-// Fleet drives Clients against a broker that is a process of its own, over real connections, from one goroutine.
+// Fleet drives Clients against a broker that is a process of its own, over real connections, from one goroutine. Between two calls of
+// Run, and before Settle, the broker is killed and started again.
 type Fleet struct {
-	dial   func() (net.Conn, error)
-	ledger *Ledger
-	wires  []*wire
+	dial     func() (net.Conn, error)
+	ledger   *Ledger
+	wires    []*wire
+	visitor  *wire
+	runs     int
+	settling bool
 }
 
 // wire is a Client's connection.
@@ -24,50 +28,134 @@ type wire struct {
 	client *Client
 	net    net.Conn    // nil: not connected
 	came   chan []byte // closed when the connection has ended
+	pace   int         // it publishes every so many turns; 0: in each
+	rare   bool        // it publishes once in so many runs as a sleeper sleeps
+	away   func() bool // nil: it connects whenever it has no connection
 }
 
-// NewFleet makes two subscribers and three publishers, of both protocol versions, that connect by dial.
+const (
+	// sleeperRuns is how many runs a sleeper sleeps through.
+	sleeperRuns = 8
+	// changeTurns and leaveTurns are how many turns a fickle Client keeps, or goes without, its subscription, and a polite one its connection.
+	changeTurns = 60
+	leaveTurns  = 150
+	slowTurns   = 4
+	// BriefInterval is the Message Expiry Interval of what is to run out while no broker runs.
+	BriefInterval = time.Second
+)
+
+// NewFleet makes Clients of both protocol versions that connect by dial.
 func NewFleet(dial func() (net.Conn, error)) *Fleet {
 	f := &Fleet{dial: dial, ledger: NewLedger()}
-	for _, c := range []*Client{
-		NewClient(f.ledger, "s1", packet.V50, "t/#", ""), NewClient(f.ledger, "s2", packet.V311, "t/+", ""),
-		NewClient(f.ledger, "p1", packet.V50, "", "t/a"), NewClient(f.ledger, "p2", packet.V311, "", "t/b"),
-		NewClient(f.ledger, "p3", packet.V50, "", "t/c"),
-	} {
-		f.wires = append(f.wires, &wire{client: c})
-	}
-	f.wires[3].client.Padding = 500 // stored once for both subscribers
+	f.add("s1", packet.V50, "t/#", "")
+	f.add("s2", packet.V311, "t/+", "")
+	f.add("p1", packet.V50, "", "t/a")
+	f.add("p2", packet.V311, "", "t/b").client.Padding = 500 // stored once for all who get it
+	f.add("p3", packet.V50, "", "t/c")
+	f.add("fickle", packet.V50, "t/a", "").client.Fickle = true
+	f.addShared()
+	f.addRetained()
+	f.addExpiring()
+	f.addWills()
 	return f
+}
+
+func (f *Fleet) add(id string, v packet.Version, filter, topic string) *wire {
+	w := &wire{client: NewClient(f.ledger, id, v, filter, topic)}
+	f.wires = append(f.wires, w)
+	return w
+}
+
+// addShared adds the members of a Shared Subscription; one of them is away at times.
+func (f *Fleet) addShared() {
+	f.add("g1", packet.V50, "$share/g/t/#", "")
+	f.add("g2", packet.V311, "$share/g/t/#", "").away = func() bool { return f.runs%3 == 2 && !f.settling }
+}
+
+// addRetained adds publishers of Retained Messages: some whose messages are replaced all the time, and some whose last one gets old.
+func (f *Fleet) addRetained() {
+	for qos, v := range map[byte]packet.Version{1: packet.V50, 2: packet.V311} {
+		w := f.add(fmt.Sprintf("r%d", qos), v, "", fmt.Sprintf("t/r/%d", qos))
+		w.pace, w.client.Retain, w.client.qos = slowTurns, true, qos
+	}
+	for _, interval := range []uint32{3600, uint32(BriefInterval / time.Second)} {
+		w := f.add(fmt.Sprintf("r%ds", interval), packet.V50, "", fmt.Sprintf("t/r/%ds", interval))
+		w.rare, w.client.Retain, w.client.Expiries = true, true, []uint32{interval}
+	}
+}
+
+// addExpiring adds messages some of which run out, and who sleeps meanwhile.
+func (f *Fleet) addExpiring() {
+	w := f.add("e", packet.V50, "", "t/e")
+	w.pace, w.client.Expiries = slowTurns, []uint32{3600, uint32(BriefInterval / time.Second), 3600}
+	f.add("sleeper", packet.V50, "t/e", "").away = func() bool { return f.runs%sleeperRuns != 1 && !f.settling }
+}
+
+// addWills adds Clients with Wills: one that stays away until its Will has come, one that is back at once and says DISCONNECT at times, one that
+// is always back before its Will's delay is over.
+func (f *Fleet) addWills() {
+	patient := f.add("w1", packet.V50, "", "")
+	patient.client.Will = &Will{Topic: "t/w", QoS: 1, Delay: 1}
+	patient.away = patient.client.WillWaits
+	hasty := f.add("w2", packet.V311, "", "").client
+	hasty.Will, hasty.Polite = &Will{Topic: "t/w", QoS: 2}, true
+	f.add("w3", packet.V50, "", "").client.Will = &Will{Topic: "t/w", QoS: 1, Delay: 3600}
 }
 
 // Run has the Clients publish for a while.
 func (f *Fleet) Run(length time.Duration) error {
+	f.begin()
 	until := time.Now().Add(length)
-	for n := 0; time.Now().Before(until); n++ {
-		if err := f.turn(true, n); err != nil {
+	for n := 1; time.Now().Before(until); n++ {
+		if err := f.turn(n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// begin is for a broker that is new.
+func (f *Fleet) begin() {
+	f.runs++
+	for _, w := range f.wires {
+		w.client.Restarted()
+	}
+	f.visit()
+}
+
+// visit has somebody new look at what is retained.
+func (f *Fleet) visit() {
+	if f.visitor != nil {
+		f.drop(f.visitor)
+	}
+	f.visitor = &wire{client: newVisitor(f.ledger, packet.V50, "t/r/+")}
+}
+
 // Settle goes on without new publications until everything that was acknowledged has arrived, or patience is at its end.
 func (f *Fleet) Settle(patience time.Duration) error {
+	f.settling = true
+	f.begin()
+	again := false
 	for until := time.Now().Add(patience); time.Now().Before(until); {
-		if err := f.turn(false, 0); err != nil {
+		if err := f.turn(0); err != nil {
 			return err
 		}
-		if f.pending() == 0 && f.ledger.Missing(f.subscribers()) == 0 {
+		switch {
+		case f.pending() > 0 || f.ledger.Missing() > 0 || !f.visitor.client.Seen():
+		case again:
 			return nil
+		default: // what is retained now is the end of it
+			again = true
+			f.visit()
 		}
 	}
-	return fmt.Errorf("after %v, %d publications wait for their acknowledgement and %d acknowledged messages have not arrived", patience,
-		f.pending(), f.ledger.Missing(f.subscribers()))
+	return fmt.Errorf("after %v, %d publications wait for their acknowledgement, %d acknowledged messages have not arrived, and %d are not retained",
+		patience, f.pending(), f.ledger.Missing(), len(f.visitor.client.visit.owed))
 }
 
 // HangUp ends every connection, once what has come on it is taken: for brokers whose end nobody on the network is told of.
 func (f *Fleet) HangUp() error {
-	for _, w := range f.wires {
+	for _, w := range f.all() {
 		if err := f.take(w); err != nil {
 			return err
 		}
@@ -76,9 +164,11 @@ func (f *Fleet) HangUp() error {
 	return nil
 }
 
+func (f *Fleet) all() []*wire { return append(f.wires[:len(f.wires):len(f.wires)], f.visitor) }
+
 // Connected is how many Clients have a connection that the broker has answered.
 func (f *Fleet) Connected() (n int) {
-	for _, w := range f.wires {
+	for _, w := range f.all() {
 		if w.client.Live {
 			n++
 		}
@@ -86,13 +176,13 @@ func (f *Fleet) Connected() (n int) {
 	return n
 }
 
-// Acknowledged is how many messages were acknowledged.
-func (f *Fleet) Acknowledged() int { return f.ledger.Acknowledged() }
+// Tally is what was put to the test.
+func (f *Fleet) Tally() Tally { return f.ledger.Tally() }
 
-// Problems says what went wrong; see Ledger.Problems.
-func (f *Fleet) Problems() []string { return f.ledger.Problems(f.subscribers()) }
-
-func (f *Fleet) subscribers() []string { return []string{f.wires[0].client.ID, f.wires[1].client.ID} }
+// Problems says what went wrong, or was not even tried; see Ledger.Problems.
+func (f *Fleet) Problems() []string {
+	return append(f.ledger.Problems(), f.ledger.Tally().untried()...)
+}
 
 func (f *Fleet) pending() (n int) {
 	for _, w := range f.wires {
@@ -103,8 +193,8 @@ func (f *Fleet) pending() (n int) {
 
 // connect connects who is not connected. A broker that has just been killed refuses: that is tried again.
 func (f *Fleet) connect() {
-	for _, w := range f.wires {
-		if w.net != nil {
+	for _, w := range f.all() {
+		if w.net != nil || w.away != nil && w.away() && (w.client.Filter == "" || w.client.Subscribed()) {
 			continue
 		}
 		c, err := f.dial()
@@ -138,20 +228,43 @@ func (w *wire) write(b []byte) {
 	}
 }
 
-// turn takes what came and publishes some more.
-func (f *Fleet) turn(publish bool, n int) error {
+// turn takes what came and, unless n is 0, has the Clients do what they do in the n-th turn of a run.
+func (f *Fleet) turn(n int) error {
 	f.connect()
-	subscribed := f.wires[0].client.Subscribed() && f.wires[1].client.Subscribed()
-	for _, w := range f.wires {
+	act := n > 0 && f.everybodySubscribed()
+	for _, w := range f.all() {
 		if err := f.take(w); err != nil {
 			return err
 		}
-		if publish && subscribed && w.client.Topic != "" {
-			w.write(w.client.Publish(byte(1 + n%2)))
+		if act {
+			w.write(f.act(w, n))
 		}
 	}
 	time.Sleep(fleetPause)
 	return nil
+}
+
+func (f *Fleet) everybodySubscribed() bool {
+	for _, w := range f.wires {
+		if w.client.Filter != "" && !w.client.Subscribed() {
+			return false
+		}
+	}
+	return true
+}
+
+// act is what a Client does of its own accord.
+func (f *Fleet) act(w *wire, n int) []byte {
+	c := w.client
+	switch {
+	case c.Fickle && n%changeTurns == 0:
+		return c.Change()
+	case c.Polite && n%leaveTurns == 0:
+		return c.Leave()
+	case c.Topic == "" || w.pace > 0 && n%w.pace != 0 || w.rare && c.next > f.runs/sleeperRuns:
+		return nil
+	}
+	return c.Publish(byte(1 + n%2))
 }
 
 func (f *Fleet) take(w *wire) error {
@@ -181,5 +294,6 @@ func (f *Fleet) drop(w *wire) {
 	_ = w.net.Close()
 	for range w.came { // lets the reader end
 	}
-	w.net, w.client.Live = nil, false
+	w.net = nil
+	w.client.Lost()
 }
