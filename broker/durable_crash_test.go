@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/crashtest"
@@ -10,13 +11,27 @@ import (
 )
 
 func crashClients(l *crashtest.Ledger) []*crashtest.Client {
-	return []*crashtest.Client{
+	list := []*crashtest.Client{
 		crashtest.NewClient(l, "s1", packet.V50, "t/#", ""),
 		crashtest.NewClient(l, "s2", packet.V311, "t/+", ""),
 		crashtest.NewClient(l, "b1", packet.V311, "t/x", "t/x"),
 		crashtest.NewClient(l, "p1", packet.V50, "", "t/x"),
 		crashtest.NewClient(l, "p2", packet.V311, "", "t/x"),
+		crashtest.NewClient(l, "fickle", packet.V50, "t/x", ""),
+		crashtest.NewClient(l, "g1", packet.V50, "$share/g/t/#", ""),
+		crashtest.NewClient(l, "g2", packet.V311, "$share/g/t/#", ""),
+		crashtest.NewClient(l, "r", packet.V50, "", "t/r"),
+		crashtest.NewClient(l, "e", packet.V50, "", "t/x"),
+		crashtest.NewClient(l, "w1", packet.V311, "", ""),
+		crashtest.NewClient(l, "w2", packet.V50, "", ""),
 	}
+	list[3].Padding = 200 // stored once for several
+	list[5].Fickle = true
+	list[8].Retain = true
+	list[9].Expiries = []uint32{3600, 1}
+	list[10].Will, list[10].Polite = &crashtest.Will{Topic: "t/w", QoS: 2}, true
+	list[11].Will = &crashtest.Will{Topic: "t/w", QoS: 1, Delay: 60}
+	return list
 }
 
 // TestCrashBehindEveryCommit plays traffic by chance, crashes behind each number of commits, and again in the recovery, and finds that
@@ -42,7 +57,6 @@ func TestCrashBehindEveryCommit(t *testing.T) {
 func crashOnce(shards int, seed uint64, stop int) error {
 	l := crashtest.NewLedger()
 	sim := crashtest.NewSim(shards, seed, crashClients(l))
-	sim.Clients[3].Padding = 200 // stored once for several
 	store := newMemStore()
 	for round := range 3 {
 		store.stopAt = stop
@@ -65,6 +79,7 @@ func crashOnce(shards int, seed uint64, stop int) error {
 			}
 		}
 		store = store.crashed(sim.Now().UnixMilli())
+		sim.Sleep(time.Duration(sim.Rand.IntN(3)) * 40 * time.Second) // twice that is longer than the Will's delay
 	}
 	if err := sim.Restart(store); err != nil {
 		return err

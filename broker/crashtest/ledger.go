@@ -229,7 +229,7 @@ func (l *Ledger) judgeTime(c *Client, m *message, p *packet.Publish) {
 	}
 	left, most := time.Duration(p.Expiry)*time.Second, m.interval
 	if waited > tolerance {
-		most += tolerance - waited
+		most = max(0, most+tolerance-waited) // what was sent in time is sent again later, too
 		l.tally.Outlived++
 	}
 	if least := m.interval - now.Sub(m.sent) - tolerance; !p.HasExpiry || left > most || left < least {
