@@ -24,6 +24,7 @@ func crashClients(l *crashtest.Ledger) []*crashtest.Client {
 		crashtest.NewClient(l, "e", packet.V50, "", "t/x"),
 		crashtest.NewClient(l, "w1", packet.V311, "", ""),
 		crashtest.NewClient(l, "w2", packet.V50, "", ""),
+		crashtest.NewClient(l, "w3", packet.V50, "", ""),
 	}
 	list[3].Padding = 200 // stored once for several
 	list[5].Fickle = true
@@ -31,6 +32,7 @@ func crashClients(l *crashtest.Ledger) []*crashtest.Client {
 	list[9].Expiries = []uint32{3600, 1}
 	list[10].Will, list[10].Polite = &crashtest.Will{Topic: "t/w", QoS: 2}, true
 	list[11].Will = &crashtest.Will{Topic: "t/w", QoS: 1, Delay: 60}
+	list[12].Will, list[12].Polite = &crashtest.Will{Topic: "t/w", QoS: 1}, true
 	return list
 }
 

@@ -20,6 +20,7 @@ type Client struct {
 	Will     *Will    // nil: none
 	Fickle   bool     // it unsubscribes and subscribes again, see Change
 	Polite   bool     // it says DISCONNECT now and then, see Leave
+	Rare     bool     // it publishes next to nothing
 
 	ledger   *Ledger
 	reader   int  // its place among the readers
@@ -30,6 +31,7 @@ type Client struct {
 	dialled  time.Time // when it began this one
 	leaving  bool      // it has said DISCONNECT
 	sub      subState
+	doubt    bool // nobody knows whether the broker has taken that
 	content  bool // it wants no subscription now
 	ready    bool // its subscription was acknowledged, now or earlier
 	known    bool // the broker has acknowledged its Session at some time
@@ -74,7 +76,7 @@ func (c *Client) Pending() int { return len(c.pending) }
 
 // Connect begins a connection and returns what to send.
 func (c *Client) Connect() []byte {
-	c.in, c.Live, c.leaving, c.dialled = nil, false, false, c.ledger.now()
+	c.in, c.Live, c.leaving, c.doubt, c.dialled = nil, false, false, false, c.ledger.now()
 	p := packet.Connect{Version: c.Version, ClientID: []byte(c.ID), CleanStart: c.visit != nil}
 	if c.Version == packet.V50 && c.visit == nil {
 		p.SessionExpiry = ^uint32(0)
@@ -87,14 +89,18 @@ func (c *Client) Connect() []byte {
 
 // Lost is called when a connection has ended.
 func (c *Client) Lost() {
-	if c.Will != nil && c.Live {
+	switch {
+	case c.Will == nil:
+	case c.Live:
 		c.ledger.due(c.wills.current)
+	case c.wills.withdrawn != nil && c.leaving:
+		c.sayFarewell()
 	}
 	c.Live, c.left = false, c.ledger.now()
 }
 
-// Restarted is called when another broker runs: what the last one was told and has not answered may be forgotten.
-func (c *Client) Restarted() { c.wills.withdrawn = nil }
+// Doubt is called when the broker may know nothing of what it was told and has not answered: another one runs, or the connection was cut.
+func (c *Client) Doubt() { c.doubt, c.wills.withdrawn, c.wills.farewell = true, nil, nil }
 
 // Leave says DISCONNECT and returns what to send; nothing more is sent on this connection, which the broker closes.
 func (c *Client) Leave() []byte {

@@ -29,7 +29,6 @@ type wire struct {
 	net    net.Conn    // nil: not connected
 	came   chan []byte // closed when the connection has ended
 	pace   int         // it publishes every so many turns; 0: in each
-	rare   bool        // it publishes once in so many runs as a sleeper sleeps
 	away   func() bool // nil: it connects whenever it has no connection
 }
 
@@ -80,7 +79,7 @@ func (f *Fleet) addRetained() {
 	}
 	for _, interval := range []uint32{3600, uint32(BriefInterval / time.Second)} {
 		w := f.add(fmt.Sprintf("r%ds", interval), packet.V50, "", fmt.Sprintf("t/r/%ds", interval))
-		w.rare, w.client.Retain, w.client.Expiries = true, true, []uint32{interval}
+		w.client.Rare, w.client.Retain, w.client.Expiries = true, true, []uint32{interval}
 	}
 }
 
@@ -92,14 +91,17 @@ func (f *Fleet) addExpiring() {
 }
 
 // addWills adds Clients with Wills: one that stays away until its Will has come, one that is back at once and says DISCONNECT at times, one that
-// is always back before its Will's delay is over.
+// stays away when it has said DISCONNECT, until another broker runs, and one that is always back before its Will's delay is over.
 func (f *Fleet) addWills() {
 	patient := f.add("w1", packet.V50, "", "")
 	patient.client.Will = &Will{Topic: "t/w", QoS: 1, Delay: 1}
 	patient.away = patient.client.WillWaits
 	hasty := f.add("w2", packet.V311, "", "").client
 	hasty.Will, hasty.Polite = &Will{Topic: "t/w", QoS: 2}, true
-	f.add("w3", packet.V50, "", "").client.Will = &Will{Topic: "t/w", QoS: 1, Delay: 3600}
+	leaver := f.add("w3", packet.V50, "", "")
+	leaver.client.Will, leaver.client.Polite = &Will{Topic: "t/w", QoS: 1}, true
+	leaver.away = leaver.client.Gone
+	f.add("w4", packet.V50, "", "").client.Will = &Will{Topic: "t/w", QoS: 1, Delay: 3600}
 }
 
 // Run has the Clients publish for a while.
@@ -118,7 +120,7 @@ func (f *Fleet) Run(length time.Duration) error {
 func (f *Fleet) begin() {
 	f.runs++
 	for _, w := range f.wires {
-		w.client.Restarted()
+		w.client.Doubt()
 	}
 	f.visit()
 }
@@ -261,7 +263,7 @@ func (f *Fleet) act(w *wire, n int) []byte {
 		return c.Change()
 	case c.Polite && n%leaveTurns == 0:
 		return c.Leave()
-	case c.Topic == "" || w.pace > 0 && n%w.pace != 0 || w.rare && c.next > f.runs/sleeperRuns:
+	case c.Topic == "" || w.pace > 0 && n%w.pace != 0 || c.Rare && c.next > f.runs/sleeperRuns:
 		return nil
 	}
 	return c.Publish(byte(1 + n%2))

@@ -149,6 +149,11 @@ func (l *Ledger) acknowledged(publisher string, number int) {
 	m.acked = l.now()
 	l.tally.Acknowledged++
 	l.last[publisher] = max(l.last[publisher], number)
+	for _, c := range l.clients {
+		if c.wills.farewell != nil {
+			c.hearFarewell()
+		}
+	}
 }
 
 // asks is called when a Client asks for its subscription: what is not acknowledged by then may match it.

@@ -75,7 +75,7 @@ func (s *Sim) Restart(store broker.Store) error {
 	}
 	s.peers = make([]*memnet.Peer, len(s.Clients))
 	for _, c := range s.Clients {
-		c.Restarted()
+		c.Doubt()
 	}
 	return err
 }
@@ -85,13 +85,13 @@ func (s *Sim) Step(publish bool) error {
 	i := s.Rand.IntN(len(s.Clients))
 	c := s.Clients[i]
 	switch what := s.Rand.IntN(20); {
+	case s.peers[i] == nil && c.Gone() && what > 0: // most of the time it stays away
 	case s.peers[i] == nil:
 		if err := s.connect(i); err != nil {
 			return err
 		}
 	case what == 0 && !c.Live, what == 0 && publish && c.ready:
-		_ = s.peers[i].Reset()
-		s.lose(i)
+		s.cut(i)
 	case what == 1 && publish && c.Fickle && c.Subscribed():
 		s.write(i, c.Change())
 	case what == 2 && publish && c.Polite:
@@ -102,6 +102,13 @@ func (s *Sim) Step(publish bool) error {
 		}
 	}
 	return s.Turn()
+}
+
+// cut resets a connection.
+func (s *Sim) cut(i int) {
+	_ = s.peers[i].Reset()
+	s.Clients[i].Doubt()
+	s.lose(i)
 }
 
 func (s *Sim) everybodySubscribed() bool {
@@ -133,8 +140,7 @@ func (s *Sim) write(i int, b []byte) {
 		return
 	}
 	if _, err := s.peers[i].Write(b); err != nil {
-		_ = s.peers[i].Reset() // what the broker does not take now is sent again on the next connection
-		s.lose(i)
+		s.cut(i) // what the broker does not take now is sent again on the next connection
 	}
 }
 

@@ -18,11 +18,24 @@ type willing struct {
 	number  int
 	current *message // of this connection, or of the last one
 	before  *message // of the one before
-	// withdrawn is one that DISCONNECT has withdrawn from the broker that runs.
+	// withdrawn is one that DISCONNECT has withdrawn from the broker that runs, farewell what says so when no CONNACK does; both
+	// nil: none.
 	withdrawn *message
+	farewell  *farewell
 }
 
-// append adds the Will to CONNECT.
+// farewell counts rounds in which every publisher has had an acknowledgement of what it sent in that round. The DISCONNECT was handled before
+// the first, so in the first each shard with a publisher has written it if it is the one; a shard without one may then still have had a batch
+// under way.
+type farewell struct {
+	rounds int
+	sent   []int // numbers before the round, by Client
+}
+
+// farewellRounds is how many of them are enough, two with one to spare.
+const farewellRounds = 3
+
+// appendWill adds the Will to CONNECT.
 func (c *Client) appendWill(p *packet.Connect) {
 	w := &c.wills
 	if w.before = w.current; w.before != nil && w.before.delay > 0 {
@@ -41,8 +54,38 @@ func (w *willing) onConnected(l *Ledger) {
 	if b := w.before; b != nil && (b == w.withdrawn || l.now().Before(b.sent.Add(b.delay))) {
 		l.withdrawn(b)
 	}
-	w.withdrawn = nil
+	w.withdrawn, w.farewell = nil, nil
 }
+
+// sayFarewell is for the end of a connection with DISCONNECT.
+func (c *Client) sayFarewell() { c.wills.farewell = &farewell{sent: c.ledger.numbersSent()} }
+
+func (l *Ledger) numbersSent() []int {
+	list := make([]int, len(l.clients))
+	for i, c := range l.clients {
+		list[i] = c.next
+	}
+	return list
+}
+
+// hearFarewell is for each acknowledgement.
+func (c *Client) hearFarewell() {
+	f := c.wills.farewell
+	for i, p := range c.ledger.clients {
+		if p.Topic != "" && !p.Rare && c.ledger.last[p.ID] <= f.sent[i] {
+			return
+		}
+	}
+	f.sent = c.ledger.numbersSent()
+	if f.rounds++; f.rounds == farewellRounds {
+		c.ledger.withdrawn(c.wills.withdrawn)
+		c.wills.withdrawn, c.wills.farewell = nil, nil
+	}
+}
+
+// Gone says that the Client has said DISCONNECT to the broker that runs, and has not come again. When it stays away for a while, its Will must not
+// come any more even though no CONNACK has said so.
+func (c *Client) Gone() bool { return c.leaving && !c.doubt }
 
 // releaseAll is for a Will that may be dropped from now on.
 func (l *Ledger) releaseAll(m *message) {
