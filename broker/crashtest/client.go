@@ -21,20 +21,20 @@ type Client struct {
 	Fickle   bool     // it unsubscribes and subscribes again, see Change
 	Polite   bool     // it says DISCONNECT now and then, see Leave
 	Rare     bool     // it publishes next to nothing
+	Live     bool     // CONNACK came on this connection
 
 	ledger   *Ledger
-	reader   int  // its place among the readers
+	reader   int  // its place among the readers, when it has a Filter
 	qos      byte // of all that it publishes retained
 	in       []byte
-	Live     bool      // CONNACK came on this connection
-	left     time.Time // when its last connection has ended
-	dialled  time.Time // when it began this one
+	dialled  time.Time // when it began its connection
+	left     time.Time // when the one before ended
 	leaving  bool      // it has said DISCONNECT
+	doubt    bool      // nobody knows whether the broker has taken what it said last
+	known    bool      // the broker has acknowledged its Session at some time
 	sub      subState
-	doubt    bool // nobody knows whether the broker has taken that
 	content  bool // it wants no subscription now
 	ready    bool // its subscription was acknowledged, now or earlier
-	known    bool // the broker has acknowledged its Session at some time
 	next     int
 	lastPID  uint16
 	pending  []outgoing

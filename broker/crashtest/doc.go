@@ -11,15 +11,16 @@
 //
 //   - It is owed to who had SUBACK when it was sent, from its acknowledgement on. UNSUBSCRIBE ends that: what the broker
 //     has not begun to deliver it may drop [MQTT-3.10.4-3].
-//   - It is barred from who had UNSUBACK, or no subscription ever, from when it was sent until it was acknowledged [MQTT-3.10.4-2].
+//   - It is barred from who had UNSUBACK, or had never subscribed, when it was sent, unless SUBSCRIBE was sent before it was
+//     acknowledged [MQTT-3.10.4-2].
 //   - One of QoS 2 comes once to each reader, and so to one member of a Shared Subscription [MQTT-4.8.2-4]. One of QoS 1 may well come
 //     to two members: who publishes it again after a crash makes a new message of it.
 //   - One with a Message Expiry Interval that has passed before its reader connects is not begun to be delivered any more [MQTT-3.3.2-5];
 //     before, it comes with what is left [MQTT-3.3.2-6]. Both count the time in which no broker ran.
 //   - A Will is a message that its client makes with CONNECT and that CONNACK promises. It is owed when the connection then ends without
-//     DISCONNECT, whichever side it was that died; a crash of the broker closes every Network Connection [MQTT-3.1.2-8]. No Will is early. One
-//     with a delay may be dropped from when its client connects again, and is barred when that was in time [MQTT-3.1.3-9].
-//   - DISCONNECT is not answered: a crash may come before it is durable, and bring the Will. What says that it is, is the CONNACK that
-//     the client gets next from the same broker: then the Will is barred.
+//     DISCONNECT, whichever side it was that died: a crash of the broker closes every Network Connection [MQTT-3.1.2-8]. None
+//     is early. One with a delay may be dropped once its client connects again, and is barred when that was in time [MQTT-3.1.3-9].
+//   - DISCONNECT is not answered: a crash may come before it is durable, and bring the Will. It is durable, and the Will barred, when the
+//     same broker answers the client's next CONNECT, or has acknowledged so much of others that it must have come to it (farewell).
 //   - Who subscribes anew gets, for each topic, the last Retained Message that was acknowledged by then or a later one.
 package crashtest

@@ -35,10 +35,11 @@ type wire struct {
 const (
 	// sleeperRuns is how many runs a sleeper sleeps through.
 	sleeperRuns = 8
-	// changeTurns and leaveTurns are how many turns a fickle Client keeps, or goes without, its subscription, and a polite one its connection.
+	// changeTurns is for how many turns a fickle Client has, or has not, its subscription, leaveTurns how often a polite one says DISCONNECT.
 	changeTurns = 60
 	leaveTurns  = 150
-	slowTurns   = 4
+	// slowTurns is how often a slow publisher publishes.
+	slowTurns = 4
 	// BriefInterval is the Message Expiry Interval of what is to run out while no broker runs.
 	BriefInterval = time.Second
 )
@@ -73,9 +74,9 @@ func (f *Fleet) addShared() {
 
 // addRetained adds publishers of Retained Messages: some whose messages are replaced all the time, and some whose last one gets old.
 func (f *Fleet) addRetained() {
-	for qos, v := range map[byte]packet.Version{1: packet.V50, 2: packet.V311} {
-		w := f.add(fmt.Sprintf("r%d", qos), v, "", fmt.Sprintf("t/r/%d", qos))
-		w.pace, w.client.Retain, w.client.qos = slowTurns, true, qos
+	for i, v := range []packet.Version{packet.V50, packet.V311} {
+		w := f.add(fmt.Sprintf("r%d", i), v, "", fmt.Sprintf("t/r/%d", i))
+		w.pace, w.client.Retain, w.client.qos = slowTurns, true, byte(1+i)
 	}
 	for _, interval := range []uint32{3600, uint32(BriefInterval / time.Second)} {
 		w := f.add(fmt.Sprintf("r%ds", interval), packet.V50, "", fmt.Sprintf("t/r/%ds", interval))
@@ -90,8 +91,8 @@ func (f *Fleet) addExpiring() {
 	f.add("sleeper", packet.V50, "t/e", "").away = func() bool { return f.runs%sleeperRuns != 1 && !f.settling }
 }
 
-// addWills adds Clients with Wills: one that stays away until its Will has come, one that is back at once and says DISCONNECT at times, one that
-// stays away when it has said DISCONNECT, until another broker runs, and one that is always back before its Will's delay is over.
+// addWills adds Clients with Wills: one that stays away until its Will has come, one that is back at once and says DISCONNECT at times,
+// one that stays away behind its DISCONNECT until another broker runs, and one that is always back before its Will's delay is over.
 func (f *Fleet) addWills() {
 	patient := f.add("w1", packet.V50, "", "")
 	patient.client.Will = &Will{Topic: "t/w", QoS: 1, Delay: 1}
@@ -151,7 +152,7 @@ func (f *Fleet) Settle(patience time.Duration) error {
 			f.visit()
 		}
 	}
-	return fmt.Errorf("after %v, %d publications wait for their acknowledgement, %d acknowledged messages have not arrived, and %d are not retained",
+	return fmt.Errorf("after %v, %d publications wait for their acknowledgement, %d acknowledged messages have not arrived, %d are not retained",
 		patience, f.pending(), f.ledger.Missing(), len(f.visitor.client.visit.owed))
 }
 

@@ -24,9 +24,9 @@ type willing struct {
 	farewell  *farewell
 }
 
-// farewell counts rounds in which every publisher has had an acknowledgement of what it sent in that round. The DISCONNECT was handled before
-// the first, so in the first each shard with a publisher has written it if it is the one; a shard without one may then still have had a batch
-// under way.
+// farewell counts the rounds, since a connection ended with DISCONNECT, in each of which every publisher has had an acknowledgement of
+// something that it sent in that round. The shard that took DISCONNECT has written it with or before what its own publishers were then
+// acknowledged; one without publishers may have had a batch under way that the first round waited for, too.
 type farewell struct {
 	rounds int
 	sent   []int // numbers before the round, by Client
@@ -83,8 +83,8 @@ func (c *Client) hearFarewell() {
 	}
 }
 
-// Gone says that the Client has said DISCONNECT to the broker that runs, and has not come again. When it stays away for a while, its Will must not
-// come any more even though no CONNACK has said so.
+// Gone says that the Client has said DISCONNECT to the broker that runs, and has not come again. If it stays away for long enough, that
+// must be durable although no CONNACK says so.
 func (c *Client) Gone() bool { return c.leaving && !c.doubt }
 
 // releaseAll is for a Will that may be dropped from now on.

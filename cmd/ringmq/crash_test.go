@@ -13,7 +13,7 @@ import (
 )
 
 // TestKillAndRecover kills the broker (SIGKILL) again and again under a load of QoS 1 and 2 and starts it anew on its directory: nothing that
-// it acknowledged is lost, nothing of QoS 2 comes twice. RINGMQ_LONG makes it 200 times.
+// it acknowledged is lost, nothing of QoS 2 comes twice; package crashtest says what else is promised. RINGMQ_LONG makes it 200 times.
 func TestKillAndRecover(t *testing.T) {
 	cycles := 10
 	if os.Getenv("RINGMQ_LONG") != "" {

@@ -12,8 +12,8 @@ import (
 )
 
 // TestKilledWithStore: a broker with --data gets SIGKILL again and again under a load of QoS 1 and 2 on its rings, and another
-// is started on its directory: nothing that was acknowledged is lost, nothing of QoS 2 comes twice, and the Sessions are there.
-// The long run kills 200 times.
+// is started on its directory: nothing that was acknowledged is lost, nothing of QoS 2 comes twice, the Sessions are there, and what
+// else package crashtest says. The long run kills 200 times.
 func TestKilledWithStore(t *testing.T) {
 	s := newScene(t, 2)
 	kills, data := 10, t.TempDir()
