@@ -42,9 +42,20 @@ func (s *Store) openDir() error {
 		return err
 	}
 	if err := s.prepareDir(); err != nil {
-		return errors.Join(fmt.Errorf("data directory %s: %w", dir, err), s.lock.Close())
+		return errors.Join(s.unusable(err), s.lock.Close())
 	}
 	return nil
+}
+
+// unusable says what is to be done about a directory in which nothing can be made.
+func (s *Store) unusable(err error) error {
+	switch {
+	case isReadOnly(err):
+		return fmt.Errorf("data directory %s is not writable: %w; mount that one for writing, or name another directory", s.config.Dir, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("data directory %s is not writable: %w; make it writable for the user that runs ringmq", s.config.Dir, err)
+	}
+	return fmt.Errorf("data directory %s: %w", s.config.Dir, err)
 }
 
 // judge says whether the directory is a fresh one, and what is wrong with it.
@@ -56,7 +67,7 @@ func (s *Store) judge(names []string) (fresh bool, err error) {
 			return false, err
 		}
 	} else {
-		known := []string{"lost+found", "LOCK", "ballast", "db", "progress", formatNew}
+		known := []string{"lost+found", "LOCK", "ballast", "db", "progress", probeFile, formatNew}
 		rest := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(known, n) })
 		if s.isFile() {
 			rest = append(rest, "db")
@@ -115,15 +126,19 @@ func (s *Store) takeLock() (err error) {
 		return nil
 	}
 	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
-		return fmt.Errorf("data directory %s is not writable: %w; make it writable for the user that runs ringmq", s.config.Dir, err)
+		return s.unusable(err)
 	}
 	return fmt.Errorf("data directory %s is %w (%v); stop that, or name another directory", s.config.Dir, ErrInUse, err)
 }
 
-// prepareDir makes what the directory lacks.
+// prepareDir makes what the directory lacks. One that has all can be one in which nothing new can be made: it is found out now, and not by
+// the first failure of the disk or the first damage, of which such a store would never recover.
 func (s *Store) prepareDir() error {
 	if s.config.mustExist {
 		return nil
+	}
+	if err := s.tryDisk(); err != nil {
+		return err
 	}
 	if err := s.finishSalvage(); err != nil {
 		return err

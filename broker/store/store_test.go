@@ -350,6 +350,8 @@ func TestRefusals(t *testing.T) {
 	if names, _ := mem.List("newer"); len(names) != 1 {
 		t.Error("a refused directory was changed: ", names)
 	}
+	_ = mem.MkdirAll("data", 0o700)
+	_ = writeFile(mem, "data/"+probeFile, nil) // of a start that was cut short
 	s, _ := open(t, mem)
 	refused("data", "in use")
 	_ = s.Close()

@@ -318,6 +318,13 @@ func (s *Store) onBackgroundError(in *instance, err error) {
 
 // tryDisk writes a small file. While that fails Pebble is not opened: each opening that fails may cost memory.
 func (s *Store) tryDisk() error {
-	name := filepath.Join(s.config.Dir, "probe")
-	return errors.Join(writeFile(s.config.FS, name, make([]byte, 4096)), s.config.FS.Remove(name))
+	name := filepath.Join(s.config.Dir, probeFile)
+	if err := writeFile(s.config.FS, name, make([]byte, 4096)); err != nil {
+		_ = s.config.FS.Remove(name) // which may not be there
+		return err
+	}
+	return s.config.FS.Remove(name)
 }
+
+// probeFile is what tryDisk writes.
+const probeFile = "probe"
