@@ -1,0 +1,73 @@
+package crashtest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Disk is a small file system in memory with a directory for a store, whose space and whose mind others than the broker change.
+type Disk struct {
+	root    string
+	Data    string // the store's directory
+	covered bool
+}
+
+// MountDisk makes a Disk at a directory; without CAP_SYS_ADMIN the error is EPERM. Whoever has mounted it unmounts it.
+func MountDisk(at string, sizeBytes string) (*Disk, error) {
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, "size="+sizeBytes); err != nil {
+		return nil, err
+	}
+	d := &Disk{root: at, Data: filepath.Join(at, "data")}
+	return d, os.Mkdir(d.Data, 0o700)
+}
+
+// Leave takes or gives back space so that this much is free.
+func (d *Disk) Leave(freeBytes int64) error {
+	f, err := os.OpenFile(filepath.Join(d.root, "filler"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var now syscall.Statfs_t
+	if err := syscall.Statfs(d.root, &now); err != nil {
+		return err
+	}
+	size := max(0, info.Size()+int64(now.Bavail)*int64(now.Bsize)-freeBytes)
+	if size <= info.Size() {
+		return f.Truncate(size)
+	}
+	return syscall.Fallocate(int(f.Fd()), 0, 0, size)
+}
+
+// Free gives all space back.
+func (d *Disk) Free() error { return os.Remove(filepath.Join(d.root, "filler")) }
+
+// ReadOnly has everything that is opened, made or removed in the store's directory from now on fail with EROFS. What is open already can still
+// be written, as the kernel makes no file system read-only that has such files: it takes another mount that lies on top.
+func (d *Disk) ReadOnly() error {
+	if err := syscall.Mount(d.Data, d.Data, "", syscall.MS_BIND, ""); err != nil {
+		return err
+	}
+	d.covered = true
+	return syscall.Mount("", d.Data, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
+}
+
+// Writable ends ReadOnly.
+func (d *Disk) Writable() error {
+	d.covered = false
+	return syscall.Unmount(d.Data, syscall.MNT_DETACH)
+}
+
+// Unmount takes the Disk away, even while a broker that is about to end has it open.
+func (d *Disk) Unmount() (err error) {
+	if d.covered {
+		err = d.Writable()
+	}
+	return errors.Join(err, syscall.Unmount(d.root, syscall.MNT_DETACH))
+}
