@@ -97,10 +97,10 @@ func (t *Trouble) keep(p *peer, payload string, qos uint8) error {
 	return nil
 }
 
-// Refused finds that what a level refuses is refused and that the rest goes on. Levels come in their order.
-func (t *Trouble) Refused(level broker.Refusal) error {
+// Refused finds that what a level, one of the broker's Refusals, refuses is refused and that the rest goes on. Levels come in their order.
+func (t *Trouble) Refused(level int) error {
 	err := t.messages()
-	switch level {
+	switch broker.Refusal(level) {
 	case broker.RefuseMessages:
 		err = errors.Join(err, t.newcomers(level, packet.Success), t.subscriptions("more", packet.Success))
 	case broker.RefuseNew:
@@ -143,7 +143,7 @@ func (t *Trouble) messages() error {
 }
 
 // newcomers are told the same in both versions; those whose Sessions are not kept are served as ever.
-func (t *Trouble) newcomers(level broker.Refusal, want packet.Reason) (err error) {
+func (t *Trouble) newcomers(level int, want packet.Reason) (err error) {
 	for _, v := range []packet.Version{packet.V50, packet.V311} {
 		err = errors.Join(err, t.answered(newPeer(fmt.Sprintf("newcomer %d at level %d", v, level), v, true), want))
 		p := newPeer("not kept", v, false)

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/crashtest"
 )
 
@@ -130,15 +129,15 @@ func (s *diskScene) counted(want map[string]uint64) {
 func TestFullDisk(t *testing.T) {
 	s := newDiskScene(t, "8MiB")
 	for _, c := range []struct {
-		level  broker.Refusal
+		level  int
 		free   int64
 		line   string
 		counts map[string]uint64 // each of 5.0 anew, the one of 3.1.1 once
 	}{
-		{broker.RefuseMessages, 12 << 20, "store fails: messages that are to be kept are refused", map[string]uint64{"store_refused": 5}},
-		{broker.RefuseNew, 6 << 20, "new Sessions and their subscriptions are refused", map[string]uint64{"store_refused": 9, "store_refused_sessions": 2}},
-		{broker.RefuseAll, 2 << 20, "nothing is written until it recovers", map[string]uint64{"store_refused": 13, "store_refused_sessions": 5}},
-		{level: broker.RefuseAll},
+		{1, 12 << 20, "store fails: messages that are to be kept are refused", map[string]uint64{"store_refused": 5}},
+		{2, 6 << 20, "new Sessions and their subscriptions are refused", map[string]uint64{"store_refused": 9, "store_refused_sessions": 2}},
+		{3, 2 << 20, "nothing is written until it recovers", map[string]uint64{"store_refused": 13, "store_refused_sessions": 5}},
+		{level: 3},
 	} {
 		s.must(s.Leave(c.free))
 		if c.line == "" { // as full as a disk gets

@@ -218,7 +218,7 @@ func lists(text, what string, ids []uint32) bool {
 // run is one ringmq command about this broker; its error has what the command said.
 func (b *process) run(arguments ...string) (string, error) {
 	command := 1 // words of the command's name, before its flags
-	if arguments[0] == "xdp" {
+	if arguments[0] == "xdp" || arguments[0] == "store" {
 		command = 2
 	}
 	arguments = slices.Insert(slices.Clone(arguments), command, "--admin", b.admin)
