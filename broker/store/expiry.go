@@ -32,10 +32,11 @@ func (s *Store) findExpired(db *pebble.DB) error {
 			s.expiry.next = bytes.Clone(key)
 			return errEnough
 		}
-		if _, expired := expiredEntry(db, key, value, now); expired {
+		_, expired, err := expiredEntry(db, key, value, now)
+		if expired {
 			keys = append(keys, bytes.Clone(key))
 		}
-		return nil
+		return err
 	})
 	if len(keys) > 0 {
 		s.put(request{expired: keys})
@@ -47,20 +48,24 @@ func (s *Store) findExpired(db *pebble.DB) error {
 }
 
 // expiredEntry says whether a queue entry's message has expired and was not sent yet: what was sent once is sent to its end.
-func expiredEntry(db *pebble.DB, key, value []byte, now int64) (mid uint64, expired bool) {
+func expiredEntry(db *pebble.DB, key, value []byte, now int64) (mid uint64, expired bool, err error) {
 	var e record.Entry
 	if e.Decode(value) != nil || e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
-		return 0, false
+		return 0, false, nil
 	}
 	m := e.Message
-	if e.Mid != 0 && m.Decode(get(db, record.MessageKey(nil, e.Mid))) != nil {
-		return 0, false
+	if e.Mid != 0 {
+		message, err := get(db, record.MessageKey(nil, e.Mid))
+		if err != nil || m.Decode(message) != nil {
+			return 0, false, err
+		}
 	}
 	if m.Expires <= 0 || m.Expires > now {
-		return 0, false
+		return 0, false, nil
 	}
 	sid, pos := record.Number(key, 0), record.Number(key, 1)
-	return e.Mid, pos > record.ReadNumber(get(db, record.SentKey(nil, sid)))
+	sent, err := get(db, record.SentKey(nil, sid))
+	return e.Mid, err == nil && pos > record.ReadNumber(sent), err
 }
 
 // removeExpired is the writer's part.
@@ -71,15 +76,21 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 	n := int64(0)
 	var unreferenced []uint64
 	for _, key := range keys {
-		value := get(db, key)
+		value, err := get(db, key)
+		if err != nil {
+			return err
+		}
 		if value == nil {
 			continue
 		}
-		mid, expired := expiredEntry(db, key, value, now)
+		mid, expired, err := expiredEntry(db, key, value, now)
+		if err != nil {
+			return err
+		}
 		if !expired {
 			continue
 		}
-		err := b.Delete(key, nil)
+		err = b.Delete(key, nil)
 		if mid != 0 {
 			err = errors.Join(err, b.Delete(record.ReferenceKey(nil, mid, record.Number(key, 0), record.Number(key, 1)), nil))
 			unreferenced = append(unreferenced, mid)

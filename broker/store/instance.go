@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -23,6 +24,8 @@ type instance struct {
 	failed chan struct{} // closed when Pebble gave up
 	dead   chan struct{} // closed when Pebble could not open: nobody will ever close what it has begun
 	closes chan struct{} // closed when nothing but its closing is left
+
+	suspected atomic.Bool // Store.suspect has been told of it
 
 	mu    sync.Mutex // guards what follows
 	users int        // goroutines of do that have not ended

@@ -53,7 +53,7 @@ func TestDiscardWaitsForUsers(t *testing.T) {
 			if err := in.do(func(db *pebble.DB) error {
 				in.fail(failed)
 				<-proceed
-				_ = get(db, []byte("key"))
+				_, _ = get(db, []byte("key"))
 				end()
 				return nil
 			}); !errors.Is(err, failed) {

@@ -63,7 +63,11 @@ func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded,
 				return nil
 			}
 			if entry.Mid != 0 {
-				if e.Message = get(db, record.MessageKey(nil, entry.Mid)); e.Message == nil {
+				var err error
+				if e.Message, err = get(db, record.MessageKey(nil, entry.Mid)); err != nil {
+					return err
+				}
+				if e.Message == nil {
 					r.Damaged++
 					return nil
 				}

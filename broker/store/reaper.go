@@ -136,10 +136,11 @@ func (s *Store) sweep(db *pebble.DB) error {
 		return err
 	}
 	if err := eachOwner(db, record.KindEntry, func(sid uint64) error {
-		if get(db, record.SessionKey(nil, sid)) == nil {
+		session, err := get(db, record.SessionKey(nil, sid))
+		if err == nil && session == nil {
 			s.reaper.ended(sid)
 		}
-		return nil
+		return err
 	}); err != nil {
 		return err
 	}

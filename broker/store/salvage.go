@@ -17,10 +17,11 @@ import (
 
 // isDamage says whether a store cannot be opened because of what is in it, and not because of the machine.
 func isDamage(err error) bool {
-	if errors.Is(err, fs.ErrPermission) || isFull(err) || errors.Is(err, syscall.EIO) || isReadOnly(err) || errors.Is(err, syscall.EMFILE) {
+	if err == nil || errors.Is(err, fs.ErrPermission) || isFull(err) {
 		return false
 	}
-	return err != nil
+	errno, isErrno := errors.AsType[syscall.Errno](err)
+	return !isErrno || errno == syscall.ENOENT || errno == syscall.ENOTDIR || errno == syscall.EISDIR
 }
 
 // verify reads what the broker reads before it serves. Queues and messages may be large: damage in them is found when they are read.
@@ -85,6 +86,8 @@ func (s *Store) salvage(why error) (*instance, error) {
 	if err := errors.Join(fsys.Rename(dir, s.databaseDir()), syncDir(fsys, s.config.Dir)); err != nil {
 		return nil, err
 	}
+	s.unread.forget()
+	s.damage.Store(nil)
 	s.counts.salvages.Add(1)
 	s.counts.salvaged.Add(int64(found.saved))
 	s.counts.lostRecords.Add(int64(found.lostRecords))

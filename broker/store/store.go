@@ -74,6 +74,8 @@ type Config struct {
 	mustExist bool // do not make a store where there is none
 	readOnly  bool // change nothing
 	beatEvery time.Duration
+	// unreadEvery is the first pause when the disk cannot read; each one after it is twice as long.
+	unreadEvery time.Duration
 }
 
 // MemoryBytes is what a store with this configuration takes in all, and outside the Go heap.
@@ -98,6 +100,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.beatEvery == 0 {
 		c.beatEvery = beatEvery
+	}
+	if c.unreadEvery == 0 {
+		c.unreadEvery = reopenEvery
 	}
 	if c.FS == nil {
 		c.FS = diskFS()
@@ -144,6 +149,7 @@ type Store struct {
 	expiry  expiry // the reaper's goroutine's
 	refusal refusal
 	damage  atomic.Pointer[error] // why the open instance cannot be read; reopening salvages then
+	unread  unread
 	space   space
 	lighter atomic.Bool // the ballast was given up
 	counts  counts
@@ -203,11 +209,17 @@ func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") 
 
 // openFirst opens Pebble, salvaging a damaged one, and begins a new run.
 func (s *Store) openFirst() (err error) {
-	if s.in, err = s.openInstance(s.databaseDir(), s.fresh); err == nil && !s.config.mustExist {
-		err = s.in.do(verify)
+	err = s.openVerified()
+	for n := 1; n < unreadMax && isUnread(err) && !s.fresh && !s.config.mustExist; n++ {
+		s.warn("the store cannot be read, which is tried again: " + err.Error())
+		if s.in != nil {
+			s.in.discard()
+		}
+		time.Sleep(unreadPause(s.config.unreadEvery, n))
+		err = s.openVerified()
 	}
 	if err != nil {
-		if !isDamage(err) || s.config.mustExist || s.fresh && s.isEmpty() {
+		if !isDamage(err) && !isUnread(err) || s.config.mustExist || s.fresh && s.isEmpty() {
 			return fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
 		}
 		if s.in != nil {
@@ -220,6 +232,7 @@ func (s *Store) openFirst() (err error) {
 	if s.config.mustExist {
 		return nil
 	}
+	s.damage.Store(nil) // what the tries have said
 	if s.fresh {
 		if err := s.noteFormat(); err != nil {
 			return err
@@ -235,12 +248,28 @@ func (s *Store) openFirst() (err error) {
 	return nil
 }
 
+// openVerified opens Pebble and reads what the broker is going to.
+func (s *Store) openVerified() (err error) {
+	if s.in, err = s.openInstance(s.databaseDir(), s.fresh); err == nil && !s.config.mustExist {
+		err = s.in.do(verify)
+	}
+	return err
+}
+
 // beginRun counts the boot number up, durably, before any number is made of it.
 func (s *Store) beginRun(db *pebble.DB) error {
-	if v := get(db, []byte{byte(record.KindBoot)}); len(v) == 4 {
-		s.boot = binary.BigEndian.Uint32(v)
+	boot, err := get(db, []byte{byte(record.KindBoot)})
+	if err != nil {
+		return err
 	}
-	if v := get(db, []byte{byte(record.KindTime)}); len(v) >= 8 {
+	if len(boot) == 4 {
+		s.boot = binary.BigEndian.Uint32(boot)
+	}
+	v, err := get(db, []byte{byte(record.KindTime)})
+	if err != nil {
+		return err
+	}
+	if len(v) >= 8 {
 		s.last = int64(binary.BigEndian.Uint64(v))
 		s.commits = record.ReadNumber(v[8:])
 	}
@@ -284,14 +313,16 @@ func (s *Store) syncOption() *pebble.WriteOptions {
 	return pebble.Sync
 }
 
-// get is a copy of a value; nil when there is none.
-func get(db *pebble.DB, key []byte) []byte {
+// get is a copy of a value; nil when there is none. That it cannot be read is something else.
+func get(db *pebble.DB, key []byte) ([]byte, error) {
 	v, closer, err := db.Get(key)
-	if err != nil {
-		return nil
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
 	}
-	defer closer.Close()
-	return append([]byte{}, v...)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{}, v...), closer.Close()
 }
 
 // Boot is part of broker.Store.
@@ -316,7 +347,7 @@ func each(db pebble.Reader, from, to []byte, f func(key, value []byte) error) er
 			return errors.Join(err, it.Close())
 		}
 	}
-	return errors.Join(it.Error(), it.Close())
+	return it.Close() // which says what has gone wrong before, too
 }
 
 // Start starts the goroutines; answers come from now on.

@@ -68,7 +68,11 @@ func (f *Findings) record(db *pebble.DB, key, value []byte) {
 		err = new(record.Message).Decode(value)
 	case record.KindEntry:
 		var e record.Entry
-		if err = e.Decode(value); err == nil && e.Mid != 0 && get(db, record.MessageKey(nil, e.Mid)) == nil {
+		if err = e.Decode(value); err != nil || e.Mid == 0 {
+			break
+		}
+		var message []byte
+		if message, err = get(db, record.MessageKey(nil, e.Mid)); err == nil && message == nil {
 			f.problem("queue entry %x: its message %x is missing", key[1:], e.Mid)
 		}
 	case record.KindBoot, record.KindTime, record.KindEnded, record.KindReceived, record.KindReference, record.KindSent:

@@ -60,7 +60,7 @@ func (s *Store) write() {
 				continue
 			}
 			if r.expired != nil {
-				_ = s.in.do(func(db *pebble.DB) error { return s.removeExpired(db, r.expired) })
+				_ = s.suspect(s.in, s.in.do(func(db *pebble.DB) error { return s.removeExpired(db, r.expired) }))
 				continue
 			}
 			shards++
@@ -199,7 +199,7 @@ func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
 // reopen abandons the instance and opens the store until that works; false when the broker closes meanwhile.
 func (s *Store) reopen() bool {
 	s.in.discard()
-	for wait := reopenEvery; ; wait = min(2*wait, reopenSeldom) {
+	for wait := s.unread.pause(s.config.unreadEvery); ; wait = min(2*wait, reopenSeldom) {
 		select {
 		case <-s.stop:
 			return false
@@ -245,14 +245,10 @@ func (s *Store) adopt(in *instance) {
 // openAgain opens the store after a failure, and salvages it where damage was the reason.
 func (s *Store) openAgain() (*instance, error) {
 	if why := s.damage.Load(); why != nil {
-		in, err := s.salvage(*why)
-		if err == nil {
-			s.damage.Store(nil)
-		}
-		return in, err
+		return s.salvage(*why)
 	}
 	in, err := s.openInstance(s.databaseDir(), false)
-	if err != nil && pebble.IsCorruptionError(err) {
+	if err != nil && s.isDamaged(err) {
 		return s.salvage(err)
 	}
 	return in, err
@@ -284,14 +280,26 @@ func (s *Store) probe(db *pebble.DB, number uint64) error {
 	return db.Apply(b, s.syncOption())
 }
 
-// suspect is told what an access to an instance has said. Damage ends the instance: it is salvaged when the writer reopens the store.
+// suspect is told what an access to an instance has said. What cannot be read ends the instance: the writer reopens the store, and salvages
+// it where damage was the reason.
 func (s *Store) suspect(in *instance, err error) error {
-	if err != nil && !in.hasFailed() && pebble.IsCorruptionError(err) {
-		s.damage.CompareAndSwap(nil, &err)
-		in.fail(err)
-		s.signal()
+	if err == nil || errors.Is(err, errClosed) || in.hasFailed() || !in.suspected.CompareAndSwap(false, true) {
+		return err
 	}
+	if s.isDamaged(err) {
+		s.damage.CompareAndSwap(nil, &err)
+	}
+	in.fail(err)
+	s.signal()
 	return err
+}
+
+// isDamaged says whether an instance cannot be read because of damage, as which counts what the disk does not read again and again.
+func (s *Store) isDamaged(err error) bool {
+	if isUnread(err) {
+		return s.unread.isDamage()
+	}
+	return pebble.IsCorruptionError(err)
 }
 
 // failedPace is how often an instance that has failed may try in the background until it is closed.
@@ -312,8 +320,6 @@ func (s *Store) onBackgroundError(in *instance, err error) {
 	}
 	s.warn("store: " + err.Error())
 	_ = s.suspect(in, err)
-	in.fail(err)
-	s.signal()
 }
 
 // tryDisk writes a small file. While that fails Pebble is not opened: each opening that fails may cost memory.

@@ -1,0 +1,58 @@
+package store
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// unreadMax is how often in a row reading fails before that is taken for damage. With the pauses in between these are eight seconds.
+	unreadMax    = 6
+	unreadForget = time.Minute // after the last failure: who has to be read may not ask at once
+)
+
+// unread counts what the disk could not read. A disk that fails for a moment is no reason to give a table up, and one with a bad sector, or
+// whose file system finds a wrong checksum, gives the same error for ever.
+type unread struct {
+	mu   sync.Mutex // guards what follows
+	n    int        // failures in a row
+	last time.Time
+}
+
+// isUnread says whether an error is that of a disk that cannot read, or write.
+func isUnread(err error) bool { return errors.Is(err, syscall.EIO) }
+
+// isDamage counts a failure to read and says whether it is one too many.
+func (u *unread) isDamage() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if time.Since(u.last) > unreadForget {
+		u.n = 0
+	}
+	u.n, u.last = u.n+1, time.Now()
+	return u.n >= unreadMax
+}
+
+// forget is for a store that has been salvaged: it has its failures before it.
+func (u *unread) forget() {
+	u.mu.Lock()
+	u.n = 0
+	u.mu.Unlock()
+}
+
+// pause is how long to wait before the store is opened again.
+func (u *unread) pause(first time.Duration) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.n == 0 || time.Since(u.last) > unreadForget {
+		return reopenEvery
+	}
+	return unreadPause(first, u.n)
+}
+
+// unreadPause is the pause after n failures in a row.
+func unreadPause(first time.Duration, n int) time.Duration {
+	return min(first<<(n-1), reopenSeldom)
+}
