@@ -68,6 +68,7 @@ type message struct {
 // copied is what one reader is to get of a message, and has got.
 type copied struct {
 	owed, barred bool
+	steady       bool // the reader's subscription was acknowledged when it was sent, and not given up since
 	arrived      int32
 }
 
@@ -127,6 +128,7 @@ func (l *Ledger) published(m *message) *message {
 			continue
 		}
 		k := &m.copies[c.reader]
+		k.steady = k.steady || c.sub == subscribed
 		k.owed = k.owed || c.sub == subscribed && !m.brief()
 		k.barred = k.barred && c.sub == unsubscribed && !m.will // what a Will matches is seen when it is due
 		if k.barred {
@@ -173,7 +175,7 @@ func (l *Ledger) gives(c *Client) {
 }
 
 // release says that a message may still come, but need not.
-func (k *copied) release() { k.owed = k.owed && k.arrived > 0 }
+func (k *copied) release() { k.owed, k.steady = k.owed && k.arrived > 0, false }
 
 // messageOf is the message that a payload is of; nil when nobody has published it.
 func (l *Ledger) messageOf(c *Client, payload []byte) *message {
@@ -203,8 +205,8 @@ func (l *Ledger) arrivedAt(c *Client, p *packet.Publish) {
 		return
 	}
 	l.judgeTime(c, m, p)
-	if r.shared || m.will {
-		return // in no order
+	if r.shared || m.will || !k.steady {
+		return // In no order: what came to the broker before SUBSCRIBE did and is sent again after a crash is another message for this reader.
 	}
 	s := stream{m.publisher, c.reader, m.qos}
 	if seen := l.order[s]; seen > m.number {
