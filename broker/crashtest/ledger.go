@@ -68,7 +68,7 @@ type message struct {
 // copied is what one reader is to get of a message, and has got.
 type copied struct {
 	owed, barred bool
-	steady       bool // the reader's subscription was acknowledged when it was sent, and not given up since
+	steady       bool // owed, and the subscription was not given up since
 	arrived      int32
 }
 
@@ -128,8 +128,8 @@ func (l *Ledger) published(m *message) *message {
 			continue
 		}
 		k := &m.copies[c.reader]
-		k.steady = k.steady || c.sub == subscribed
 		k.owed = k.owed || c.sub == subscribed && !m.brief()
+		k.steady = k.owed
 		k.barred = k.barred && c.sub == unsubscribed && !m.will // what a Will matches is seen when it is due
 		if k.barred {
 			l.tally.Barred++
@@ -206,7 +206,7 @@ func (l *Ledger) arrivedAt(c *Client, p *packet.Publish) {
 	}
 	l.judgeTime(c, m, p)
 	if r.shared || m.will || !k.steady {
-		return // In no order: what came to the broker before SUBSCRIBE did and is sent again after a crash is another message for this reader.
+		return // In no order: what came before SUBSCRIBE did, or has run out, and is sent again after a crash is another message for this reader.
 	}
 	s := stream{m.publisher, c.reader, m.qos}
 	if seen := l.order[s]; seen > m.number {
