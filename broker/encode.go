@@ -59,6 +59,15 @@ func (p *publication) encodeRaw(t *template) {
 	}
 }
 
+// secondsLeft is a Message Expiry Interval of ms milliseconds. Each shard reads its clock once a turn: one that is a moment behind the
+// publisher's must not give more than was set [MQTT-3.3.2-6], as rounding up would, and what has not run out has a second at least.
+func secondsLeft(ms int64) uint32 {
+	if ms <= 0 {
+		return 0
+	}
+	return uint32(max(1, (ms+500)/1000))
+}
+
 // encode fills a template in.
 func (s *Shard) encode(p *publication, t *template, alias uint16, more []uint32) {
 	if p.raw != nil && t.flags&flagQoS == p.qos<<1 && t.version5 == p.rawV5 && t.id|uint32(alias) == 0 && more == nil {
@@ -71,7 +80,7 @@ func (s *Shard) encode(p *publication, t *template, alias uint16, more []uint32)
 	if t.version5 {
 		version = packet.V50
 		if p.expires != 0 {
-			h.HasExpiry, h.Expiry = true, uint32(max(0, p.expires-s.now+999)/1000)
+			h.HasExpiry, h.Expiry = true, secondsLeft(p.expires-s.now)
 		}
 		if more != nil {
 			h.SubscriptionIDs = more
