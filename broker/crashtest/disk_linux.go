@@ -2,10 +2,14 @@ package crashtest
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 )
+
+// diskFiles is how many files a Disk has room for; a store has some twenty.
+const diskFiles = 200
 
 // Disk is a small file system in memory with a directory for a store, whose space and whose mind others than the broker change.
 type Disk struct {
@@ -16,7 +20,7 @@ type Disk struct {
 
 // MountDisk makes a Disk at a directory; without CAP_SYS_ADMIN the error is EPERM. Whoever has mounted it unmounts it.
 func MountDisk(at string, sizeBytes string) (*Disk, error) {
-	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, "size="+sizeBytes); err != nil {
+	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, fmt.Sprintf("size=%s,nr_inodes=%d", sizeBytes, diskFiles)); err != nil {
 		return nil, err
 	}
 	d := &Disk{root: at, Data: filepath.Join(at, "data")}
@@ -45,8 +49,27 @@ func (d *Disk) Leave(freeBytes int64) error {
 	return syscall.Fallocate(int(f.Fd()), 0, 0, size)
 }
 
-// Free gives all space back.
-func (d *Disk) Free() error { return os.Remove(filepath.Join(d.root, "filler")) }
+// TakeFiles makes files until there can be no more: whoever makes one gets ENOSPC, although there is space. The store's ballast, which it would
+// give up for one more, goes first.
+func (d *Disk) TakeFiles() error {
+	err := os.Remove(filepath.Join(d.Data, "ballast"))
+	for n := 0; err == nil; n++ {
+		err = os.WriteFile(filepath.Join(d.root, fmt.Sprint("filler", n)), nil, 0o600)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil
+	}
+	return err
+}
+
+// Free gives all space and files back.
+func (d *Disk) Free() error {
+	names, err := filepath.Glob(filepath.Join(d.root, "filler*"))
+	for _, name := range names {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
+}
 
 // ReadOnly has everything that is opened, made or removed in the store's directory from now on fail with EROFS. What is open already can still
 // be written, as the kernel makes no file system read-only that has such files: it takes another mount that lies on top.

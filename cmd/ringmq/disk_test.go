@@ -153,18 +153,18 @@ func TestFullDisk(t *testing.T) {
 	s.must(s.Over())
 }
 
-// TestFailingDisk has the disk fail without a warning, while messages come: there is no reserve, and then no space; and then the file system
-// can only be read.
+// TestFailingDisk has the disk fail without a warning, while messages come: it has no room for another file, and then the file system can only
+// be read.
 func TestFailingDisk(t *testing.T) {
 	for _, c := range []struct {
 		name, why  string
 		begin, end func(*crashtest.Disk) error
 	}{
-		{"no space left", syscall.ENOSPC.Error(), func(d *crashtest.Disk) error { return d.Leave(0) }, (*crashtest.Disk).Free},
+		{"no files left", syscall.ENOSPC.Error(), (*crashtest.Disk).TakeFiles, (*crashtest.Disk).Free},
 		{"read-only", syscall.EROFS.Error(), (*crashtest.Disk).ReadOnly, (*crashtest.Disk).Writable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newDiskScene(t, "1B")
+			s := newDiskScene(t, "8MiB")
 			s.must(c.begin(s.Disk))
 			s.Feed(200)
 			s.refuses("store fails: messages that are to be kept are refused", c.why)
