@@ -330,7 +330,7 @@ func (w *shared) wall(ms int64) int64 {
 	return w.startWall + ms
 }
 
-// clockOf turns unix milliseconds into the broker's clock. What is long past is 1, for 0 means never.
+// clockOf turns unix milliseconds into the broker's clock. What is long past is 1, for 0 means never, and no shard's clock is less.
 func (w *shared) clockOf(wall int64) int64 {
 	if wall <= 0 {
 		return wall

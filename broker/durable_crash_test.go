@@ -92,3 +92,43 @@ func crashOnce(shards int, seed uint64, stop int) error {
 	}
 	return sim.Drain(l, 20000)
 }
+
+// TestRunOutInTheFirstMillisecond has messages run out while no broker runs, and clients there at once when one does: its clock stands at its
+// beginning when it loads them, and they have expired all the same [MQTT-3.3.2-5].
+func TestRunOutInTheFirstMillisecond(t *testing.T) {
+	expired := 0
+	for seed := range uint64(20) {
+		l := crashtest.NewLedger()
+		sim := crashtest.NewSim(1, seed, []*crashtest.Client{
+			crashtest.NewClient(l, "s", packet.V50, "t", ""),
+			crashtest.NewClient(l, "e", packet.V50, "", "t"),
+		})
+		sim.Clients[1].Expiries = []uint32{1}
+		store := newMemStore()
+		store.stopAt = 1 << 30
+		sim.Work = func(b *broker.Broker) {
+			for store.work(b) {
+			}
+		}
+		if err := sim.Restart(store); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			if err := sim.Step(true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store = store.crashed(sim.Now().UnixMilli())
+		sim.Sleep(time.Hour)
+		if err := sim.Restart(store); err != nil {
+			t.Fatal(err)
+		}
+		if err := sim.Drain(l, 1000); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		expired += l.Tally().Expired
+	}
+	if expired == 0 {
+		t.Error("nothing has expired")
+	}
+}

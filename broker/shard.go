@@ -75,7 +75,7 @@ type Shard struct {
 	id       int
 	host     Host
 	strategy Strategy
-	now      int64 // milliseconds since the broker started
+	now      int64 // milliseconds since the broker started; 1 at least, which is when what expired before that has expired: see clockOf
 	second   int64
 	random   uint64
 	draining bool
@@ -153,7 +153,7 @@ type Shard struct {
 
 // newShard makes shard number id of the world.
 func newShard(w *shared, id int, seed uint64) (*Shard, error) {
-	s := &Shard{shared: w, id: id, host: w.host, strategy: w.config.SharedStrategy, random: seed}
+	s := &Shard{shared: w, id: id, host: w.host, strategy: w.config.SharedStrategy, random: seed, now: 1}
 	s.pool = newPool(w.arena, id)
 	scratch, err := reserve[byte](w.limits.MaxPacketSize + pageSize)
 	if err != nil {
