@@ -267,7 +267,7 @@ func (f *Fleet) act(w *wire, n int) []byte {
 	case c.Topic == "" || w.pace > 0 && n%w.pace != 0 || c.Rare && c.next > f.runs/sleeperRuns:
 		return nil
 	}
-	return c.Publish(byte(1 + n%2))
+	return c.Publish(byte(1 + n/max(1, w.pace)%2))
 }
 
 func (f *Fleet) take(w *wire) error {
