@@ -10,9 +10,12 @@ import (
 	"github.com/ringmq/ringmq/broker/record"
 )
 
-// expiryChunk is how many queue entries are looked at for expiry at a time, once a second: a thousandth of a second's work.
-// Ten million take an hour and a half; until then what has expired takes space, and is not delivered.
-const expiryChunk = 2048
+// How much of the queues is looked at for expiry at a time, once a second: some thousandths of a second's work. Ten million entries take an
+// hour and a half; until then what has expired takes space, and is not delivered. Large messages are read whole.
+const (
+	expiryChunk = 2048     // entries
+	expiryBytes = 16 << 20 // of them, with their messages
+)
 
 // expiry is where the search for expired messages is. Clients that are away for long do not find them, so somebody must.
 type expiry struct{ next []byte }
@@ -20,52 +23,69 @@ type expiry struct{ next []byte }
 // findExpired looks at the next part of all queues and has the writer remove what has expired. Only the writer may remove it: it alone
 // knows that an entry is still as it was found.
 func (s *Store) findExpired(db *pebble.DB) error {
-	from, to := record.Bounds(record.KindEntry)
-	if s.expiry.next != nil {
-		from = s.expiry.next
-	}
-	s.expiry.next = nil
-	now, n := time.Now().UnixMilli(), 0
-	var keys [][]byte
-	err := each(db, from, to, func(key, value []byte) error {
-		if n++; n > expiryChunk {
-			s.expiry.next = bytes.Clone(key)
-			return errEnough
-		}
-		_, expired, err := expiredEntry(db, key, value, now)
-		if expired {
-			keys = append(keys, bytes.Clone(key))
-		}
-		return err
-	})
+	keys, next, err := searchExpired(db, s.expiry.next, time.Now().UnixMilli())
+	s.expiry.next = next
 	if len(keys) > 0 {
 		s.put(request{expired: keys})
-	}
-	if errors.Is(err, errEnough) {
-		return nil
 	}
 	return err
 }
 
-// expiredEntry says whether a queue entry's message has expired and was not sent yet: what was sent once is sent to its end.
-func expiredEntry(db *pebble.DB, key, value []byte, now int64) (mid uint64, expired bool, err error) {
+// searchExpired gives the keys of entries that have expired, from one on, and where the search goes on; nil is the beginning.
+func searchExpired(db *pebble.DB, from []byte, now int64) (keys [][]byte, next []byte, err error) {
+	first, to := record.Bounds(record.KindEntry)
+	if from == nil {
+		from = first
+	}
+	n, size := 0, 0
+	err = each(db, from, to, func(key, value []byte) error {
+		found, err := look(db, key, value, now)
+		if err != nil {
+			return err
+		}
+		if found.expired {
+			keys = append(keys, bytes.Clone(key))
+		}
+		if n, size = n+1, size+found.bytes; n == expiryChunk || size >= expiryBytes {
+			next = append(bytes.Clone(key), 0) // behind it
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return keys, next, err
+}
+
+// foundEntry is what look finds out about a queue entry.
+type foundEntry struct {
+	expired bool
+	mid     uint64 // of its message, when that is shared
+	bytes   int    // that were read
+}
+
+// look says whether a queue entry's message has expired and was not sent yet: what was sent once is sent to its end.
+func look(db *pebble.DB, key, value []byte, now int64) (foundEntry, error) {
+	found := foundEntry{bytes: len(value)}
 	var e record.Entry
 	if e.Decode(value) != nil || e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
-		return 0, false, nil
+		return found, nil
 	}
 	m := e.Message
-	if e.Mid != 0 {
+	if found.mid = e.Mid; e.Mid != 0 {
 		message, err := get(db, record.MessageKey(nil, e.Mid))
-		if err != nil || m.Decode(message) != nil {
-			return 0, false, err
+		if found.bytes += len(message); err != nil || m.Decode(message) != nil {
+			return found, err
 		}
 	}
 	if m.Expires <= 0 || m.Expires > now {
-		return 0, false, nil
+		return found, nil
 	}
 	sid, pos := record.Number(key, 0), record.Number(key, 1)
 	sent, err := get(db, record.SentKey(nil, sid))
-	return e.Mid, err == nil && pos > record.ReadNumber(sent), err
+	found.expired = err == nil && pos > record.ReadNumber(sent)
+	return found, err
 }
 
 // removeExpired is the writer's part.
@@ -83,15 +103,15 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 		if value == nil {
 			continue
 		}
-		mid, expired, err := expiredEntry(db, key, value, now)
+		found, err := look(db, key, value, now)
 		if err != nil {
 			return err
 		}
-		if !expired {
+		if !found.expired {
 			continue
 		}
 		err = b.Delete(key, nil)
-		if mid != 0 {
+		if mid := found.mid; mid != 0 {
 			err = errors.Join(err, b.Delete(record.ReferenceKey(nil, mid, record.Number(key, 0), record.Number(key, 1)), nil))
 			unreferenced = append(unreferenced, mid)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -311,6 +312,43 @@ func TestExpiry(t *testing.T) {
 	}
 	if n := count(t, s, record.KindReference) + count(t, s, record.KindMessage); n != 0 || mustStats(t, s).Expired != 2 {
 		t.Errorf("%d records of the shared message are left, %+v", n, mustStats(t, s))
+	}
+	_ = s.Close()
+}
+
+// TestExpirySearchIsBounded: of a queue of large messages, in its entries and shared, only so much is read at a time, and all of it in the end.
+func TestExpirySearchIsBounded(t *testing.T) {
+	s, a := open(t, vfs.NewMem())
+	const each, n = 1 << 20, 24
+	large := record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, each, make([]byte, each))
+	var b []byte
+	for pos := range uint64(n) {
+		e := record.Entry{Flags: 1}
+		if pos%2 > 0 {
+			e.Mid = pos
+			b = record.AppendSet(b, record.MessageKey(nil, pos), large)
+			b = record.AppendSet(b, record.EntryKey(nil, 1, pos), e.AppendHead(nil))
+		} else {
+			b = record.AppendSet(b, record.EntryKey(nil, 1, pos), append(e.AppendHead(nil), large...))
+		}
+	}
+	e := record.Entry{Flags: 1}
+	b = record.AppendSet(b, record.EntryKey(nil, 1, n), record.AppendMessage(e.AppendHead(nil), &record.Message{Topic: []byte("t"), Expires: 1}, 0))
+	s.Commit(0, b)
+	a.until(t, "the commit", func() bool { return a.committed == 1 })
+	var turns []int
+	for next, first := []byte(nil), true; first || next != nil; first = false {
+		if err := s.in.do(func(db *pebble.DB) error {
+			keys, after, err := searchExpired(db, next, 2)
+			next = after
+			turns = append(turns, len(keys))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !slices.Equal(turns, []int{0, 1}) {
+		t.Errorf("so many were found: %v, want none in the first 16 MiB and one behind", turns)
 	}
 	_ = s.Close()
 }
