@@ -79,34 +79,6 @@ func sharedQueue() (queue, messages []byte) {
 	return queue, messages
 }
 
-// TestUnreadForAWhile: tables cannot be read for a while, for the disk's reasons. Nobody is told that messages are damaged or that a Session is
-// gone, the store says that it fails, and what was asked for is answered when the disk works again.
-func TestUnreadForAWhile(t *testing.T) {
-	mem := vfs.NewMem()
-	queue, messages := sharedQueue()
-	u := &unreadable{table: inTables(t, mem, messages, queue)[0], to: 1 << 40}
-	s, a := open(t, errorfs.Wrap(mem, u))
-	u.on.Store(true)
-	s.Load(broker.Load{SID: 1, From: 0, To: unreadEntries, Entries: unreadEntries, Bytes: 1 << 30})
-	a.until(t, "refusal", func() bool { return a.refusing })
-	a.mu.Lock()
-	if len(a.loaded) > 0 {
-		t.Errorf("what cannot be read is answered: %d entries, %d damaged", len(a.loaded[0].Entries), a.loaded[0].Damaged)
-	}
-	a.mu.Unlock()
-	u.on.Store(false)
-	a.until(t, "the load", func() bool { return len(a.loaded) == 1 && !a.refusing })
-	if l := a.loaded[0]; len(l.Entries) != unreadEntries || l.Damaged > 0 {
-		t.Errorf("%d of %d entries, %d damaged", len(l.Entries), unreadEntries, l.Damaged)
-	}
-	if stats := mustStats(t, s); stats.Salvages > 0 {
-		t.Errorf("a disk that could not be read for a moment is taken for damage: %+v", stats)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
 // openUnread is open for a disk that cannot read for long.
 func openUnread(t *testing.T, fsys vfs.FS) (*Store, *asked) {
 	t.Helper()
@@ -141,30 +113,6 @@ func TestUnreadForEver(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestUnreadAtStart: a store that cannot be read at the start stops no broker. What is over soon costs nothing, and otherwise it is salvaged.
-func TestUnreadAtStart(t *testing.T) {
-	for _, over := range []int64{3, 1 << 40} {
-		mem := vfs.NewMem()
-		fill(t, mem, true)
-		table := files(t, mem, isTable)[0]
-		footer := int64(len(content(t, mem, table))) - 100
-		u := &unreadable{table: table, from: footer, to: 1 << 40, over: over}
-		u.on.Store(true)
-		s, _ := openUnread(t, errorfs.Wrap(mem, u))
-		list, err := entries(s)
-		stats := mustStats(t, s)
-		switch whole := len(list) == damagedEntries-1 && stats.Salvages == 0; {
-		case err != nil:
-			t.Error(err)
-		case over == 3 && !whole, over > 3 && (stats.Salvages != 1 || stats.LostFiles == 0):
-			t.Errorf("reading fails %d times: %d entries, the store says %+v", over, len(list), stats)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
