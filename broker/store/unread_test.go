@@ -2,7 +2,6 @@ package store
 
 import (
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,7 +20,6 @@ type unreadable struct {
 	on       atomic.Bool
 	table    string       // its path
 	from, to int64        // the part of it that cannot be read
-	over     int64        // how many reads fail; 0: all
 	failed   atomic.Int64 // reads so far
 	moved    atomic.Bool  // the table is with those that were damaged, and another may have its name
 }
@@ -34,17 +32,12 @@ func (u *unreadable) MaybeError(op errorfs.Op) error {
 	if !u.on.Load() || u.moved.Load() || op.Kind != errorfs.OpFileReadAt || op.Path != u.table || op.Offset < u.from || op.Offset >= u.to {
 		return nil
 	}
-	if n := u.failed.Add(1); u.over > 0 && n > u.over {
-		return nil
-	}
+	u.failed.Add(1)
 	return syscall.EIO
 }
 
 // String is part of errorfs.Injector.
 func (*unreadable) String() string { return "unreadable" }
-
-// unreadEntries is how many entries the Session of these tests has.
-const unreadEntries = 100
 
 // inTables makes a store in which each batch is a table of its own, and names the tables.
 func inTables(t *testing.T, fsys vfs.FS, batches ...[]byte) (tables []string) {
@@ -64,19 +57,6 @@ func inTables(t *testing.T, fsys vfs.FS, batches ...[]byte) (tables []string) {
 		t.Fatalf("%d tables of %d batches", len(tables), len(batches))
 	}
 	return tables
-}
-
-// sharedQueue are a Session and its queue, and the messages in it, which are records of their own.
-func sharedQueue() (queue, messages []byte) {
-	queue = record.AppendSet(nil, record.SessionKey(nil, 1), (&record.Session{ClientID: "c", Expiry: 1<<32 - 1}).Append(nil))
-	for pos := range uint64(unreadEntries) {
-		mid := 1000 + pos
-		payload := []byte(fmt.Sprint(pos, strings.Repeat(" and more", 50)))
-		messages = record.AppendSet(messages, record.MessageKey(nil, mid), record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, len(payload), payload))
-		queue = record.AppendSet(queue, record.ReferenceKey(nil, mid, 1, pos), nil)
-		queue = record.AppendSet(queue, record.EntryKey(nil, 1, pos), (&record.Entry{Flags: 1, Mid: mid}).AppendHead(nil))
-	}
-	return queue, messages
 }
 
 // openUnread is open for a disk that cannot read for long.
