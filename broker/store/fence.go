@@ -49,7 +49,7 @@ func (f *fenceFS) change(do func() error) {
 		return
 	}
 	if err := do(); err != nil {
-		f.failed(err)
+		f.failed(writeError{err})
 	}
 }
 
@@ -236,7 +236,7 @@ func (f *fencedFile) Preallocate(offset, length int64) error {
 // Close closes the file, behind the fence, too.
 func (f *fencedFile) Close() error {
 	if err := f.File.Close(); err != nil {
-		f.fence.failed(err)
+		f.fence.failed(writeError{err})
 	}
 	return nil
 }

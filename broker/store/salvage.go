@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"github.com/ringmq/ringmq/broker/record"
 )
 
 // isDamage says whether a store cannot be opened because of what is in it, and not because of the machine.
@@ -22,18 +20,6 @@ func isDamage(err error) bool {
 	}
 	errno, isErrno := errors.AsType[syscall.Errno](err)
 	return !isErrno || errno == syscall.ENOENT || errno == syscall.ENOTDIR || errno == syscall.EISDIR
-}
-
-// verify reads what the broker reads before it serves. Queues and messages may be large: damage in them is found when they are read.
-func verify(db *pebble.DB) error {
-	for _, k := range [...]record.Kind{record.KindBoot, record.KindEnded, record.KindSubscription, record.KindReceived, record.KindRetained,
-		record.KindSent, record.KindSession, record.KindTime} {
-		from, to := record.Bounds(k)
-		if err := each(db, from, to, func([]byte, []byte) error { return nil }); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // isFile says that where the database should be there is a plain file.

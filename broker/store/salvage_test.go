@@ -41,9 +41,18 @@ func fill(t *testing.T, fsys vfs.FS, inTables bool) {
 	}
 }
 
+// readAll reads all records of a kind of a store that has been started.
+func readAll(s *Store, kind record.Kind, f func(key, value []byte) error) error {
+	s.mu.Lock()
+	in := s.in
+	s.mu.Unlock()
+	from, to := record.Bounds(kind)
+	return in.do(func(db *pebble.DB) error { return each(db, from, to, f) })
+}
+
 // entries are the positions in the queue.
 func entries(s *Store) (list []uint64, err error) {
-	return list, s.Each(record.KindEntry, func(key, _ []byte) error { list = append(list, record.Number(key, 1)); return nil })
+	return list, readAll(s, record.KindEntry, func(key, _ []byte) error { list = append(list, record.Number(key, 1)); return nil })
 }
 
 // files are the paths of a store's files with a suffix or prefix.
@@ -361,7 +370,7 @@ func TestDoubt(t *testing.T) {
 		t.Errorf("doubt %v, boot %d, %+v", s.Doubt(), s.Boot(), stats)
 	}
 	var flags []string
-	_ = s.Each(record.KindEntry, func(_, value []byte) error {
+	_ = readAll(s, record.KindEntry, func(_, value []byte) error {
 		var e record.Entry
 		err := e.Decode(value)
 		flags = append(flags, fmt.Sprint(e.Flags))

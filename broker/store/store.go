@@ -207,99 +207,6 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") }
 
-// openFirst opens Pebble, salvaging a damaged one, and begins a new run.
-func (s *Store) openFirst() (err error) {
-	err = s.openVerified()
-	for n := 1; n < unreadMax && isUnread(err) && !s.fresh && !s.config.mustExist; n++ {
-		s.warn("the store cannot be read, which is tried again: " + err.Error())
-		if s.in != nil {
-			s.in.discard()
-		}
-		time.Sleep(unreadPause(s.config.unreadEvery, n))
-		err = s.openVerified()
-	}
-	if err != nil {
-		if !isDamage(err) && !isUnread(err) || s.config.mustExist || s.fresh && s.isEmpty() {
-			return fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
-		}
-		if s.in != nil {
-			s.in.discard()
-		}
-		if s.in, err = s.salvage(err); err != nil {
-			return fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
-		}
-	}
-	if s.config.mustExist {
-		return nil
-	}
-	s.damage.Store(nil) // what the tries have said
-	if s.fresh {
-		if err := s.noteFormat(); err != nil {
-			return err
-		}
-	}
-	if err := s.in.do(s.beginRun); err != nil {
-		return err
-	}
-	if s.config.Durability == None {
-		return s.removeProgress() // what a run without a log loses is no surprise
-	}
-	s.progress.open(s)
-	return nil
-}
-
-// openVerified opens Pebble and reads what the broker is going to.
-func (s *Store) openVerified() (err error) {
-	if s.in, err = s.openInstance(s.databaseDir(), s.fresh); err == nil && !s.config.mustExist {
-		err = s.in.do(verify)
-	}
-	return err
-}
-
-// beginRun counts the boot number up, durably, before any number is made of it.
-func (s *Store) beginRun(db *pebble.DB) error {
-	boot, err := get(db, []byte{byte(record.KindBoot)})
-	if err != nil {
-		return err
-	}
-	if len(boot) == 4 {
-		s.boot = binary.BigEndian.Uint32(boot)
-	}
-	v, err := get(db, []byte{byte(record.KindTime)})
-	if err != nil {
-		return err
-	}
-	if len(v) >= 8 {
-		s.last = int64(binary.BigEndian.Uint64(v))
-		s.commits = record.ReadNumber(v[8:])
-	}
-	var lost uint64
-	if lost, s.boot = s.compareProgress(s.commits, s.boot); lost > 0 {
-		doubted, err := settleDoubt(db)
-		if err != nil {
-			return err
-		}
-		s.doubt = true
-		s.commits += lost // numbers go on where the lost ones ended
-		s.counts.lostCommits.Add(int64(lost))
-		s.counts.doubted.Add(doubted)
-		s.tellLoss(lost, doubted)
-	}
-	s.boot++
-	b := db.NewBatch()
-	defer b.Close()
-	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, s.boot), nil), s.setTime(b, s.commits, s.last)); err != nil {
-		return err
-	}
-	if err := db.Apply(b, s.syncOption()); err != nil {
-		return err
-	}
-	if s.config.Durability == None {
-		return db.Flush() // numbers must not be used twice even so
-	}
-	return nil
-}
-
 // setTime has a batch record when it was committed, in unix milliseconds, and how many commits there were before.
 func (s *Store) setTime(b *pebble.Batch, commits uint64, now int64) error {
 	value := binary.BigEndian.AppendUint64(nil, uint64(now))
@@ -330,12 +237,6 @@ func (s *Store) Boot() uint32 { return s.boot }
 
 // LastCommit is part of broker.Store.
 func (s *Store) LastCommit() int64 { return s.last }
-
-// Each is part of broker.Store.
-func (s *Store) Each(kind record.Kind, f func(key, value []byte) error) error {
-	from, to := record.Bounds(kind)
-	return s.in.do(func(db *pebble.DB) error { return each(db, from, to, f) })
-}
 
 func each(db pebble.Reader, from, to []byte, f func(key, value []byte) error) error {
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
@@ -394,8 +295,9 @@ func (s *Store) Close() error {
 // shut closes what is open; a store that has failed is left as it is.
 func (s *Store) shut() error {
 	var err error
-	select {
-	case <-s.in.failed:
+	switch {
+	case s.in == nil: // and Each has said why
+	case s.in.hasFailed():
 		err = s.in.err
 		s.in.discard()
 	default:

@@ -159,7 +159,7 @@ func TestPowerCut(t *testing.T) {
 		}
 		s2, _ := open(t, crashed)
 		found := 0
-		if err := s2.Each(record.KindEntry, func(key, _ []byte) error {
+		if err := readAll(s2, record.KindEntry, func(key, _ []byte) error {
 			if record.Number(key, 1) != uint64(found) {
 				return errors.New("a batch is missing between others")
 			}
@@ -210,7 +210,7 @@ func TestFailingDisk(t *testing.T) {
 		}
 		s2, _ := open(t, crashed)
 		n := 0
-		_ = s2.Each(record.KindEntry, func([]byte, []byte) error { n++; return nil })
+		_ = readAll(s2, record.KindEntry, func([]byte, []byte) error { n++; return nil })
 		if n != 2 {
 			t.Errorf("%d of 2 entries survive a power cut", n)
 		}
@@ -355,7 +355,7 @@ func TestExpirySearchIsBounded(t *testing.T) {
 
 func count(t *testing.T, s *Store, k record.Kind) (n int) {
 	t.Helper()
-	if err := s.Each(k, func([]byte, []byte) error { n++; return nil }); err != nil {
+	if err := readAll(s, k, func([]byte, []byte) error { n++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return n

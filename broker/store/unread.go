@@ -21,8 +21,17 @@ type unread struct {
 	last time.Time
 }
 
-// isUnread says whether an error is that of a disk that cannot read, or write.
-func isUnread(err error) bool { return errors.Is(err, syscall.EIO) }
+// writeError is an error of something that was to be changed.
+type writeError struct{ error }
+
+// Unwrap is the error itself.
+func (e writeError) Unwrap() error { return e.error }
+
+// isUnread says whether an error is that of a disk that cannot read.
+func isUnread(err error) bool {
+	_, writing := errors.AsType[writeError](err)
+	return !writing && errors.Is(err, syscall.EIO)
+}
 
 // isDamage counts a failure to read and says whether it is one too many.
 func (u *unread) isDamage() bool {

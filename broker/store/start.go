@@ -1,0 +1,201 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// early does something with the store before Start, when nobody else opens it again, and opens it where that is still to be done. A disk that
+// cannot read is asked again, as often and as slowly as later on; what is damaged, or can never be read, is salvaged, once. Whether f comes
+// upon it or Pebble does in the background makes no difference. What f returns must be its own: an earlier try of it may still be at work.
+func early[T any](s *Store, f func(*pebble.DB) (T, error)) (T, error) {
+	salvaged := false
+	for n := 1; ; n++ {
+		var (
+			result T
+			err    error
+		)
+		if s.in == nil {
+			s.in, err = s.openInstance(s.databaseDir(), s.fresh)
+		}
+		if err == nil {
+			err = s.in.do(func(db *pebble.DB) (err error) {
+				result, err = f(db)
+				return err
+			})
+		}
+		if err == nil {
+			return result, nil
+		}
+		if !isDamage(err) && !isUnread(err) || s.config.mustExist || salvaged || s.fresh && s.isEmpty() {
+			return result, fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
+		}
+		if s.in != nil {
+			s.in.discard()
+			s.in = nil
+		}
+		if isUnread(err) && n < unreadMax {
+			s.warn("the store cannot be read, which is tried again: " + err.Error())
+			time.Sleep(unreadPause(s.config.unreadEvery, n))
+		} else {
+			if s.in, err = s.salvage(err); err != nil {
+				return result, fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
+			}
+			salvaged = true
+		}
+		s.damage.Store(nil) // which Pebble may have told in the background
+		s.unread.forget()
+	}
+}
+
+// openFirst opens Pebble and begins a new run.
+func (s *Store) openFirst() error {
+	if s.config.mustExist {
+		_, err := early(s, func(*pebble.DB) (struct{}, error) { return struct{}{}, nil })
+		return err
+	}
+	if _, err := early(s, verify); err != nil {
+		return err
+	}
+	if s.fresh {
+		if err := s.noteFormat(); err != nil {
+			return err
+		}
+	}
+	r, err := early(s, s.beginRun)
+	if err != nil {
+		return err
+	}
+	s.boot, s.last, s.commits = r.boot, r.last, r.commits
+	if r.lost > 0 {
+		s.doubt = true
+		s.counts.lostCommits.Store(int64(r.lost))
+		s.counts.doubted.Add(r.doubted)
+		s.tellLoss(r.lost, r.doubted)
+	}
+	if s.config.Durability == None {
+		return s.removeProgress() // what a run without a log loses is no surprise
+	}
+	s.progress.open(s)
+	return nil
+}
+
+// verify reads what the broker reads before it serves. Queues and messages may be large: damage in them is found when they are read.
+func verify(db *pebble.DB) (struct{}, error) {
+	for _, k := range [...]record.Kind{record.KindBoot, record.KindEnded, record.KindSubscription, record.KindReceived, record.KindRetained,
+		record.KindSent, record.KindSession, record.KindTime} {
+		from, to := record.Bounds(k)
+		if err := each(db, from, to, func([]byte, []byte) error { return nil }); err != nil {
+			return struct{}{}, err
+		}
+	}
+	return struct{}{}, nil
+}
+
+// run is where a run begins.
+type run struct {
+	boot    uint32
+	last    int64  // T of the run before
+	commits uint64 // of all runs before
+	lost    uint64 // those of them that are gone
+	doubted int64  // messages of QoS 2 that are not delivered for that reason
+}
+
+// beginRun counts the boot number up, durably, before any number is made of it.
+func (s *Store) beginRun(db *pebble.DB) (r run, err error) {
+	boot, err := get(db, []byte{byte(record.KindBoot)})
+	if err != nil {
+		return r, err
+	}
+	if len(boot) == 4 {
+		r.boot = binary.BigEndian.Uint32(boot)
+	}
+	v, err := get(db, []byte{byte(record.KindTime)})
+	if err != nil {
+		return r, err
+	}
+	if len(v) >= 8 {
+		r.last = int64(binary.BigEndian.Uint64(v))
+		r.commits = record.ReadNumber(v[8:])
+	}
+	if r.lost, r.boot = s.compareProgress(r.commits, r.boot); r.lost > 0 {
+		if r.doubted, err = settleDoubt(db); err != nil {
+			return r, err
+		}
+		r.commits += r.lost // numbers go on where the lost ones ended
+	}
+	r.boot++
+	b := db.NewBatch()
+	defer b.Close()
+	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, r.boot), nil), s.setTime(b, r.commits, r.last)); err != nil {
+		return r, err
+	}
+	if err := db.Apply(b, s.syncOption()); err != nil {
+		return r, err
+	}
+	if s.config.Durability == None {
+		return r, db.Flush() // numbers must not be used twice even so
+	}
+	return r, nil
+}
+
+// eachBytes is how much Each reads at a time.
+const eachBytes = 1 << 20
+
+// records are some that have been read, one behind the other.
+type records struct {
+	bytes []byte
+	ends  []int // of each key and each value
+	more  bool
+}
+
+// read reads records from a key up to another.
+func (r *records) read(db *pebble.DB, from, to []byte) error {
+	err := each(db, from, to, func(key, value []byte) error {
+		if r.more = len(r.bytes) >= eachBytes; r.more {
+			return errEnough
+		}
+		r.bytes = append(r.bytes, key...)
+		r.ends = append(r.ends, len(r.bytes))
+		r.bytes = append(r.bytes, value...)
+		r.ends = append(r.ends, len(r.bytes))
+		return nil
+	})
+	if r.more {
+		return nil
+	}
+	return err
+}
+
+// Each is part of broker.Store.
+func (s *Store) Each(kind record.Kind, f func(key, value []byte) error) error {
+	from, to := record.Bounds(kind)
+	for more := true; more; {
+		first := from
+		r, err := early(s, func(db *pebble.DB) (*records, error) {
+			r := new(records)
+			return r, r.read(db, first, to)
+		})
+		if err != nil {
+			return err
+		}
+		start := 0
+		for i := 0; i < len(r.ends); i += 2 {
+			key := r.bytes[start:r.ends[i]]
+			if err := f(key, r.bytes[r.ends[i]:r.ends[i+1]]); err != nil {
+				return err
+			}
+			start, from = r.ends[i+1], key
+		}
+		if more = r.more; more {
+			from = append(append([]byte{}, from...), 0) // the next possible key
+		}
+	}
+	return nil
+}
