@@ -65,13 +65,16 @@ func runDurable(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("perf durable", flag.ContinueOnError)
 	names := flags.String("targets", "ringmq-fsync,ringmq-os,mosquitto", "some of ringmq-fsync, ringmq-os, ringmq-none, mosquitto, mochi-sync, nats-sync")
 	publishers := flags.String("publishers", "1,100,1000", "how many publish at a time")
-	receivers := flags.String("receivers", "absent,present", "absent, present or both: the Sessions that the messages are for")
+	receivers := flags.String("receivers", "absent,present", "some of absent, present, returning: the Sessions that the messages are for; what is measured of the last is how they take their queues up")
 	seconds := flags.Float64("seconds", 3, "length of each measured part")
 	rounds := flags.Int("rounds", 3, "how often each is run; medians are shown")
 	half := flags.Bool("half", false, "then publish at half of that rate: the time until the acknowledgement counts from when a message was due")
 	rate := flags.Float64("rate", 0, "instead of that, publish so many messages per second in all")
 	on := flags.String("dir", os.TempDir(), "a directory on the disk to be measured")
-	built := flags.String("ringmq", "", "a ringmq program to measure instead of building this checkout's")
+	payload := flags.Int("payload", 64, "bytes of each message, which are noise")
+	window := flags.Int("window", 16, "messages that each publisher has in flight")
+	built := flags.String("ringmq", "", "ringmq programs, separated by commas, to measure in turn instead of building this checkout's")
+	profiles := flags.String("profiles", "", "a directory for a CPU profile of each measurement of a ringmq at full speed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -80,19 +83,23 @@ func runDurable(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	d := durableRun{sources: sources{dir: dir, ringmq: *built}, seconds: *seconds, half: *half, rate: *rate, port: portFirst, results: map[string][]durableResult{}}
+	d := durableRun{sources: sources{dir: dir}, seconds: *seconds, half: *half, rate: *rate, payload: *payload, window: *window, profiles: *profiles,
+		port: portFirst, results: map[string][]durableResult{}}
+	if *built != "" {
+		d.programs = strings.Split(*built, ",")
+	}
 	chosen := strings.Split(*names, ",")
 	if err := d.prepare(ctx, chosen); err != nil {
 		return err
 	}
 	for range *rounds {
-		for _, present := range strings.Split(*receivers, ",") {
+		for _, who := range strings.Split(*receivers, ",") {
 			for _, n := range strings.Split(*publishers, ",") {
 				count, err := strconv.Atoi(n)
 				if err != nil {
 					return fmt.Errorf("-publishers: %w", err)
 				}
-				if err := d.round(ctx, chosen, count, present == "present"); err != nil {
+				if err := d.round(ctx, chosen, count, who); err != nil {
 					return err
 				}
 			}
@@ -105,22 +112,28 @@ func runDurable(ctx context.Context, args []string) error {
 // durableRun is one call of `perf durable`.
 type durableRun struct {
 	sources
-	seconds float64
-	half    bool
-	rate    float64
-	port    int
-	rows    []string
-	results map[string][]durableResult
+	programs []string // of RingMQ
+	seconds  float64
+	half     bool
+	rate     float64
+	payload  int
+	window   int
+	profiles string
+	port     int
+	rows     []string
+	results  map[string][]durableResult
 }
 
 func (d *durableRun) prepare(ctx context.Context, names []string) error {
 	var err error
 	for _, name := range names {
 		switch {
-		case strings.HasPrefix(name, "ringmq") && d.ringmq == "":
-			if d.ringmq, _, err = d.buildRingMQ(ctx); err != nil {
+		case strings.HasPrefix(name, "ringmq") && len(d.programs) == 0:
+			var program string
+			if program, _, err = d.buildRingMQ(ctx); err != nil {
 				return err
 			}
+			d.programs = []string{program}
 		case name == "nats-sync":
 			_, err = prepareNATS(ctx, d.sources)
 		case name == "mochi-sync":
@@ -134,9 +147,9 @@ func (d *durableRun) prepare(ctx context.Context, names []string) error {
 }
 
 // round measures the disk and then every target once, so that all saw the same machine.
-func (d *durableRun) round(ctx context.Context, names []string, publishers int, present bool) error {
-	load := durableLoad{publishers: publishers, present: present, window: 16, payload: 64, duration: time.Duration(d.seconds * float64(time.Second))}
-	if d.rate == 0 {
+func (d *durableRun) round(ctx context.Context, names []string, publishers int, receivers string) error {
+	load := durableLoad{publishers: publishers, receivers: receivers, window: d.window, payload: d.payload, duration: time.Duration(d.seconds * float64(time.Second))}
+	if d.rate == 0 && receivers != returning {
 		if err := d.measureBare(load); err != nil {
 			return err
 		}
@@ -145,11 +158,33 @@ func (d *durableRun) round(ctx context.Context, names []string, publishers int, 
 		if !slices.Contains(names, c.name) {
 			continue
 		}
-		if err := d.measure(ctx, c, load); err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+		for _, program := range d.programsOf(c) {
+			d.ringmq = program
+			if err := d.measure(ctx, c, load); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
 		}
 	}
 	return nil
+}
+
+// isRingMQ says whether a case is RingMQ.
+func (c durableCase) isRingMQ() bool { return strings.HasPrefix(c.name, "ringmq") }
+
+// programsOf are the programs that a case is measured with: of other brokers, the one that there is.
+func (d *durableRun) programsOf(c durableCase) []string {
+	if c.isRingMQ() {
+		return d.programs
+	}
+	return []string{""}
+}
+
+// rowName is how a case is called in the table.
+func (d *durableRun) rowName(c durableCase) string {
+	if c.isRingMQ() && len(d.programs) > 1 {
+		return c.name + " " + filepath.Base(d.ringmq)
+	}
+	return c.name
 }
 
 // measureBare measures what the disk and Pebble do at full speed.
@@ -170,7 +205,7 @@ func (d *durableRun) measureBare(load durableLoad) error {
 }
 
 func (d *durableRun) note(name string, l durableLoad, r durableResult) {
-	row := fmt.Sprintf("%-8s %5d  %s", map[bool]string{true: "present", false: "absent"}[l.present], l.publishers, name)
+	row := fmt.Sprintf("%-9s %5d  %s", l.receivers, l.publishers, name)
 	if !slices.Contains(d.rows, row) {
 		d.rows = append(d.rows, row)
 	}
@@ -207,8 +242,8 @@ func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoa
 	load.rate = d.rate
 	if d.rate == 0 {
 		var r durableResult
-		if r, err = load.run(address); err == nil {
-			d.note(c.name, load, r)
+		if r, err = d.fullSpeed(ctx, c, load, s, address, data); err == nil {
+			d.note(d.rowName(c), load, r)
 		}
 		load.rate = r.perSecond / 2
 	}
@@ -219,6 +254,21 @@ func (d *durableRun) measure(ctx context.Context, c durableCase, load durableLoa
 		return errors.Join(err, fmt.Errorf("it said: %s", lastLine(s.output.Bytes())))
 	}
 	return nil
+}
+
+// fullSpeed loads a broker as fast as it acknowledges, and profiles it where that is wanted.
+func (d *durableRun) fullSpeed(ctx context.Context, c durableCase, load durableLoad, s *server, address netip.AddrPort, data string) (durableResult, error) {
+	load.pid = s.command.Process.Pid
+	wait := func() error { return nil }
+	if d.profiles != "" && c.isRingMQ() {
+		if err := awaitAnswer(ctx, adminSocket(data)); err != nil {
+			return durableResult{}, err
+		}
+		name := fmt.Sprintf("%s-%s-%d.pprof", d.rowName(c), load.receivers, load.payload)
+		load.begins = func() { wait = profileDuring(ctx, adminSocket(data), load.duration, filepath.Join(d.profiles, name)) }
+	}
+	r, err := load.run(address)
+	return r, errors.Join(err, wait())
 }
 
 // measurePaced loads a broker at a fixed rate. One that syncs shares its time with a bare disk that does the same.
@@ -248,9 +298,9 @@ func (d *durableRun) measurePaced(ctx context.Context, c durableCase, load durab
 
 func (d *durableRun) pacedName(c durableCase) string {
 	if d.rate > 0 {
-		return fmt.Sprintf("%s, at %.0f/s", c.name, d.rate)
+		return fmt.Sprintf("%s, at %.0f/s", d.rowName(c), d.rate)
 	}
-	return c.name + ", at half of it"
+	return d.rowName(c) + ", at half of it"
 }
 
 func (d *durableRun) print() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -18,14 +19,30 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/perf/load"
 )
 
 // durableLoad is publishers of QoS 1 in a closed loop, for Sessions that outlive their connections.
 type durableLoad struct {
 	publishers, window, payload int
-	present                     bool
+	receivers                   string // absent, present or returning
 	duration                    time.Duration
 	rate                        float64 // messages per second of all publishers; 0: as fast as they are acknowledged
+	pid                         int     // of the broker; 0: its processor time is not asked for
+	begins                      func()  // called when what is measured begins; nil: nobody asks
+}
+
+// Where the clients of the Sessions are that messages are for.
+const (
+	present   = "present"
+	returning = "returning" // away while messages come, and back then: what is measured
+)
+
+// noise is a payload that nothing can compress, the same each time.
+func (l durableLoad) noise() []byte {
+	b := make([]byte, l.payload)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
+	return b
 }
 
 // durableResult is what was acknowledged, or done, per second, and how long it took.
@@ -34,11 +51,19 @@ type durableResult struct {
 	p50, p99  time.Duration
 	late      time.Duration // a paced load: p99 of how late it was sent, which is counted in the others
 	ratio     float64       // of its p99 to that of the bare disk in the same run; 0: not compared
+	cpu       time.Duration // processor time of the broker, or of what else is measured, per message; 0: not measured
+	resident  int64         // most bytes that the broker had resident; 0: not measured
 }
 
 // String is the result in a row of the table.
 func (r durableResult) String() string {
 	text := fmt.Sprintf("%10.0f %9v %9v", r.perSecond, r.p50.Round(time.Microsecond), r.p99.Round(time.Microsecond))
+	if r.cpu > 0 {
+		text += fmt.Sprintf("   %9v of processor time each", r.cpu.Round(10*time.Nanosecond))
+	}
+	if r.resident > 0 {
+		text += fmt.Sprintf(", at most %d MiB resident", r.resident>>20)
+	}
 	if r.late > 0 {
 		text += fmt.Sprintf("   sent late by %v (p99, counted)", r.late.Round(time.Microsecond))
 	}
@@ -64,7 +89,7 @@ func (l clients) close() {
 // it fails.
 func (l durableLoad) subscribe(address netip.AddrPort) (connections clients, err error) {
 	for i := range durableSessions {
-		c, err := dialMQTT(address, fmt.Sprint("kept-", l.prefix(), i), false)
+		c, err := dialMQTT(address, l.session(i), false)
 		if err != nil {
 			return connections, err
 		}
@@ -75,14 +100,53 @@ func (l durableLoad) subscribe(address netip.AddrPort) (connections clients, err
 		if kind, _, err := readPacket(bufio.NewReader(c)); err != nil || kind != packet.SUBACK {
 			return connections, fmt.Errorf("no SUBACK: %v %w", kind, err)
 		}
-		if !l.present {
+		if l.receivers != present {
 			_ = c.Close()
 			continue
 		}
 		connections = append(connections, c)
-		go acknowledgeAll(c)
+		go acknowledgeAll(c, nil)
 	}
 	return connections, nil
+}
+
+// session is the Client Identifier of one of the Sessions.
+func (l durableLoad) session(i int) string { return fmt.Sprint("kept-", l.prefix(), i) }
+
+// returnPatience is how long a queue may take to be delivered.
+const returnPatience = time.Minute
+
+// comeBack has the clients of the Sessions return and take up at least so many messages.
+func (l durableLoad) comeBack(address netip.AddrPort, messages int) (r durableResult, err error) {
+	var connections clients
+	defer func() { connections.close() }()
+	var taken atomic.Int64
+	used, start := l.processorTime(), time.Now()
+	l.begin()
+	for i := range durableSessions {
+		c, err := dialMQTT(address, l.session(i), false)
+		if err != nil {
+			return r, err
+		}
+		connections = append(connections, c)
+		go acknowledgeAll(c, &taken)
+	}
+	for int(taken.Load()) < messages {
+		if time.Since(start) > returnPatience {
+			return r, fmt.Errorf("%d of %d messages came in %v", taken.Load(), messages, returnPatience)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	r.perSecond = float64(taken.Load()) / time.Since(start).Seconds()
+	r.cpu = (l.processorTime() - used) / time.Duration(max(1, taken.Load()))
+	r.resident, err = l.peakMemory()
+	return r, err
+}
+
+func (l durableLoad) begin() {
+	if l.begins != nil {
+		l.begins()
+	}
 }
 
 // run loads the broker at an address as fast as it acknowledges.
@@ -104,11 +168,16 @@ func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 		took[i] = l.publisher(i, c, &work, &begin, &end)
 	}
 	time.Sleep(500 * time.Millisecond)
+	if l.receivers != returning {
+		l.begin()
+	}
+	used := l.processorTime()
 	begin.Store(true)
 	start := time.Now()
 	time.Sleep(l.duration)
 	end.Store(true)
 	length := time.Since(start)
+	used = l.processorTime() - used
 	for _, c := range connections {
 		_ = c.SetDeadline(time.Now().Add(time.Second))
 	}
@@ -117,7 +186,29 @@ func (l durableLoad) run(address netip.AddrPort) (durableResult, error) {
 	for _, t := range took {
 		all = append(all, t()...)
 	}
-	return resultOf(all, length), nil
+	if l.receivers == returning {
+		return l.comeBack(address, len(all))
+	}
+	r := resultOf(all, length)
+	r.cpu = used / time.Duration(max(1, len(all)))
+	r.resident, err = l.peakMemory()
+	return r, err
+}
+
+func (l durableLoad) peakMemory() (int64, error) {
+	if l.pid == 0 {
+		return 0, nil
+	}
+	return load.PeakMemory(l.pid)
+}
+
+// processorTime is what the broker has used so far; 0 when that is not known.
+func (l durableLoad) processorTime() time.Duration {
+	used, err := load.ProcessorTime(l.pid)
+	if l.pid == 0 || err != nil {
+		return 0
+	}
+	return used
 }
 
 // prefix keeps the Sessions of a load at a fixed rate apart from those of the load before it, whose queues may be long.
@@ -130,7 +221,7 @@ func (l durableLoad) prefix() string {
 
 // publisher starts one of the publishers; what it returns has its figures when work is done.
 func (l durableLoad) publisher(i int, c net.Conn, work *sync.WaitGroup, begin, end *atomic.Bool) func() []time.Duration {
-	m := &publishMeter{conn: c, topic: fmt.Sprintf("%s/%d", l.prefix(), i%durableSessions), payload: make([]byte, l.payload)}
+	m := &publishMeter{conn: c, topic: fmt.Sprintf("%s/%d", l.prefix(), i%durableSessions), payload: l.noise()}
 	work.Go(func() { m.run(l.window, begin, end) })
 	return func() []time.Duration { return m.took }
 }
@@ -237,8 +328,8 @@ func readPacket(in *bufio.Reader) (packet.Kind, []byte, error) {
 	return packet.Kind(first >> 4), body, nil
 }
 
-// acknowledgeAll is a subscriber that is there.
-func acknowledgeAll(c net.Conn) {
+// acknowledgeAll is a subscriber that is there. It counts what it takes, where that is asked for.
+func acknowledgeAll(c net.Conn, taken *atomic.Int64) {
 	in := bufio.NewReaderSize(c, 64<<10)
 	var out []byte
 	var p packet.Publish
@@ -249,6 +340,9 @@ func acknowledgeAll(c net.Conn) {
 		}
 		if kind == packet.PUBLISH && p.DecodeFromServer(2, body, packet.V311) == packet.Success {
 			out = packet.AppendAck(out, packet.PUBACK, p.PacketID, packet.Success, packet.V311)
+			if taken != nil {
+				taken.Add(1)
+			}
 		}
 		if in.Buffered() == 0 {
 			if _, err := c.Write(out); err != nil {
@@ -299,10 +393,11 @@ func measurePebble(dir string, publishers int, l durableLoad, sync bool) (durabl
 	writers := min(publishers*l.window, 1000)
 	took := make([][]time.Duration, writers)
 	done := make(chan error, writers)
-	start := time.Now()
+	l.pid = os.Getpid()
+	used, start := l.processorTime(), time.Now()
 	for w := range writers {
 		go func() {
-			key, value := make([]byte, 17), make([]byte, l.payload+40)
+			key, value := make([]byte, 17), append(l.noise(), make([]byte, 40)...)
 			for n := uint64(0); time.Since(start) < l.duration/2; n++ {
 				binary.BigEndian.PutUint64(key, uint64(w))
 				binary.BigEndian.PutUint64(key[8:], n)
@@ -319,8 +414,11 @@ func measurePebble(dir string, publishers int, l durableLoad, sync bool) (durabl
 	for range writers {
 		err = errors.Join(err, <-done)
 	}
-	r := resultOf(slices.Concat(took...), time.Since(start))
-	return r, errors.Join(err, db.Close())
+	all := slices.Concat(took...)
+	r := resultOf(all, time.Since(start))
+	err = errors.Join(err, db.Close())
+	r.cpu = (l.processorTime() - used) / time.Duration(max(1, len(all)))
+	return r, err
 }
 
 // quiet is a logger for Pebble.

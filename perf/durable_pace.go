@@ -74,7 +74,7 @@ func (l durableLoad) runPaced(address netip.AddrPort, between func() error) (dur
 }
 
 func (l durableLoad) pace(address netip.AddrPort, between func() error) (durableResult, error) {
-	p := pacer{burst: l.window, payload: make([]byte, l.payload), every: time.Duration(float64(l.window) / l.rate * float64(time.Second))}
+	p := pacer{burst: l.window, payload: l.noise(), every: time.Duration(float64(l.window) / l.rate * float64(time.Second))}
 	var err error
 	if p.poll, err = epoll.New(pacedEvents); err != nil {
 		return durableResult{}, err
