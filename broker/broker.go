@@ -46,6 +46,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 	}
 	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, store: o.Store, retainedLog: &retainedLog{}, registry: newRegistry(), retained: &retainedStore{},
 		index: o.index(), groups: newGroups()}
+	w.contributions.max = o.Limits.Shards * o.Limits.streamBytes() / 2
 	if err := w.allocate(plan); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/broker/record"
 )
@@ -62,7 +64,7 @@ func (s *Shard) mayPersist() bool {
 func (s *Shard) handOver() {
 	st := s.stream
 	s.flushTouched()
-	ops := s.takeSpare()
+	ops := st.takeSpare(st.gathered() + len(st.ops))
 	ops = append(ops, st.ops...)
 	st.ops = st.ops[:0]
 	for ; st.handed < st.ready; st.handed++ {
@@ -98,14 +100,34 @@ func (s *Shard) handOver() {
 	}
 }
 
-func (s *Shard) takeSpare() []byte {
-	st := s.stream
-	if n := len(st.spare); n > 0 {
-		b := st.spare[n-1]
-		st.spare = st.spare[:n-1]
-		return b[:0]
+// gathered is about how many bytes wait in tickets.
+func (st *stream) gathered() int {
+	n := st.bytes
+	for i := range st.batches {
+		n -= st.batches[i].bytes
 	}
-	return nil
+	return max(0, n)
+}
+
+// takeSpare is memory for a batch of about so many bytes. Growing by and by would copy, and leave behind, several times as much.
+func (st *stream) takeSpare(size int) (b []byte) {
+	if n := len(st.spare); n > 0 {
+		b = st.spare[n-1]
+		st.spare = st.spare[:n-1]
+	}
+	return slices.Grow(b[:0], size)
+}
+
+// keepSpare keeps a batch's memory for later ones. The largest batch is a stream's bound and one message. Of twice the bound, which the plan
+// has for what is kept, the rest is the contributions'.
+func (st *stream) keepSpare(b []byte, bound int) {
+	kept := cap(b)
+	for _, other := range st.spare {
+		kept += cap(other)
+	}
+	if len(st.spare) < 2 && kept <= bound+bound/2 {
+		st.spare = append(st.spare, b)
+	}
 }
 
 // appendTicket writes a ticket: those of its entries that are not done with yet, and what other shards have contributed.
@@ -113,6 +135,7 @@ func (s *Shard) appendTicket(ops []byte, t *ticket) []byte {
 	if !t.failed {
 		ops = append(ops, t.ops...)
 	}
+	ops = s.appendContributions(ops, t)
 	mid := uint64(0)
 	if n := s.liveEntries(t); n > 1 && !t.failed && int(s.ms.at(t.msg).payloadSize) >= sharedBodyMin {
 		mid = s.newNumber()
@@ -142,6 +165,20 @@ func (s *Shard) appendTicket(ops []byte, t *ticket) []byte {
 	return ops
 }
 
+// appendContributions writes what other shards have contributed to a ticket, whose memory goes back.
+func (s *Shard) appendContributions(ops []byte, t *ticket) []byte {
+	for c := t.first; c != nil; {
+		next := c.next
+		if !t.failed {
+			ops = append(ops, c.ops...)
+		}
+		s.contributions.give(c)
+		c = next
+	}
+	t.first, t.last = nil, nil
+	return ops
+}
+
 func (s *Shard) liveEntries(t *ticket) (n int) {
 	for id := t.head; id != 0; id = s.marks[id].next {
 		if s.entries[id].flags&entryDone == 0 {
@@ -159,9 +196,7 @@ func (s *Shard) Committed(ops []byte) {
 	st.batches[n] = batch{}
 	st.batches = st.batches[:n]
 	st.bytes = max(0, st.bytes-b.bytes)
-	if len(st.spare) < 2 && cap(ops) <= s.limits.streamBytes() {
-		st.spare = append(st.spare, ops)
-	}
+	st.keepSpare(ops, s.limits.streamBytes())
 	s.complete(&b)
 	s.settle()
 	s.roomAgain = true

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"sync"
+
 	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/broker/record"
 )
@@ -22,13 +24,55 @@ type ticket struct {
 
 	msg        uint32 // the message of its entries, referenced; 0 while it has none
 	head, tail uint32 // entries of this shard's Sessions, by mark.next
-	ops        []byte // other shards' entries, and other records
+	ops        []byte // other records
+
+	first, last *contribution // other shards' entries, by contribution.next
 }
 
-// contribution is what a shard adds to another one's ticket.
+// contribution is what a shard adds to another one's ticket. It goes to that shard with its memory, which goes back to the pool when it is
+// handed over.
 type contribution struct {
 	ops    []byte
 	failed bool
+	next   *contribution
+}
+
+// contributions are those that nobody uses, of all shards. A publication for another shard's kept Sessions takes one: the lock is held for
+// some instructions, and what it saves is as much memory as the message has, fresh each time.
+type contributions struct {
+	max int // bytes that are kept at most
+
+	mu    sync.Mutex // guards what follows
+	free  *contribution
+	bytes int
+}
+
+// contributionBytes is what a contribution takes beside its records.
+const contributionBytes = 64
+
+func (l *contributions) take() *contribution {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.free
+	if c == nil {
+		return &contribution{}
+	}
+	l.free = c.next
+	l.bytes -= cap(c.ops) + contributionBytes
+	c.next = nil
+	return c
+}
+
+func (l *contributions) give(c *contribution) {
+	size := cap(c.ops) + contributionBytes
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bytes+size > l.max {
+		return
+	}
+	l.bytes += size
+	*c = contribution{ops: c.ops[:0], next: l.free}
+	l.free = c
 }
 
 // ticketWeight is what each shard that must contribute gets; it splits its weight where it passes a publication on. A ticket is
@@ -91,10 +135,10 @@ func (s *Shard) closeTicket(p *publication) {
 		return
 	}
 	if p.weight > 0 {
-		c := &contribution{failed: p.failed}
-		c.ops = append(c.ops, p.records...)
+		c := s.contributions.take()
+		c.failed, c.ops, p.records = p.failed, p.records, c.ops
 		m := shardMessage{kind: contributeMessage, ticket: p.ticket, weight: p.weight, contribution: c}
-		p.weight, p.failed, p.records = 0, false, p.records[:0]
+		p.weight, p.failed, p.recorded, p.mid = 0, false, 0, 0
 		if to := ticketShard(p.ticket); to != s.id {
 			s.push(to, m)
 		} else { // forwarded back to where it was published
@@ -106,9 +150,15 @@ func (s *Shard) closeTicket(p *publication) {
 // onContribute takes another shard's part of a ticket.
 func (s *Shard) onContribute(m *shardMessage) {
 	t := s.stream.at(ticketNumber(m.ticket))
-	t.ops = append(t.ops, m.contribution.ops...)
-	s.stream.bytes += len(m.contribution.ops)
-	t.failed = t.failed || m.contribution.failed
+	c := m.contribution
+	if t.last == nil {
+		t.first = c
+	} else {
+		t.last.next = c
+	}
+	t.last = c
+	s.stream.bytes += len(c.ops)
+	t.failed = t.failed || c.failed
 	t.outstanding -= int64(m.weight)
 	s.advanceReady()
 }
@@ -170,7 +220,7 @@ func (s *Shard) markEntry(p *publication, sess *Session, id uint32, forwarded bo
 		k.next++
 	}
 	if p.own == nil {
-		p.records = s.appendEntry(p.records, id, 0)
+		s.recordEntry(p, id)
 		return
 	}
 	e.flags |= entryTicket
@@ -182,6 +232,21 @@ func (s *Shard) markEntry(p *publication, sess *Session, id uint32, forwarded bo
 		s.marks[t.tail].next = id
 	}
 	t.tail = id
+}
+
+// recordEntry adds a new delivery to this shard's part of another one's ticket. How many there will be nobody knows: from the second one on
+// they share the message.
+func (s *Shard) recordEntry(p *publication, id uint32) {
+	e, m := &s.entries[id], &s.marks[id]
+	if p.recorded++; p.recorded == 2 && int(s.ms.at(e.msg).payloadSize) >= sharedBodyMin {
+		p.mid = s.newNumber()
+		s.value = s.appendMessage(s.value[:0], e.msg)
+		p.records = record.AppendSet(p.records, record.MessageKey(s.keyRoom(), p.mid), s.value)
+	}
+	p.records = s.appendEntry(p.records, id, p.mid)
+	if p.mid != 0 {
+		p.records = record.AppendSet(p.records, record.ReferenceKey(s.keyRoom(), p.mid, m.sid, m.pos), nil)
+	}
 }
 
 // appendEntry writes an entry, with its message unless that is shared as mid.

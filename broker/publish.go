@@ -40,6 +40,9 @@ type publication struct {
 	hold    bool // nobody gets it before the ticket is durable
 	failed  bool // there was no memory for a delivery that is to be kept
 	records []byte
+
+	recorded int    // deliveries in records
+	mid      uint64 // of the message that they share; 0: none yet
 }
 
 // verdict is what became of an incoming packet.
@@ -57,7 +60,8 @@ func (p *publication) begin(topic, props []byte, qos uint8, retain bool) {
 	p.msg, p.chain, p.chainAt = 0, 0, 0
 	p.qos, p.retain, p.expires, p.from = qos, retain, 0, 0
 	if p.hold = false; p.ticket != 0 {
-		p.own, p.ticket, p.weight, p.failed, p.records = nil, 0, 0, false, p.records[:0]
+		p.own, p.ticket, p.weight, p.failed = nil, 0, 0, false
+		p.records, p.recorded, p.mid = p.records[:0], 0, 0
 	}
 	p.made, p.heads = 0, p.heads[:0]
 }

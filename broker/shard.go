@@ -27,14 +27,15 @@ type shared struct {
 	groups   *groups
 	peers    []*Shard
 
-	store       Store           // nil: nothing outlives the process; so with what follows
-	marks       []mark          // beside entries
-	watermarks  []atomic.Uint64 // by shard: its last ticket that is durable; that shard
-	numbers     atomic.Uint64   // the last sid or mid given
-	ends        atomic.Int64    // kept Sessions whose end is on its way to the store
-	retainedLog *retainedLog
-	startWall   int64        // unix milliseconds when the broker's clock stood at 0
-	refusing    atomic.Int32 // a Refusal; Broker.Refuse
+	store         Store           // nil: nothing outlives the process; so with what follows
+	marks         []mark          // beside entries
+	watermarks    []atomic.Uint64 // by shard: its last ticket that is durable; that shard
+	numbers       atomic.Uint64   // the last sid or mid given
+	ends          atomic.Int64    // kept Sessions whose end is on its way to the store
+	retainedLog   *retainedLog
+	contributions contributions
+	startWall     int64        // unix milliseconds when the broker's clock stood at 0
+	refusing      atomic.Int32 // a Refusal; Broker.Refuse
 
 	connSlots    *slots
 	sessionSlots *slots
@@ -167,6 +168,7 @@ func newShard(w *shared, id int, seed uint64) (*Shard, error) {
 	s.cache.most = w.limits.cacheSets() * cacheWays * int(cacheEntryBytes-sizeOf[cached]())
 	s.claimants, s.takes = make(map[*Session]claimant), make(map[*Session][]takeRequest)
 	s.small = make([]byte, 0, 4096)
+	s.keyBytes = make([]byte, 0, 256) // Keys of messages are short; those with a Topic Filter may be longer.
 	if w.store != nil {
 		s.stream = newStream(w.limits.Shards)
 	}

@@ -92,3 +92,27 @@ func TestKeysSortByNumber(t *testing.T) {
 		t.Error("a run does not begin with identifier 1")
 	}
 }
+
+// TestExpires reads when a message expires without decoding it, as Decode does, and from no more than there is.
+func TestExpires(t *testing.T) {
+	message := Message{Flags: 3, From: 1 << 60, Expires: 1795721513318, Topic: []byte("t"), Props: []byte("p")}
+	for _, e := range []Entry{{Flags: 1}, {Flags: 2, PID: 65535, IDs: []uint32{1, 1 << 27}}, {Flags: 1, Share: "s", Filter: "a/#", IDs: []uint32{3}},
+		{Flags: 1, Mid: 9}, {Flags: 2 | EntryReleased}, {Flags: 1 | EntrySent}} {
+		value, expires := e.AppendHead(nil), int64(0)
+		if e.Mid == 0 && e.Flags&EntryReleased == 0 {
+			value, expires = AppendMessage(value, &message, 1, []byte{1}), message.Expires
+		}
+		if got := EntryExpires(value); got != expires {
+			t.Errorf("%+v: expires %d, want %d", e, got, expires)
+		}
+		for n := range value {
+			if got := EntryExpires(value[:n:n]); got != 0 && got != expires {
+				t.Errorf("%+v, cut to %d bytes: expires %d", e, n, got)
+			}
+		}
+	}
+	value := AppendMessage(nil, &message, 0)
+	if got := MessageExpires(value); got != message.Expires || MessageExpires(value[:5:5]) != 0 || MessageExpires(nil) != 0 {
+		t.Errorf("a message expires %d, want %d", got, message.Expires)
+	}
+}

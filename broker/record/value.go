@@ -176,6 +176,33 @@ func Waits(value []byte) bool {
 	return len(value) > 1 && value[0] == layout && value[1]&(EntrySent|EntryReleased) == 0
 }
 
+// EntryExpires is Expires of the message in an entry's value, without decoding the rest; 0 where there is none in it.
+func EntryExpires(value []byte) int64 {
+	r := reader{rest: value}
+	r.bad = r.byte() != layout
+	flags := r.byte()
+	if r.number(); len(r.bytes()) > 0 {
+		r.bytes()
+	}
+	for n := r.number(); n > 0 && !r.bad; n-- {
+		r.number()
+	}
+	if r.bad || flags&(entryShared|EntryReleased) != 0 {
+		return 0
+	}
+	return MessageExpires(r.rest)
+}
+
+// MessageExpires is Expires of a message's value, without decoding the rest; 0 of one that is damaged.
+func MessageExpires(value []byte) int64 {
+	const at = 2 + 8 // layout, Flags and From
+	if len(value) < at || value[0] != layout {
+		return 0
+	}
+	expires, _ := binary.Varint(value[at:])
+	return expires
+}
+
 // Decode reads an entry; its message aliases b.
 func (e *Entry) Decode(b []byte) error {
 	r := reader{rest: b}
