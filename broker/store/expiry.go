@@ -3,6 +3,8 @@ package store
 import (
 	"bytes"
 	"errors"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -17,33 +19,89 @@ const (
 	expiryBytes = 16 << 20 // of them, with their messages
 )
 
-// expiry is where the search for expired messages is. Clients that are away for long do not find them, so somebody must.
-type expiry struct{ next []byte }
+// never is when a message expires that does not, for what looks for the first one.
+const never = math.MaxInt64
+
+// expiry is where the search for expired messages is. Clients that are away for long do not find them, so somebody must. A search goes
+// through all queues, and the next one begins when something can have expired: not to read what never will, again and again.
+type expiry struct {
+	next    []byte       // where the search goes on; nil: none is under way
+	soonest int64        // when the first one expires of those that the search has left; 0: at once, for there was no search, or it was for nothing
+	written atomic.Int64 // and of those that were committed since it began; the writer's and the reaper's
+}
+
+// committed is told, once a batch can be read, when the first message in it expires.
+func (e *expiry) committed(at int64) {
+	for old := e.written.Load(); at < old && !e.written.CompareAndSwap(old, at); old = e.written.Load() {
+	}
+}
+
+// begins says whether a search is under way or begins now.
+func (e *expiry) begins(now int64) bool {
+	if e.next != nil {
+		return true
+	}
+	if min(e.soonest, e.written.Load()) > now {
+		return false
+	}
+	e.written.Store(never)
+	e.soonest = never
+	e.next, _ = record.Bounds(record.KindEntry)
+	return true
+}
+
+// left notes an entry that the search leaves. One that has expired is for the writer to remove: whether it has, the next search sees.
+func (e *expiry) left(found foundEntry, now int64) {
+	switch {
+	case found.expired:
+		e.soonest = 0
+	case found.expires > now:
+		e.soonest = min(e.soonest, found.expires)
+	}
+}
+
+// expiresAt is when the message in a record expires that something may wait for.
+func expiresAt(key, value []byte) int64 {
+	at := int64(0)
+	switch record.Kind(key[0]) {
+	case record.KindEntry:
+		at = record.EntryExpires(value)
+	case record.KindMessage:
+		at = record.MessageExpires(value)
+	}
+	if at <= 0 {
+		return never
+	}
+	return at
+}
 
 // findExpired looks at the next part of all queues and has the writer remove what has expired. Only the writer may remove it: it alone
 // knows that an entry is still as it was found.
 func (s *Store) findExpired(db *pebble.DB) error {
-	keys, next, err := searchExpired(db, s.expiry.next, time.Now().UnixMilli())
-	s.expiry.next = next
+	e, now := &s.expiry, time.Now().UnixMilli()
+	if !e.begins(now) {
+		return nil
+	}
+	keys, next, err := e.search(db, now)
+	if e.next = next; err != nil {
+		e.soonest = 0 // it was no search
+	}
 	if len(keys) > 0 {
 		s.put(request{expired: keys})
 	}
 	return err
 }
 
-// searchExpired gives the keys of entries that have expired, from one on, and where the search goes on; nil is the beginning.
-func searchExpired(db *pebble.DB, from []byte, now int64) (keys [][]byte, next []byte, err error) {
-	first, to := record.Bounds(record.KindEntry)
-	if from == nil {
-		from = first
-	}
+// search gives the keys of entries that have expired in the next part, and where the search goes on; nil: it has ended.
+func (e *expiry) search(db *pebble.DB, now int64) (keys [][]byte, next []byte, err error) {
+	_, to := record.Bounds(record.KindEntry)
 	n, size := 0, 0
-	err = each(db, from, to, func(key, value []byte) error {
+	err = each(db, e.next, to, func(key, value []byte) error {
 		found, err := look(db, key, value, now)
 		if err != nil {
 			return err
 		}
-		if found.expired {
+		if e.left(found, now); found.expired {
 			keys = append(keys, bytes.Clone(key))
 		}
 		if n, size = n+1, size+found.bytes; n == expiryChunk || size >= expiryBytes {
@@ -61,6 +119,7 @@ func searchExpired(db *pebble.DB, from []byte, now int64) (keys [][]byte, next [
 // foundEntry is what look finds out about a queue entry.
 type foundEntry struct {
 	expired bool
+	expires int64  // as in record.Message; 0 when it was sent
 	mid     uint64 // of its message, when that is shared
 	bytes   int    // that were read
 }
@@ -79,7 +138,7 @@ func look(db *pebble.DB, key, value []byte, now int64) (foundEntry, error) {
 			return found, err
 		}
 	}
-	if m.Expires <= 0 || m.Expires > now {
+	if found.expires = m.Expires; m.Expires <= 0 || m.Expires > now {
 		return found, nil
 	}
 	sid, pos := record.Number(key, 0), record.Number(key, 1)

@@ -44,38 +44,11 @@ func (s *Store) answer(l *broker.Load, r broker.Loaded, err error) {
 // load reads a part of a queue.
 func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded, error) {
 	r := broker.Loaded{Load: *l, Done: true}
-	from, to := record.EntryKey(nil, l.SID, l.From), record.EntryKey(nil, l.SID, l.To)
 	err := in.do(func(db *pebble.DB) error {
 		if l.Count {
-			return countWaiting(db, from, append(to, 0), &r)
+			return countWaiting(db, record.EntryKey(nil, l.SID, l.From), append(record.EntryKey(nil, l.SID, l.To), 0), &r)
 		}
-		n, size := 0, 0
-		full := func() bool { return n >= max(1, l.Entries) || size >= max(1, l.Bytes) }
-		return each(db, from, append(to, 0), func(key, value []byte) error {
-			if full() {
-				r.Done = false
-				return errEnough
-			}
-			e := broker.LoadedEntry{Pos: record.Number(key, 1), Value: append([]byte{}, value...)}
-			var entry record.Entry
-			if entry.Decode(value) != nil {
-				r.Damaged++
-				return nil
-			}
-			if entry.Mid != 0 {
-				var err error
-				if e.Message, err = get(db, record.MessageKey(nil, entry.Mid)); err != nil {
-					return err
-				}
-				if e.Message == nil {
-					r.Damaged++
-					return nil
-				}
-			}
-			r.Entries = append(r.Entries, e)
-			n, size = n+1, size+len(e.Value)+len(e.Message)
-			return nil
-		})
+		return loadEntries(db, &r)
 	})
 	if errors.Is(err, errEnough) {
 		err = nil
@@ -84,6 +57,64 @@ func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded,
 		return l, broker.Loaded{}, s.suspect(in, err) // whoever reads for a failed instance may still write to r
 	}
 	return l, r, nil
+}
+
+// loadStep is how many positions of a queue are looked at first. Each table that has something behind them, and within the bounds of the
+// search, would be asked for the first of that, and where messages are large, that is as much to read as what is wanted. Past loadGap there
+// is nothing for long, as between the positions of two runs.
+const (
+	loadStep = 16
+	loadGap  = 1 << 16
+)
+
+// loadEntries reads what r.Load asks for.
+func loadEntries(db *pebble.DB, r *broker.Loaded) error {
+	it, err := db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	l, size := &r.Load, 0
+	for from, step := l.From, uint64(loadStep); err == nil && from <= l.To; step *= loadStep {
+		to := l.To
+		if step <= loadGap && to-from >= step {
+			to = from + step - 1
+		}
+		it.SetBounds(record.EntryKey(nil, l.SID, from), append(record.EntryKey(nil, l.SID, to), 0))
+		err = eachOf(it, func(key, value []byte) error {
+			e, ok, err := loadEntry(db, key, value)
+			switch {
+			case err != nil:
+				return err
+			case ok:
+				r.Entries, size = append(r.Entries, e), size+len(e.Value)+len(e.Message)
+			default:
+				r.Damaged++
+			}
+			if len(r.Entries) < max(1, l.Entries) && size < max(1, l.Bytes) {
+				return nil
+			}
+			r.Done = record.Number(key, 1) == l.To // To look for another would be to read it.
+			return errEnough
+		})
+		if it.Error() != nil || to == l.To {
+			break
+		}
+		from = to + 1
+	}
+	return errors.Join(err, it.Close()) // which says what has gone wrong before, too
+}
+
+// loadEntry is an entry with its message; false when it is damaged.
+func loadEntry(db *pebble.DB, key, value []byte) (e broker.LoadedEntry, ok bool, err error) {
+	var entry record.Entry
+	if entry.Decode(value) != nil {
+		return e, false, nil
+	}
+	e = broker.LoadedEntry{Pos: record.Number(key, 1), Value: append([]byte{}, value...)}
+	if entry.Mid != 0 {
+		e.Message, err = get(db, record.MessageKey(nil, entry.Mid))
+	}
+	return e, entry.Mid == 0 || e.Message != nil, err
 }
 
 // countWaiting counts the entries from and to keys that were not sent.

@@ -146,7 +146,7 @@ type Store struct {
 	stop    chan struct{}
 	reaper  reaper
 	reclaim reclaim
-	expiry  expiry // the reaper's goroutine's
+	expiry  expiry
 	refusal refusal
 	damage  atomic.Pointer[error] // why the open instance cannot be read; reopening salvages then
 	unread  unread
@@ -157,6 +157,7 @@ type Store struct {
 	noted   time.Time // the writer's: when it last committed, and the time with it
 
 	unreferenced []uint64 // the writer's: messages that lost a reference in the batch that is being committed
+	expires      int64    // the writer's: when the first message in that batch expires
 
 	waits, commitTimes, syncTimes stopwatch // see Stats
 }
@@ -243,12 +244,20 @@ func each(db pebble.Reader, from, to []byte, f func(key, value []byte) error) er
 	if err != nil {
 		return err
 	}
-	for ok := it.First(); ok; ok = it.Next() {
-		if err := f(it.Key(), it.Value()); err != nil {
-			return errors.Join(err, it.Close())
-		}
+	if err := eachOf(it, f); err != nil {
+		return errors.Join(err, it.Close())
 	}
 	return it.Close() // which says what has gone wrong before, too
+}
+
+// eachOf is each within the bounds of an iterator, until that says that something has gone wrong.
+func eachOf(it *pebble.Iterator, f func(key, value []byte) error) error {
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := f(it.Key(), it.Value()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Start starts the goroutines; answers come from now on.

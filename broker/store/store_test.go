@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -105,6 +106,13 @@ func entryBatch(sid, pos uint64, text string) []byte {
 	return record.AppendSet(nil, record.EntryKey(nil, sid, pos), value)
 }
 
+// expiringBatch is entryBatch of an empty message that expires.
+func expiringBatch(sid, pos uint64, at int64) []byte {
+	e := record.Entry{Flags: 1}
+	value := record.AppendMessage(e.AppendHead(nil), &record.Message{Topic: []byte("t"), Expires: at}, 0)
+	return record.AppendSet(nil, record.EntryKey(nil, sid, pos), value)
+}
+
 func TestCommitAndLoad(t *testing.T) {
 	s, a := open(t, vfs.NewMem())
 	for pos := range uint64(100) {
@@ -130,10 +138,16 @@ func TestCommitAndLoad(t *testing.T) {
 			}
 		}
 	}
+	s.Commit(0, entryBatch(1, 1<<41, "of a later run"))
+	s.Load(broker.Load{SID: 1, From: 0, To: math.MaxUint64, Entries: 500, Bytes: 1 << 20})
+	a.until(t, "a load of all", func() bool { return len(a.loaded) == 4 })
+	if l := a.loaded[3]; len(l.Entries) != 101 || l.Entries[99].Pos != 99 || l.Entries[100].Pos != 1<<41 || !l.Done {
+		t.Errorf("all: %d entries, done: %v", len(l.Entries), l.Done)
+	}
 	s.Load(broker.Load{SID: 1, From: 10, To: 98, Entries: 5, Bytes: 1 << 20}) // A round without a batch is no commit.
-	a.until(t, "one more load", func() bool { return len(a.loaded) == 4 })
-	if stats := mustStats(t, s); stats.Wait.Count != 100 || stats.Commit.Count != stats.Commits || stats.Sync.Count < stats.Commits {
-		t.Errorf("100 batches: %d have waited, %d commits are timed of %d, %d of the log's fsyncs", stats.Wait.Count, stats.Commit.Count, stats.Commits, stats.Sync.Count)
+	a.until(t, "one more load", func() bool { return len(a.loaded) == 5 })
+	if stats := mustStats(t, s); stats.Wait.Count != 101 || stats.Commit.Count != stats.Commits || stats.Sync.Count < stats.Commits {
+		t.Errorf("101 batches: %d have waited, %d commits are timed of %d, %d of the log's fsyncs", stats.Wait.Count, stats.Commit.Count, stats.Commits, stats.Sync.Count)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -284,8 +298,14 @@ func TestReaper(t *testing.T) {
 }
 
 // TestExpiry: what expires in the queue of somebody who is away is removed, with the message that it shared; what was sent once, what does not
-// expire and what has time left stays.
+// expire and what has time left stays. So it is in tables.
 func TestExpiry(t *testing.T) {
+	for _, flush := range []bool{false, true} {
+		testExpiry(t, flush)
+	}
+}
+
+func testExpiry(t *testing.T, flush bool) {
 	s, a := open(t, vfs.NewMem())
 	past, future := time.Now().Add(-time.Minute).UnixMilli(), time.Now().Add(time.Hour).UnixMilli()
 	b := record.AppendSet(nil, record.MessageKey(nil, 9), record.AppendMessage(nil, &record.Message{Topic: []byte("t"), Expires: past}, 0))
@@ -303,6 +323,11 @@ func TestExpiry(t *testing.T) {
 	b = record.AppendSet(b, record.SentKey(nil, 1), record.AppendNumber(nil, 0)) // position 0 was sent
 	s.Commit(0, b)
 	a.until(t, "the commit", func() bool { return a.committed == 1 })
+	if flush {
+		if err := s.in.do((*pebble.DB).Flush); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for until := time.Now().Add(20 * time.Second); count(t, s, record.KindMessage) > 0 && time.Now().Before(until); {
 		time.Sleep(10 * time.Millisecond) // the reaper looks once a second
 	}
@@ -337,10 +362,11 @@ func TestExpirySearchIsBounded(t *testing.T) {
 	s.Commit(0, b)
 	a.until(t, "the commit", func() bool { return a.committed == 1 })
 	var turns []int
-	for next, first := []byte(nil), true; first || next != nil; first = false {
+	var search expiry
+	for search.begins(2); search.next != nil; {
 		if err := s.in.do(func(db *pebble.DB) error {
-			keys, after, err := searchExpired(db, next, 2)
-			next = after
+			keys, next, err := search.search(db, 2)
+			search.next = next
 			turns = append(turns, len(keys))
 			return err
 		}); err != nil {
@@ -349,6 +375,95 @@ func TestExpirySearchIsBounded(t *testing.T) {
 	}
 	if !slices.Equal(turns, []int{0, 1}) {
 		t.Errorf("so many were found: %v, want none in the first 16 MiB and one behind", turns)
+	}
+	_ = s.Close()
+}
+
+// largeReads counts what is read of files in large pieces.
+type largeReads struct {
+	vfs.FS
+	n atomic.Int64
+}
+
+func (r *largeReads) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := r.FS.Open(name, o...)
+	if err != nil {
+		return nil, err
+	}
+	return largeReadsFile{f, &r.n}, nil
+}
+
+type largeReadsFile struct {
+	vfs.File
+	n *atomic.Int64
+}
+
+func (f largeReadsFile) ReadAt(p []byte, off int64) (int, error) {
+	if len(p) > 100_000 {
+		f.n.Add(1)
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// TestLargeMessagesAreLeftAlone: large messages that wait cost nothing while they do. What looks for expired ones reads them once, not many
+// at a time, and never again while none can have expired; then it does. A load reads no more than it brings.
+func TestLargeMessagesAreLeftAlone(t *testing.T) {
+	const messages, size = 150, 300_000
+	reads := &largeReads{FS: vfs.NewMem()}
+	if err := reads.MkdirAll("data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Config{Dir: "data", FS: reads, MemTableBytes: 4 << 20, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newAsked()
+	s.answers, s.loads = a, make(chan *broker.Load)
+	s.work.Go(s.write) // and no reaper, whose part this test has
+	s.work.Go(s.read)
+	noise := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	for pos := range uint64(messages) {
+		s.Commit(0, entryBatch(1, pos, string(noise)))
+	}
+	a.until(t, "the commits", func() bool { return a.committed == messages })
+	if err := s.in.do((*pebble.DB).Flush); err != nil {
+		t.Fatal(err)
+	}
+	search := func() int64 {
+		before := reads.n.Load()
+		if err := s.in.do(s.findExpired); err != nil {
+			t.Fatal(err)
+		}
+		return reads.n.Load() - before
+	}
+	const most = expiryBytes/size + 20 // and one more for each table
+	for range messages*size/expiryBytes + 1 {
+		if n := search(); n == 0 || n > most {
+			t.Errorf("the search reads %d messages at a time", n)
+		}
+	}
+	if n := search(); n != 0 {
+		t.Errorf("what never expires is read again: %d messages", n)
+	}
+	s.Commit(0, expiringBatch(2, 1, time.Now().Add(-time.Second).UnixMilli()))
+	a.until(t, "one more", func() bool { return a.committed == messages+1 })
+	if n := search(); n == 0 {
+		t.Error("what was committed since then, and has expired, is not looked for")
+	}
+	if err := s.in.do(func(db *pebble.DB) error { return db.Compact(t.Context(), []byte{0}, []byte{0xff}, false) }); err != nil {
+		t.Fatal(err)
+	}
+	before := reads.n.Load()
+	s.Load(broker.Load{SID: 1, From: 50, To: messages - 1, Entries: 100, Bytes: 1})
+	a.until(t, "the load", func() bool { return len(a.loaded) == 1 })
+	if n := reads.n.Load() - before; n > 1 || len(a.loaded[0].Entries) != 1 || a.loaded[0].Done {
+		t.Errorf("a load of 1 message has read %d, and brought %d, %v", n, len(a.loaded[0].Entries), a.loaded[0].Done)
+	}
+	s.Load(broker.Load{SID: 1, From: messages - 1, To: messages - 1, Entries: 100, Bytes: 1})
+	a.until(t, "the load of the last", func() bool { return len(a.loaded) == 2 })
+	if l := a.loaded[1]; len(l.Entries) != 1 || !l.Done {
+		t.Errorf("the last message: %d came, and there are more: %v", len(l.Entries), !l.Done)
 	}
 	_ = s.Close()
 }

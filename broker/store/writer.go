@@ -140,7 +140,7 @@ func (s *Store) isClosing() bool {
 // it when the round is put again and its batches are the shards': it has the batch alone.
 func (s *Store) commit(round []request) error {
 	size := sizeOf(round)
-	s.unreferenced = s.unreferenced[:0]
+	s.unreferenced, s.expires = s.unreferenced[:0], never
 	b := s.in.db.NewBatchWithSize(size + size/8 + 64)
 	for _, r := range round {
 		if err := record.Each(r.ops, func(op record.Op, key, value []byte) error { return s.apply(b, op, key, value) }); err != nil {
@@ -163,6 +163,7 @@ func (s *Store) commit(round []request) error {
 	s.noted = time.Now()
 	s.progress.note(s.commits, s.boot)
 	s.reaper.dropped(s.unreferenced...)
+	s.expiry.committed(s.expires)
 	return nil
 }
 
@@ -182,6 +183,7 @@ func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
 		if record.Kind(key[0]) == record.KindEnded {
 			s.reaper.ended(record.Number(key, 0))
 		}
+		s.expires = min(s.expires, expiresAt(key, value))
 		return b.Set(key, value, nil)
 	case record.Delete:
 		s.reclaim.countDeleted(op, key, value)
