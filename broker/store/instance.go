@@ -25,7 +25,7 @@ type instance struct {
 	dead   chan struct{} // closed when Pebble could not open: nobody will ever close what it has begun
 	closes chan struct{} // closed when nothing but its closing is left
 
-	suspected atomic.Bool // Store.suspect has been told of it
+	suspected atomic.Bool // Store.countUnread has been told of it
 
 	mu    sync.Mutex // guards what follows
 	users int        // goroutines of do that have not ended
@@ -207,6 +207,7 @@ func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
 	})
 	if err != nil {
 		in.fail(err)
+		s.countUnread(in, err)
 		in.discard() // it may have opened all the same, or be about to
 		return nil, err
 	}

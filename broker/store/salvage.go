@@ -148,7 +148,7 @@ func (s *Store) salvageRecords(in *instance) (findings, error) {
 		if in.hasFailed() {
 			return findings{}, in.err
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // What has gone since the list was made, Pebble had no use for.
 			f.lostFiles++
 		}
 	}

@@ -33,14 +33,20 @@ func isUnread(err error) bool {
 	return !writing && errors.Is(err, syscall.EIO)
 }
 
-// isDamage counts a failure to read and says whether it is one too many.
-func (u *unread) isDamage() bool {
+// count counts a failure to read.
+func (u *unread) count() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if time.Since(u.last) > unreadForget {
 		u.n = 0
 	}
 	u.n, u.last = u.n+1, time.Now()
+}
+
+// tooOften says whether the failures are too many.
+func (u *unread) tooOften() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	return u.n >= unreadMax
 }
 

@@ -3,8 +3,8 @@ package store
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -68,12 +68,14 @@ func inTables(t *testing.T, fsys vfs.FS, batches ...[]byte) (tables []string) {
 	return tables
 }
 
-// sharedQueue are a Session and its queue, and the messages in it, which are records of their own.
+// sharedQueue are a Session and its queue, and the messages in it, which are records of their own, and too large for one block.
 func sharedQueue() (queue, messages []byte) {
 	queue = record.AppendSet(nil, record.SessionKey(nil, 1), (&record.Session{ClientID: "c", Expiry: 1<<32 - 1}).Append(nil))
+	noise := rand.NewChaCha8([32]byte{})
 	for pos := range uint64(unreadEntries) {
 		mid := 1000 + pos
-		payload := []byte(fmt.Sprint(pos, strings.Repeat(" and more", 50)))
+		payload := make([]byte, 500)
+		_, _ = noise.Read(payload)
 		messages = record.AppendSet(messages, record.MessageKey(nil, mid), record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, len(payload), payload))
 		queue = record.AppendSet(queue, record.ReferenceKey(nil, mid, 1, pos), nil)
 		queue = record.AppendSet(queue, record.EntryKey(nil, 1, pos), (&record.Entry{Flags: 1, Mid: mid}).AppendHead(nil))
@@ -142,7 +144,7 @@ func TestUnreadAtStart(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			mem := vfs.NewMem()
 			fill(t, mem, true)
-			table := files(t, mem, isTable)[0]
+			table := largestTable(t, mem)
 			u := &unreadable{table: table, from: c.from(int64(len(content(t, mem, table)))), to: 1 << 40, over: c.over}
 			u.on.Store(c.open)
 			s := openUnread(t, errorfs.Wrap(mem, u))
@@ -194,7 +196,7 @@ func TestEachStops(t *testing.T) {
 func TestUnreadForEver(t *testing.T) {
 	mem := vfs.NewMem()
 	fill(t, mem, true)
-	table := files(t, mem, isTable)[0]
+	table := largestTable(t, mem)
 	middle := int64(len(content(t, mem, table))) / 2
 	u := &unreadable{table: table, from: middle, to: middle + 4096}
 	u.on.Store(true)

@@ -285,7 +285,7 @@ func (s *Store) probe(db *pebble.DB, number uint64) error {
 // suspect is told what an access to an instance has said. What cannot be read ends the instance: the writer reopens the store, and salvages
 // it where damage was the reason.
 func (s *Store) suspect(in *instance, err error) error {
-	if err == nil || errors.Is(err, errClosed) || in.hasFailed() || !in.suspected.CompareAndSwap(false, true) {
+	if err == nil || errors.Is(err, errClosed) || in.hasFailed() || !s.countUnread(in, err) {
 		return err
 	}
 	if s.isDamaged(err) {
@@ -296,12 +296,21 @@ func (s *Store) suspect(in *instance, err error) error {
 	return err
 }
 
+// countUnread counts what could not be read of an instance, once: an opening that fails may be told of in the background, too. It says
+// whether this was the first that was told of the instance.
+func (s *Store) countUnread(in *instance, err error) bool {
+	if !in.suspected.CompareAndSwap(false, true) {
+		return false
+	}
+	if isUnread(err) {
+		s.unread.count()
+	}
+	return true
+}
+
 // isDamaged says whether an instance cannot be read because of damage, as which counts what the disk does not read again and again.
 func (s *Store) isDamaged(err error) bool {
-	if isUnread(err) {
-		return s.unread.isDamage()
-	}
-	return pebble.IsCorruptionError(err)
+	return isUnread(err) && s.unread.tooOften() || pebble.IsCorruptionError(err)
 }
 
 // failedPace is how often an instance that has failed may try in the background until it is closed.
