@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -18,6 +19,10 @@ import (
 const formatVersion = 1
 
 const formatWords = "ringmq store format "
+
+// databaseFormat is Pebble's own format. It belongs to formatVersion: a newer one is written from a newer formatVersion on, so that nobody loses the
+// way back to the ringmq of yesterday by a new Pebble alone.
+const databaseFormat = pebble.FormatValueSeparation
 
 // openDir judges the directory before it changes anything in it, takes its lock and notes the format.
 func (s *Store) openDir() error {
@@ -54,8 +59,10 @@ func (s *Store) unusable(err error) error {
 		return fmt.Errorf("data directory %s is not writable: %w; mount that one for writing, or name another directory", s.config.Dir, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("data directory %s is not writable: %w; make it writable for the user that runs ringmq", s.config.Dir, err)
+	case isFull(err):
+		return fmt.Errorf("data directory %s: %w; free space, or remove files, on its disk", s.config.Dir, err)
 	}
-	return fmt.Errorf("data directory %s: %w", s.config.Dir, err)
+	return fmt.Errorf("data directory %s: %w; mend its disk, or name another directory", s.config.Dir, err)
 }
 
 // judge says whether the directory is a fresh one, and what is wrong with it.
@@ -63,7 +70,14 @@ func (s *Store) judge(names []string) (fresh bool, err error) {
 	dir := s.config.Dir
 	ours := false
 	if slices.Contains(names, "FORMAT") {
-		if ours, err = s.judgeFormat(); err != nil {
+		if ours, err = s.judgeFormat(); err != nil && errors.Is(err, errBadFormat) && s.hasDatabase() {
+			s.warn(err.Error() + ": it is written anew, for there is a database")
+			ours, s.badFormat, err = true, true, nil
+		}
+		if err == nil {
+			err = s.judgeDatabase()
+		}
+		if err != nil {
 			return false, err
 		}
 	} else {
@@ -79,7 +93,9 @@ func (s *Store) judge(names []string) (fresh bool, err error) {
 			return false, fmt.Errorf("%s is not a data directory of ringmq: it has no FORMAT", dir)
 		}
 	}
-	if u, err := s.config.FS.GetDiskUsage(dir); err == nil && !s.config.mustExist && u.AvailBytes < 2*uint64(s.config.ReserveBytes) {
+	// A salvage that was cut short is removed, or is the store.
+	if u, err := s.config.FS.GetDiskUsage(dir); err == nil && !s.config.mustExist &&
+		u.AvailBytes+dirSize(s.config.FS, s.salvageDir()) < 2*uint64(s.config.ReserveBytes) {
 		return false, fmt.Errorf("data directory %s: %d MiB are free on its disk and %d are needed; free some, or name a directory elsewhere",
 			dir, u.AvailBytes>>20, 2*s.config.ReserveBytes>>20)
 	}
@@ -88,6 +104,32 @@ func (s *Store) judge(names []string) (fresh bool, err error) {
 
 func (s *Store) formatFile() string { return filepath.Join(s.config.Dir, "FORMAT") }
 
+// hasDatabase says that there is a database, whatever FORMAT says.
+func (s *Store) hasDatabase() bool {
+	names, _ := s.config.FS.List(s.databaseDir())
+	return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, "MANIFEST-") })
+}
+
+// judgeDatabase refuses a database that a newer Pebble has made, which looks like damage to this one. The format is the end of the name of a file,
+// of which the last one counts.
+func (s *Store) judgeDatabase() error {
+	names, _ := s.config.FS.List(s.databaseDir())
+	last, format := 0, 0
+	for _, n := range names {
+		var number, value int
+		if _, err := fmt.Sscanf(n, "marker.format-version.%d.%d", &number, &value); err == nil && number >= last {
+			last, format = number, value
+		}
+	}
+	if format > int(databaseFormat) {
+		return fmt.Errorf("data directory %s has a database of format %d, and this ringmq knows formats up to %d; run the newer ringmq", s.config.Dir, format, databaseFormat)
+	}
+	return nil
+}
+
+// errBadFormat is that FORMAT cannot be what ringmq has written.
+var errBadFormat = errors.New("name another directory")
+
 // judgeFormat reads FORMAT. One that is empty was cut short by a loss of power, and says no more than none.
 func (s *Store) judgeFormat() (ours bool, err error) {
 	f, err := s.config.FS.Open(s.formatFile())
@@ -95,7 +137,9 @@ func (s *Store) judgeFormat() (ours bool, err error) {
 		return false, fmt.Errorf("data directory: %w", err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); isUnread(err) {
+		return false, fmt.Errorf("%s cannot be read: %w; %w", s.formatFile(), err, errBadFormat)
+	} else if err != nil {
 		return false, fmt.Errorf("data directory: %w", err)
 	}
 	if len(bytes.Trim(text, "\x00")) == 0 {
@@ -103,10 +147,10 @@ func (s *Store) judgeFormat() (ours bool, err error) {
 	}
 	var version int
 	if _, err := fmt.Sscanf(strings.TrimSpace(string(text)), formatWords+"%d", &version); err != nil {
-		return false, fmt.Errorf("%s is not ringmq's; name another directory", s.formatFile())
+		return false, fmt.Errorf("%s is not ringmq's; %w", s.formatFile(), errBadFormat)
 	}
 	if version < 1 {
-		return false, fmt.Errorf("%s says format %d, which no ringmq has made; name another directory", s.formatFile(), version)
+		return false, fmt.Errorf("%s says format %d, which no ringmq has made; %w", s.formatFile(), version, errBadFormat)
 	}
 	if version > formatVersion {
 		return false, fmt.Errorf("data directory %s has format %d, and this ringmq knows formats up to %d; run the newer ringmq", s.config.Dir, version, formatVersion)
@@ -125,7 +169,7 @@ func (s *Store) takeLock() (err error) {
 	if s.lock, err = s.config.FS.Lock(name); err == nil {
 		return nil
 	}
-	if errors.Is(err, fs.ErrPermission) || isReadOnly(err) {
+	if !isTaken(err) {
 		return s.unusable(err)
 	}
 	return fmt.Errorf("data directory %s is %w (%v); stop that, or name another directory", s.config.Dir, ErrInUse, err)
@@ -154,7 +198,7 @@ func (s *Store) prepareDir() error {
 
 // noteFormat says that the directory has a store from now on: that it is found empty later means damage.
 func (s *Store) noteFormat() error {
-	s.fresh = false
+	s.fresh, s.badFormat = false, false
 	return noteFormat(s.config.FS, s.config.Dir)
 }
 

@@ -2,4 +2,6 @@
 
 package store
 
+func isTaken(error) bool { return true }
+
 func isReadOnly(error) bool { return false }

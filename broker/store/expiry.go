@@ -22,12 +22,17 @@ const (
 // never is when a message expires that does not, for what looks for the first one.
 const never = math.MaxInt64
 
-// expiry is where the search for expired messages is. Clients that are away for long do not find them, so somebody must. A search goes
-// through all queues, and the next one begins when something can have expired: not to read what never will, again and again.
+// expiry is the search for expired messages. Clients that are away for long do not find them, so somebody must. A search goes through all
+// queues, and the next one begins when something can have expired: not to read what never will, again and again.
 type expiry struct {
-	next    []byte       // where the search goes on; nil: none is under way
-	soonest int64        // when the first one expires of those that the search has left; 0: at once, for there was no search, or it was for nothing
-	written atomic.Int64 // and of those that were committed since it began; the writer's and the reaper's
+	search  search       // the reaper's
+	written atomic.Int64 // when the first one expires of those that were committed since the search began; the writer's and the reaper's
+}
+
+// search is where a search is.
+type search struct {
+	next    []byte // where it goes on; nil: none is under way
+	soonest int64  // when the first one expires of those that it has left; 0: at once, for there was no search, or it was for nothing
 }
 
 // committed is told, once a batch can be read, when the first message in it expires.
@@ -38,20 +43,20 @@ func (e *expiry) committed(at int64) {
 
 // begins says whether a search is under way or begins now.
 func (e *expiry) begins(now int64) bool {
-	if e.next != nil {
+	if e.search.next != nil {
 		return true
 	}
-	if min(e.soonest, e.written.Load()) > now {
+	if min(e.search.soonest, e.written.Load()) > now {
 		return false
 	}
 	e.written.Store(never)
-	e.soonest = never
-	e.next, _ = record.Bounds(record.KindEntry)
+	first, _ := record.Bounds(record.KindEntry)
+	e.search = search{next: first, soonest: never}
 	return true
 }
 
 // left notes an entry that the search leaves. One that has expired is for the writer to remove: whether it has, the next search sees.
-func (e *expiry) left(found foundEntry, now int64) {
+func (e *search) left(found foundEntry, now int64) {
 	switch {
 	case found.expired:
 		e.soonest = 0
@@ -75,28 +80,37 @@ func expiresAt(key, value []byte) int64 {
 	return at
 }
 
-// findExpired looks at the next part of all queues and has the writer remove what has expired. Only the writer may remove it: it alone
-// knows that an entry is still as it was found.
-func (s *Store) findExpired(db *pebble.DB) error {
+// expireOnce looks at the next part of all queues and has the writer remove what has expired. Only the writer may remove it: it alone knows
+// that an entry is still as it was found. While it cannot, there is no use in finding more.
+func (s *Store) expireOnce() {
 	e, now := &s.expiry, time.Now().UnixMilli()
-	if !e.begins(now) {
-		return nil
+	if s.Health().Refusing || !e.begins(now) {
+		return
 	}
-	keys, next, err := e.search(db, now)
-	if e.next = next; err != nil {
-		e.soonest = 0 // it was no search
+	s.mu.Lock()
+	in := s.in
+	s.mu.Unlock()
+	var keys [][]byte
+	at := e.search
+	err := in.do(func(db *pebble.DB) (err error) {
+		keys, err = at.part(db, now)
+		return err
+	})
+	if s.suspect(in, err) != nil { // What do has left behind may still write to keys.
+		e.search = search{}
+		return
 	}
-	if len(keys) > 0 {
+	if e.search = at; len(keys) > 0 {
 		s.put(request{expired: keys})
 	}
-	return err
 }
 
-// search gives the keys of entries that have expired in the next part, and where the search goes on; nil: it has ended.
-func (e *expiry) search(db *pebble.DB, now int64) (keys [][]byte, next []byte, err error) {
+// part gives the keys of entries that have expired in the next part of all queues.
+func (e *search) part(db *pebble.DB, now int64) (keys [][]byte, err error) {
 	_, to := record.Bounds(record.KindEntry)
-	n, size := 0, 0
-	err = each(db, e.next, to, func(key, value []byte) error {
+	n, size, from := 0, 0, e.next
+	e.next = nil
+	err = each(db, from, to, func(key, value []byte) error {
 		found, err := look(db, key, value, now)
 		if err != nil {
 			return err
@@ -105,7 +119,7 @@ func (e *expiry) search(db *pebble.DB, now int64) (keys [][]byte, next []byte, e
 			keys = append(keys, bytes.Clone(key))
 		}
 		if n, size = n+1, size+found.bytes; n == expiryChunk || size >= expiryBytes {
-			next = append(bytes.Clone(key), 0) // behind it
+			e.next = append(bytes.Clone(key), 0) // behind it
 			return errEnough
 		}
 		return nil
@@ -113,7 +127,7 @@ func (e *expiry) search(db *pebble.DB, now int64) (keys [][]byte, next []byte, e
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return keys, next, err
+	return keys, err
 }
 
 // foundEntry is what look finds out about a queue entry.

@@ -38,7 +38,10 @@ func newFence(fsys vfs.FS, dir string, lazyWAL bool, failed func(error)) *fenceF
 	return &fenceFS{FS: fsys, dir: dir, lazyWAL: lazyWAL, failed: failed, nowhere: vfs.NewMem()}
 }
 
-func (f *fenceFS) inside(name string) bool { return strings.HasPrefix(name, f.dir) }
+func (f *fenceFS) inside(name string) bool {
+	rest, ok := strings.CutPrefix(name, f.dir)
+	return ok && (rest == "" || rest[0] == filepath.Separator)
+}
 
 // hidden is a file's name in nowhere, which has no directories.
 func hidden(name string) string { return strings.ReplaceAll(name, string(filepath.Separator), "_") }

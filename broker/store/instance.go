@@ -207,7 +207,7 @@ func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
 	})
 	if err != nil {
 		in.fail(err)
-		s.countUnread(in, err)
+		s.countUnread(nil, in, err)
 		in.discard() // it may have opened all the same, or be about to
 		return nil, err
 	}
@@ -217,7 +217,7 @@ func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
 func (s *Store) pebbleOptions(in *instance, fresh bool) *pebble.Options {
 	o := &pebble.Options{
 		FS: in.fence, Cache: s.cache, Logger: fatalLogger{in, s.warn},
-		FormatMajorVersion: pebble.FormatNewest, DisableWAL: s.config.Durability == None,
+		FormatMajorVersion: databaseFormat, DisableWAL: s.config.Durability == None,
 		// A queue is written once and deleted soon: large memtables let much of it die before it is ever written to a table.
 		MemTableSize: uint64(s.config.MemTableBytes), MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold: l0Sublevels, L0StopWritesThreshold: 4 * l0Sublevels, MaxOpenFiles: 256,

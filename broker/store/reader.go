@@ -33,6 +33,7 @@ func (s *Store) answer(l *broker.Load, r broker.Loaded, err error) {
 	due := s.loading[l] && err == nil
 	if due {
 		delete(s.loading, l)
+		s.unread.works(l)
 	}
 	s.mu.Unlock()
 	if due {
@@ -54,7 +55,7 @@ func (s *Store) load(in *instance, l *broker.Load) (*broker.Load, broker.Loaded,
 		err = nil
 	}
 	if err != nil {
-		return l, broker.Loaded{}, s.suspect(in, err) // whoever reads for a failed instance may still write to r
+		return l, broker.Loaded{}, s.suspectIn(l, in, err) // whoever reads for a failed instance may still write to r
 	}
 	return l, r, nil
 }

@@ -96,14 +96,6 @@ func (s *Store) reap() {
 	}
 }
 
-// expireOnce looks at a part of the queues for what has expired.
-func (s *Store) expireOnce() {
-	s.mu.Lock()
-	in := s.in
-	s.mu.Unlock()
-	_ = s.suspect(in, in.do(s.findExpired)) // what fails is found again
-}
-
 // reapOnce removes what is garbage. What fails is garbage still and found by the sweep of the next run.
 func (s *Store) reapOnce(age time.Duration) {
 	s.mu.Lock()

@@ -69,30 +69,37 @@ func (s *Store) reclaimOnce() {
 		case <-ctx.Done():
 		}
 	}()
-	_ = s.suspect(in, in.do(func(db *pebble.DB) error { return s.compactSlice(ctx, db) }))
+	from, next := r.next, []byte(nil)
+	err := in.do(func(db *pebble.DB) (err error) {
+		next, err = s.compactSlice(ctx, db, from)
+		return err
+	})
+	if ctx.Err() == nil && s.suspect(in, err) == nil { // That it was called off is nobody's fault, and what do has left behind still writes to next.
+		r.next = next
+	}
 }
 
-func (s *Store) compactSlice(ctx context.Context, db *pebble.DB) error {
+// compactSlice rewrites the tables from a key on, and says where to go on; nil: the pass has ended, or is not worth while.
+func (s *Store) compactSlice(ctx context.Context, db *pebble.DB, from []byte) (next []byte, err error) {
 	r := &s.reclaim
-	if r.next == nil {
+	if from == nil {
 		worth, err := worthwhile(db, r.deleted.Load())
 		if !worth || err != nil {
-			return err
+			return nil, err
 		}
 		r.deleted.Store(0)
-		r.next = []byte{0}
+		from = []byte{0}
 	}
 	levels, err := db.SSTables()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	from := r.next
-	to := sliceEnd(levels, from)
-	r.next = to
+	next = sliceEnd(levels, from)
+	to := next
 	if to == nil {
 		to = []byte{0xff}
 	}
-	return db.Compact(ctx, from, to, false)
+	return next, db.Compact(ctx, from, to, false)
 }
 
 // worthwhile says whether enough of what the tables hold is deleted.

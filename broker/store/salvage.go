@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // isDamage says whether a store cannot be opened because of what is in it, and not because of the machine.
@@ -37,64 +38,137 @@ func (s *Store) isEmpty() bool {
 // salvageDir is where a salvaged store is made before it takes the damaged one's place.
 func (s *Store) salvageDir() string { return filepath.Join(s.config.Dir, "salvaged") }
 
-// finishSalvage brings a salvage that was cut short to its end when nothing but the last step was missing, and forgets it otherwise.
-func (s *Store) finishSalvage() error {
-	fsys := s.config.FS
-	if _, err := fsys.Stat(s.salvageDir()); err != nil {
+// onlyLastStep says that of a salvage nothing but the last step is missing: the new store is whole, and the old one has moved aside.
+func (s *Store) onlyLastStep() bool {
+	if _, err := s.config.FS.Stat(s.salvageDir()); err != nil {
+		return false
+	}
+	_, err := s.config.FS.Stat(s.databaseDir())
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// lastStep puts the new store in the old one's place, and says what the salvage has found unless that was another run's.
+func (s *Store) lastStep() error {
+	if err := errors.Join(s.config.FS.Rename(s.salvageDir(), s.databaseDir()), syncDir(s.config.FS, s.config.Dir)); err != nil {
+		return err
+	}
+	s.unread.forget()
+	s.damage.Store(nil)
+	last := s.salvaged
+	if last.why == nil {
 		return nil
 	}
-	if _, err := fsys.Stat(s.databaseDir()); err == nil {
-		return fsys.RemoveAll(s.salvageDir())
+	s.counts.salvages.Add(1)
+	s.counts.salvaged.Add(int64(last.found.saved))
+	s.counts.lostRecords.Add(int64(last.found.lostRecords))
+	s.counts.lostFiles.Add(int64(last.found.lostFiles))
+	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", last.why, last.aside, last.found))
+	return nil
+}
+
+// openDatabase opens the store. Pebble would make a directory where there is none, so a salvage whose last step failed comes first.
+func (s *Store) openDatabase() (*instance, error) {
+	if s.onlyLastStep() {
+		if err := s.lastStep(); err != nil {
+			return nil, err
+		}
 	}
-	return errors.Join(fsys.Rename(s.salvageDir(), s.databaseDir()), syncDir(fsys, s.config.Dir))
+	return s.openInstance(s.databaseDir(), s.fresh)
+}
+
+// finishSalvage brings a salvage that was cut short to its end when nothing but the last step was missing, and forgets it otherwise.
+func (s *Store) finishSalvage() error {
+	if s.onlyLastStep() {
+		return s.lastStep()
+	}
+	return s.config.FS.RemoveAll(s.salvageDir())
 }
 
 // salvage makes a new store of what can be read of a damaged one, and puts the old one aside under a name that says when. The
-// new one is complete before the old one moves: whenever this is cut short, it starts again or is done.
-func (s *Store) salvage(why error) (*instance, error) {
+// new one is complete before the old one moves: whenever this is cut short or fails, it starts again or is done.
+func (s *Store) salvage(why error) error {
+	if !s.onlyLastStep() {
+		if err := s.makeSalvage(why); err != nil {
+			if !s.onlyLastStep() {
+				err = errors.Join(err, s.config.FS.RemoveAll(s.salvageDir()))
+			}
+			return err
+		}
+	}
+	return s.lastStep()
+}
+
+// makeSalvage is all of salvage but the last step.
+func (s *Store) makeSalvage(why error) error {
 	fsys, dir := s.config.FS, s.salvageDir()
-	if err := errors.Join(fsys.RemoveAll(dir), fsys.MkdirAll(dir, 0o700)); err != nil {
-		return nil, err
+	if err := fsys.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := s.hasRoomForSalvage(); err != nil {
+		return err
+	}
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
 	in, err := s.openInstance(dir, true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	found, err := s.salvageRecords(in)
 	if err != nil {
 		in.discard()
-		return nil, err
+		return err
 	}
-	aside, err := s.putAside(why)
+	s.salvaged = salvaged{why: why, found: found}
+	return s.putAside(why)
+}
+
+// hasRoomForSalvage says how much is to be freed when a copy of the store does not fit beside it: the disk is not filled in vain.
+func (s *Store) hasRoomForSalvage() error {
+	u, err := s.config.FS.GetDiskUsage(s.config.Dir)
 	if err != nil {
-		return nil, err
+		return nil // Writing will say so.
 	}
-	if err := errors.Join(fsys.Rename(dir, s.databaseDir()), syncDir(fsys, s.config.Dir)); err != nil {
-		return nil, err
+	needed := dirSize(s.config.FS, s.databaseDir()) + uint64(s.config.ReserveBytes)/2
+	if u.AvailBytes >= needed {
+		return nil
 	}
-	s.unread.forget()
-	s.damage.Store(nil)
-	s.counts.salvages.Add(1)
-	s.counts.salvaged.Add(int64(found.saved))
-	s.counts.lostRecords.Add(int64(found.lostRecords))
-	s.counts.lostFiles.Add(int64(found.lostFiles))
-	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", why, aside, found))
-	return s.openInstance(s.databaseDir(), false)
+	return fmt.Errorf("it is damaged, and a copy of what can be read needs %d MiB, of which %d MiB are free on the disk of %s; free the rest",
+		needed>>20+1, u.AvailBytes>>20, s.config.Dir)
+}
+
+// dirSize is how many bytes the files of a directory have; 0 where there is none.
+func dirSize(fsys vfs.FS, dir string) (size uint64) {
+	names, _ := fsys.List(dir)
+	for _, name := range names {
+		if info, err := fsys.Stat(filepath.Join(dir, name)); err == nil && !info.IsDir() {
+			size += uint64(info.Size())
+		}
+	}
+	return size
 }
 
 // putAside gives the damaged store another name and notes in it what was wrong. A file that is in its place goes into a directory.
-func (s *Store) putAside(why error) (aside string, err error) {
+func (s *Store) putAside(why error) error {
 	fsys, db := s.config.FS, s.databaseDir()
-	aside = filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
+	aside := filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
+	s.salvaged.aside = aside
 	noted, to := db, aside
 	if s.isFile() {
 		if err := fsys.MkdirAll(aside, 0o700); err != nil {
-			return "", err
+			return err
 		}
 		noted, to = aside, filepath.Join(aside, "db")
 	}
-	return aside, errors.Join(writeFile(fsys, filepath.Join(noted, "WHY"), []byte(why.Error()+"\n")), syncDir(fsys, s.config.Dir),
+	return errors.Join(writeFile(fsys, filepath.Join(noted, "WHY"), []byte(why.Error()+"\n")), syncDir(fsys, s.config.Dir),
 		fsys.Rename(db, to), syncDir(fsys, s.config.Dir))
+}
+
+// salvaged is the last salvage.
+type salvaged struct {
+	why   error
+	aside string // where the damaged store is
+	found findings
 }
 
 // findings are what salvage has read of a store.
@@ -133,11 +207,11 @@ func (s *Store) salvageRecords(in *instance) (findings, error) {
 	}
 	for _, name := range names {
 		path := filepath.Join(s.databaseDir(), name)
-		err := in.do(func(db *pebble.DB) error {
+		err := s.salvageFile(in, func(db *pebble.DB, patient bool) error {
 			v.db = db
 			switch filepath.Ext(name) {
 			case ".sst":
-				lost, err := v.readTable(s.config.FS, path)
+				lost, err := v.readTable(s.config.FS, path, patient)
 				f.lostRecords += lost
 				return err
 			case ".log":
@@ -156,6 +230,23 @@ func (s *Store) salvageRecords(in *instance) (findings, error) {
 		return findings{}, err
 	}
 	return *f, nil
+}
+
+// salvageFile reads a file of a damaged store, which what cannot be read of it does not end before the last try: versions that are put
+// twice are put once.
+func (s *Store) salvageFile(in *instance, read func(db *pebble.DB, patient bool) error) error {
+	for n := 1; ; n++ {
+		err := in.do(func(db *pebble.DB) error { return read(db, n < unreadMax) })
+		if !isUnread(err) || in.hasFailed() || n == unreadMax {
+			return err
+		}
+		select {
+		case <-s.stop: // What is lost of it now, when nobody waits any more, would be lost for ever.
+			in.fail(err)
+			return err
+		case <-time.After(unreadPause(s.config.unreadEvery, n)):
+		}
+	}
 }
 
 // settleSalvage puts what was read in its place and closes the new store.

@@ -15,6 +15,7 @@ import (
 // cannot read is asked again, as often and as slowly as later on; what is damaged, or can never be read, is salvaged, once. Whether f comes
 // upon it or Pebble does in the background makes no difference. What f returns must be its own: an earlier try of it may still be at work.
 func early[T any](s *Store, f func(*pebble.DB) (T, error)) (T, error) {
+	var nothing T
 	salvaged := false
 	for n := 1; ; n++ {
 		var (
@@ -22,7 +23,7 @@ func early[T any](s *Store, f func(*pebble.DB) (T, error)) (T, error) {
 			err    error
 		)
 		if s.in == nil {
-			s.in, err = s.openInstance(s.databaseDir(), s.fresh)
+			s.in, err = s.openDatabase()
 		}
 		if err == nil {
 			err = s.in.do(func(db *pebble.DB) (err error) {
@@ -33,21 +34,23 @@ func early[T any](s *Store, f func(*pebble.DB) (T, error)) (T, error) {
 		if err == nil {
 			return result, nil
 		}
-		if !isDamage(err) && !isUnread(err) || s.config.mustExist || salvaged || s.fresh && s.isEmpty() {
-			return result, fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
+		again := isUnread(err) && n < unreadMax
+		if s.config.mustExist || s.fresh && s.isEmpty() || !isUnread(err) && !isDamage(err) || salvaged && !again {
+			return nothing, fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
 		}
 		if s.in != nil {
 			s.in.discard()
 			s.in = nil
 		}
-		if isUnread(err) && n < unreadMax {
-			s.warn("the store cannot be read, which is tried again: " + err.Error())
-			time.Sleep(unreadPause(s.config.unreadEvery, n))
+		if again {
+			wait := unreadPause(s.config.unreadEvery, n)
+			s.warn(fmt.Sprintf("the store cannot be read, which is tried again in %v, try %d of %d: %v", wait, n+1, unreadMax, err))
+			time.Sleep(wait)
 		} else {
-			if s.in, err = s.salvage(err); err != nil {
-				return result, fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
+			if err := s.salvage(err); err != nil {
+				return nothing, fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
 			}
-			salvaged = true
+			n, salvaged = 0, true
 		}
 		s.damage.Store(nil) // which Pebble may have told in the background
 		s.unread.forget()
@@ -63,16 +66,19 @@ func (s *Store) openFirst() error {
 	if _, err := early(s, verify); err != nil {
 		return err
 	}
-	if s.fresh {
+	if s.fresh || s.badFormat {
 		if err := s.noteFormat(); err != nil {
 			return err
 		}
 	}
-	r, err := early(s, s.beginRun)
+	r, err := early(s, s.nextRun)
 	if err != nil {
 		return err
 	}
-	s.boot, s.last, s.commits = r.boot, r.last, r.commits
+	if _, err := early(s, func(db *pebble.DB) (struct{}, error) { return struct{}{}, s.noteRun(db, r) }); err != nil {
+		return err
+	}
+	s.boot, s.last, s.commits, s.done = r.boot, r.last, r.commits, r.commits
 	if r.lost > 0 {
 		s.doubt = true
 		s.counts.lostCommits.Store(int64(r.lost))
@@ -107,8 +113,17 @@ type run struct {
 	doubted int64  // messages of QoS 2 that are not delivered for that reason
 }
 
-// beginRun counts the boot number up, durably, before any number is made of it.
-func (s *Store) beginRun(db *pebble.DB) (r run, err error) {
+// lastTime is when the last commit was made, and how many there were.
+func lastTime(db *pebble.DB) (at int64, commits uint64, err error) {
+	v, err := get(db, []byte{byte(record.KindTime)})
+	if err != nil || len(v) < 8 {
+		return 0, 0, err
+	}
+	return int64(binary.BigEndian.Uint64(v)), record.ReadNumber(v[8:]), nil
+}
+
+// nextRun says where the next run begins. It may be done again, and finds the same.
+func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 	boot, err := get(db, []byte{byte(record.KindBoot)})
 	if err != nil {
 		return r, err
@@ -116,13 +131,8 @@ func (s *Store) beginRun(db *pebble.DB) (r run, err error) {
 	if len(boot) == 4 {
 		r.boot = binary.BigEndian.Uint32(boot)
 	}
-	v, err := get(db, []byte{byte(record.KindTime)})
-	if err != nil {
+	if r.last, r.commits, err = lastTime(db); err != nil {
 		return r, err
-	}
-	if len(v) >= 8 {
-		r.last = int64(binary.BigEndian.Uint64(v))
-		r.commits = record.ReadNumber(v[8:])
 	}
 	if r.lost, r.boot = s.compareProgress(r.commits, r.boot); r.lost > 0 {
 		if r.doubted, err = settleDoubt(db); err != nil {
@@ -131,18 +141,23 @@ func (s *Store) beginRun(db *pebble.DB) (r run, err error) {
 		r.commits += r.lost // numbers go on where the lost ones ended
 	}
 	r.boot++
+	return r, nil
+}
+
+// noteRun writes where a run begins, durably, before any number is made of it.
+func (s *Store) noteRun(db *pebble.DB, r run) error {
 	b := db.NewBatch()
 	defer b.Close()
 	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, r.boot), nil), s.setTime(b, r.commits, r.last)); err != nil {
-		return r, err
+		return err
 	}
 	if err := db.Apply(b, s.syncOption()); err != nil {
-		return r, err
+		return err
 	}
 	if s.config.Durability == None {
-		return r, db.Flush() // numbers must not be used twice even so
+		return db.Flush() // numbers must not be used twice even so
 	}
-	return r, nil
+	return nil
 }
 
 // eachBytes is how much Each reads at a time.
@@ -173,7 +188,7 @@ func (r *records) read(db *pebble.DB, from, to []byte) error {
 	return err
 }
 
-// Each is part of broker.Store.
+// Each is part of broker.Store. It is for before Start: what fails is opened again, or salvaged, and goes on behind the last record.
 func (s *Store) Each(kind record.Kind, f func(key, value []byte) error) error {
 	from, to := record.Bounds(kind)
 	for more := true; more; {

@@ -127,34 +127,38 @@ type Store struct {
 	cache  *pebble.Cache
 	lock   interface{ Close() error }
 	boot   uint32
-	fresh  bool  // there is no store in the directory yet
-	last   int64 // T of the last run
-	doubt  bool  // the last run had more than was found
+	fresh  bool // there is no store in the directory yet
+	// badFormat is that FORMAT is damaged, and the database is there.
+	badFormat bool
+	last      int64 // T of the last run
+	doubt     bool  // the last run had more than was found
 
 	commits  uint64 // of all runs; the writer's, once it runs
 	progress progress
 
-	mu      sync.Mutex // guards what follows
-	in      *instance
-	queue   []request
-	closing bool
-	loading map[*broker.Load]bool // not answered yet
-	wake    chan struct{}
-	answers Answers
-	work    sync.WaitGroup
-	loads   chan *broker.Load
-	stop    chan struct{}
-	reaper  reaper
-	reclaim reclaim
-	expiry  expiry
-	refusal refusal
-	damage  atomic.Pointer[error] // why the open instance cannot be read; reopening salvages then
-	unread  unread
-	space   space
-	lighter atomic.Bool // the ballast was given up
-	counts  counts
-	warned  warned
-	noted   time.Time // the writer's: when it last committed, and the time with it
+	mu       sync.Mutex // guards what follows
+	in       *instance
+	queue    []request
+	closing  bool
+	loading  map[*broker.Load]bool // not answered yet
+	wake     chan struct{}
+	answers  Answers
+	work     sync.WaitGroup
+	loads    chan *broker.Load
+	stop     chan struct{}
+	reaper   reaper
+	reclaim  reclaim
+	expiry   expiry
+	refusal  refusal
+	damage   atomic.Pointer[error] // why the open instance cannot be read; reopening salvages then
+	unread   unread
+	salvaged salvaged
+	space    space
+	lighter  atomic.Bool // the ballast was given up
+	counts   counts
+	warned   warned
+	noted    time.Time // the writer's: when it last committed, and the time with it
+	done     uint64    // the writer's: commits up to there that were made
 
 	unreferenced []uint64 // the writer's: messages that lost a reference in the batch that is being committed
 	expires      int64    // the writer's: when the first message in that batch expires

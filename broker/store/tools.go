@@ -194,7 +194,14 @@ func (s *Store) Backup(to string) error {
 	s.mu.Lock()
 	in := s.in
 	s.mu.Unlock()
-	err := in.do(func(db *pebble.DB) error { return db.Checkpoint(filepath.Join(to, "db"), pebble.WithFlushedWAL()) })
+	err := in.do(func(db *pebble.DB) error {
+		if s.config.Durability == None { // there is no log to be copied
+			if err := db.Flush(); err != nil {
+				return err
+			}
+		}
+		return db.Checkpoint(filepath.Join(to, "db"), pebble.WithFlushedWAL())
+	})
 	if err == nil {
 		err = noteFormat(fsys, to)
 	}

@@ -2,9 +2,12 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/ringmq/ringmq/broker"
 )
 
 const (
@@ -19,6 +22,7 @@ type unread struct {
 	mu   sync.Mutex // guards what follows
 	n    int        // failures in a row
 	last time.Time
+	load *broker.Load // which met the last one; nil: something else did, of which nobody can say that it works again
 }
 
 // writeError is an error of something that was to be changed.
@@ -29,18 +33,29 @@ func (e writeError) Unwrap() error { return e.error }
 
 // isUnread says whether an error is that of a disk that cannot read.
 func isUnread(err error) bool {
-	_, writing := errors.AsType[writeError](err)
-	return !writing && errors.Is(err, syscall.EIO)
+	if _, writing := errors.AsType[writeError](err); writing {
+		return false
+	}
+	return slices.ContainsFunc(unreadErrnos[:], func(e syscall.Errno) bool { return errors.Is(err, e) })
 }
 
-// count counts a failure to read.
-func (u *unread) count() {
+// count counts a failure to read, by a load or something else.
+func (u *unread) count(load *broker.Load) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if time.Since(u.last) > unreadForget {
 		u.n = 0
 	}
-	u.n, u.last = u.n+1, time.Now()
+	u.n, u.last, u.load = u.n+1, time.Now(), load
+}
+
+// works is told of a load that was done: where it is the one that failed, the row of failures has ended.
+func (u *unread) works(load *broker.Load) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.load == load {
+		u.n, u.load = 0, nil
+	}
 }
 
 // tooOften says whether the failures are too many.
@@ -53,7 +68,7 @@ func (u *unread) tooOften() bool {
 // forget is for a store that has been salvaged: it has its failures before it.
 func (u *unread) forget() {
 	u.mu.Lock()
-	u.n = 0
+	u.n, u.load = 0, nil
 	u.mu.Unlock()
 }
 

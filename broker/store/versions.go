@@ -50,8 +50,8 @@ func (v *versions) putRange(from, to []byte, seq uint64) {
 }
 
 // readTable reads a table as far as it can be read: from its start and, when it is damaged somewhere, from its end. It says how many
-// records lie between, and errs when it cannot say.
-func (v *versions) readTable(fs vfs.FS, path string) (lost int, err error) {
+// records lie between, and errs when it cannot say. Who is patient wants the error of a disk that cannot read, to try again.
+func (v *versions) readTable(fs vfs.FS, path string, patient bool) (lost int, err error) {
 	f, err := fs.Open(path)
 	if err != nil {
 		return 0, err
@@ -66,6 +66,9 @@ func (v *versions) readTable(fs vfs.FS, path string) (lost int, err error) {
 	}
 	defer r.Close()
 	n, err := v.readPoints(r, false)
+	if patient && isUnread(err) {
+		return 0, err
+	}
 	if err != nil {
 		var more int
 		more, _ = v.readPoints(r, true)

@@ -160,7 +160,7 @@ func (s *Store) commit(round []request) error {
 	if err := s.in.do(func(db *pebble.DB) error { return errors.Join(db.Apply(b, s.syncOption()), b.Close()) }); err != nil {
 		return err
 	}
-	s.noted = time.Now()
+	s.noted, s.done = time.Now(), s.commits
 	s.progress.note(s.commits, s.boot)
 	s.reaper.dropped(s.unreferenced...)
 	s.expiry.committed(s.expires)
@@ -212,8 +212,7 @@ func (s *Store) reopen() bool {
 		if err != nil {
 			wait = reopenEvery / 2
 		} else if in, err = s.openAgain(); err == nil {
-			number := s.commits
-			if err = in.do(func(db *pebble.DB) error { return s.probe(db, number) }); err != nil {
+			if err = s.tryInstance(in); err != nil {
 				in.discard()
 			}
 		}
@@ -227,6 +226,29 @@ func (s *Store) reopen() bool {
 	}
 }
 
+// tryInstance finds out whether an instance that was opened again can be written, and what it lacks: without a log, what was not in tables.
+func (s *Store) tryInstance(in *instance) error {
+	number, done := s.commits, s.done
+	gone := make(chan uint64, 1)
+	err := in.do(func(db *pebble.DB) error {
+		_, commits, err := lastTime(db)
+		if err != nil {
+			return err
+		}
+		gone <- done - min(done, commits)
+		return s.probe(db, number)
+	})
+	if err != nil || s.config.Durability != None {
+		return err
+	}
+	if n := <-gone; n > 0 {
+		s.counts.lostCommits.Add(int64(n))
+		s.warn(fmt.Sprintf("%d commits are gone, which durability none had kept in memory until there was enough for a table: "+
+			"messages that were acknowledged, and Sessions and subscriptions made since", n))
+	}
+	return nil
+}
+
 // adopt goes on with another instance.
 func (s *Store) adopt(in *instance) {
 	s.mu.Lock()
@@ -237,7 +259,8 @@ func (s *Store) adopt(in *instance) {
 	}
 	s.mu.Unlock()
 	s.warn("the store is open again")
-	s.work.Go(func() { // what readers that were at it in the old instance answer late is not answered twice
+	s.expiry.committed(0) // What was removed may be back, in what was not synced or was read of a damaged table.
+	s.work.Go(func() {    // what readers that were at it in the old instance answer late is not answered twice
 		for _, l := range again {
 			s.answer(s.load(in, l))
 		}
@@ -246,14 +269,18 @@ func (s *Store) adopt(in *instance) {
 
 // openAgain opens the store after a failure, and salvages it where damage was the reason.
 func (s *Store) openAgain() (*instance, error) {
-	if why := s.damage.Load(); why != nil {
-		return s.salvage(*why)
+	why := s.damage.Load()
+	if why == nil {
+		in, err := s.openDatabase()
+		if err == nil || !s.isDamaged(err) {
+			return in, err
+		}
+		why = &err
 	}
-	in, err := s.openInstance(s.databaseDir(), false)
-	if err != nil && s.isDamaged(err) {
-		return s.salvage(err)
+	if err := s.salvage(*why); err != nil {
+		return nil, err
 	}
-	return in, err
+	return s.openDatabase()
 }
 
 // repair opens the store anew if it has failed beside the writer; false when the broker closes meanwhile.
@@ -284,8 +311,11 @@ func (s *Store) probe(db *pebble.DB, number uint64) error {
 
 // suspect is told what an access to an instance has said. What cannot be read ends the instance: the writer reopens the store, and salvages
 // it where damage was the reason.
-func (s *Store) suspect(in *instance, err error) error {
-	if err == nil || errors.Is(err, errClosed) || in.hasFailed() || !s.countUnread(in, err) {
+func (s *Store) suspect(in *instance, err error) error { return s.suspectIn(nil, in, err) }
+
+// suspectIn is suspect for what a load has met; nil: something else.
+func (s *Store) suspectIn(load *broker.Load, in *instance, err error) error {
+	if err == nil || errors.Is(err, errClosed) || in.hasFailed() || !s.countUnread(load, in, err) {
 		return err
 	}
 	if s.isDamaged(err) {
@@ -298,12 +328,12 @@ func (s *Store) suspect(in *instance, err error) error {
 
 // countUnread counts what could not be read of an instance, once: an opening that fails may be told of in the background, too. It says
 // whether this was the first that was told of the instance.
-func (s *Store) countUnread(in *instance, err error) bool {
+func (s *Store) countUnread(load *broker.Load, in *instance, err error) bool {
 	if !in.suspected.CompareAndSwap(false, true) {
 		return false
 	}
 	if isUnread(err) {
-		s.unread.count()
+		s.unread.count(load)
 	}
 	return true
 }
@@ -344,4 +374,4 @@ func (s *Store) tryDisk() error {
 }
 
 // probeFile is what tryDisk writes.
-const probeFile = "probe"
+const probeFile = "probe.ringmq"
