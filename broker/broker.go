@@ -231,7 +231,9 @@ func (s *Shard) Drain(most int) {
 		switch s.conns[id].state {
 		case connLive:
 			s.endSessionAs(id, false, reason, "broker stops")
-		case connOpen, connAuth, connClaim, connExchange:
+		case connAuth, connClaim, connExchange:
+			s.violate(id, s.stopping())
+		case connOpen: // It has not said which version it speaks.
 			s.Closed(id, "broker stops")
 		default:
 			continue

@@ -84,7 +84,7 @@ func (s *Shard) refuseMalformed(id uint32, c *conn, r packet.Reason) verdict {
 // admit applies the limits that do not depend on who connects.
 func (s *Shard) admit(c *conn) packet.Reason {
 	if s.draining {
-		return packet.ServerShuttingDown
+		return s.stopping()
 	}
 	if !s.rate.take(s.now, s.limits.MaxConnectRate, s.limits.Shards) {
 		s.counters[CounterRefusedRate]++
@@ -99,6 +99,14 @@ func (s *Shard) admit(c *conn) packet.Reason {
 		return packet.QuotaExceeded
 	}
 	return packet.Success
+}
+
+// stopping is what a CONNECT hears when the broker stops; 0x8B is a code of DISCONNECT only [MQTT-3.2.2-8].
+func (s *Shard) stopping() packet.Reason {
+	if s.config.ServerReference != "" {
+		return packet.UseAnotherServer
+	}
+	return packet.ServerUnavailable
 }
 
 // clientID is the Client Identifier, made up where the protocol lets the client leave it out.

@@ -57,10 +57,10 @@ func (s *Shard) sendDisconnect(id uint32, r packet.Reason) {
 	if r == packet.UseAnotherServer || r == packet.ServerMoved {
 		out.ServerReference = []byte(s.config.ServerReference)
 	}
-	b := packet.AppendDisconnect(s.small[:0], out, c.version)
+	b := packet.AppendDisconnectFromServer(s.small[:0], out)
 	if len(b) > int(c.maxPacket) {
 		out.ReasonString, out.ServerReference = nil, nil // [MQTT-3.14.2-3]
-		b = packet.AppendDisconnect(s.small[:0], out, c.version)
+		b = packet.AppendDisconnectFromServer(s.small[:0], out)
 	}
 	if len(b) <= int(c.maxPacket) {
 		s.counters[CounterMessagesSent]++

@@ -85,7 +85,7 @@ func (w *world) aboutBroker(c *script.Command) bool {
 	case "inuse":
 		w.say(fmt.Sprintf("%+v", w.broker.InUse()))
 	case "stop":
-		w.stop()
+		w.stop(drained(c))
 	default:
 		return false
 	}
@@ -150,11 +150,19 @@ func (w *world) tellShares(names []string) {
 	w.say(fmt.Sprintf("shares: %d", counts))
 }
 
-// stop is what the process does when it is told to end.
-func (w *world) stop() {
+// drained is how many connections of each shard "stop" ends: all, unless it names a number.
+func drained(c *script.Command) int {
+	if len(c.Words) == 0 {
+		return 1 << 20
+	}
+	return int(c.WordNumber(0))
+}
+
+// stop is what the process does when it is told to end, up to the first batch of connections that are ended.
+func (w *world) stop(most int) {
 	for i, l := range w.broker.Loops() {
 		w.network.Planes()[i].StopAccepting()
-		l.Do(func(s *broker.Shard) { s.Drain(1 << 20) })
+		l.Do(func(s *broker.Shard) { s.Drain(most) })
 	}
 	w.stopped = true
 }

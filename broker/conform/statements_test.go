@@ -188,7 +188,7 @@ const (
 		3.10.4 1-6; 3.12.4 1; 3.14.1 1; 3.14.4 1-3; 4.1.0 1-2; 4.3.1 1; 4.3.2 1-2; 4.3.3 1-2; 4.4.0 1; 4.5.0 1-2;
 		4.6.0 1-6; 4.7.1 1-3; 4.7.2 1; 4.7.3 1-4; 4.8.0 1-2; 6.0.0 1-4; 7.0.0 1-2; 7.1.1 1; 7.1.2 1`
 	numbers50 = `1.5.4 1-3; 1.5.5 1; 1.5.7 1; 2.1.3 1; 2.2.1 2-6; 2.2.2 1; 3.1.0 1-2; 3.1.2 1-30; 3.1.3 1-12; 3.1.4 1-6;
-		3.2.0 1-2; 3.2.2 1-7 9-22; 3.3.1 1-13; 3.3.2 1-20; 3.3.4 1-10; 3.4.2 1-3; 3.5.2 1-3; 3.6.1 1; 3.6.2 1-3;
+		3.2.0 1-2; 3.2.2 1-22; 3.3.1 1-13; 3.3.2 1-20; 3.3.4 1-10; 3.4.2 1-3; 3.5.2 1-3; 3.6.1 1; 3.6.2 1-3;
 		3.7.2 1-3; 3.8.1 1; 3.8.3 1-5; 3.8.4 1-8; 3.9.2 1-2; 3.9.3 1-2; 3.10.1 1; 3.10.3 1-2; 3.10.4 1-6; 3.11.2 1-2;
 		3.11.3 1-2; 3.12.4 1; 3.14.0 1; 3.14.1 1; 3.14.2 1-4; 3.14.4 1-3; 3.15.1 1; 3.15.2 1-3; 4.1.0 1-2; 4.2 1;
 		4.3.1 1; 4.3.2 1-5; 4.3.3 1-13; 4.4.0 1-2; 4.5.0 1-2; 4.6.0 1-6; 4.7.0 1; 4.7.1 1-2; 4.7.2 1; 4.7.3 1-4;
@@ -225,7 +225,11 @@ func TestStatementsOfTheStandards(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, got := numbered(text), identifiers(string(standard))
+		want := numbered(text)
+		got, odd := identifiers(string(standard))
+		if len(odd) > 0 {
+			t.Errorf("%s: is that a statement, garbled? %q", file, odd)
+		}
 		for _, id := range got {
 			if !slices.Contains(want, id) {
 				t.Errorf("%s: statement %s is not in the table", file, id)
@@ -239,16 +243,22 @@ func TestStatementsOfTheStandards(t *testing.T) {
 	}
 }
 
-// identifiers finds the statements in a standard's text, those that its conversion has garbled too: links within them, and dots
-// and hyphens in the wrong place.
-func identifiers(text string) (ids []string) {
+// identifiers finds the statements in a standard's text, those that its conversion has garbled too: links within them, dots
+// and hyphens in the wrong place, and one whose beginning is gone. What looks like the end of one, and is none, stands in odd.
+func identifiers(text string) (ids, odd []string) {
 	text = strings.ReplaceAll(text, `\`, "")
 	text = regexp.MustCompile(`\[\[MQTT-3\]\([^)]*\)\.`).ReplaceAllString(text, "[MQTT-3.")
-	text = strings.NewReplacer("MQTT-3.1.2.7", "MQTT-3.1.2-7", "MQTT-3.3.1.-1", "MQTT-3.3.1-1", "MQTT-3-8.3-4", "MQTT-3.8.3-4").Replace(text)
+	text = strings.NewReplacer("MQTT-3.1.2.7", "MQTT-3.1.2-7", "MQTT-3.3.1.-1", "MQTT-3.3.1-1", "MQTT-3-8.3-4", "MQTT-3.8.3-4",
+		"valuesT-3.2.2-8]", "values [MQTT-3.2.2-8]").Replace(text)
 	for _, id := range regexp.MustCompile(`MQTT-\d+(?:\.\d+)+-\d+`).FindAllString(text, -1) {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
-	return ids
+	for _, end := range regexp.MustCompile(`\S*[.-]\d+-\d+\]`).FindAllString(text, -1) {
+		if !regexp.MustCompile(`MQTT-\d+(\.\d+)+-\d+\]$`).MatchString(end) {
+			odd = append(odd, end)
+		}
+	}
+	return ids, odd
 }

@@ -73,18 +73,30 @@ func usersOf(r *properties, section []byte) UserProperties {
 }
 
 // AppendAck writes a PUBACK, PUBREC, PUBREL or PUBCOMP without properties, in the shortest form: in 3.x, and in 5.0
-// for Success, without a Reason Code.
+// for Success, without a Reason Code. One that the packet may not carry leaves as Unspecified error, in PUBREL and PUBCOMP as Packet
+// Identifier not found, which is all they have [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1].
 func AppendAck(dst []byte, kind Kind, id uint16, r Reason, v Version) []byte {
+	switch {
+	case r == Success || ackReason(kind, r):
+	case kind == PUBREL || kind == PUBCOMP:
+		r = PacketIdentifierNotFound
+	default:
+		r = UnspecifiedError
+	}
+	return appendAck(dst, kind, id, r, v)
+}
+
+func appendAck(dst []byte, kind Kind, id uint16, r Reason, v Version) []byte {
 	if v != V50 || r == Success {
 		return append(dst, kind.first(), 2, byte(id>>8), byte(id))
 	}
 	return append(dst, kind.first(), 3, byte(id>>8), byte(id), byte(r))
 }
 
-// AppendAckFull is AppendAck with the Reason String and the User Properties of p.
+// AppendAckFull is AppendAck with the Reason String and the User Properties of p, whose Reason Code stays as it is.
 func AppendAckFull(dst []byte, kind Kind, p *Ack, v Version) []byte {
 	if v != V50 || p.ReasonString == nil && len(p.UserProperties) == 0 {
-		return AppendAck(dst, kind, p.PacketID, p.Reason, v)
+		return appendAck(dst, kind, p.PacketID, p.Reason, v)
 	}
 	dst, whole := openLength(append(dst, kind.first()))
 	dst = append(dst, byte(p.PacketID>>8), byte(p.PacketID), byte(p.Reason))

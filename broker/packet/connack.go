@@ -138,7 +138,8 @@ func (p *Connack) setNumber(id uint8, number uint32) {
 	}
 }
 
-// AppendConnack writes a CONNACK. 3.1 has no Session Present; 3.x has no properties.
+// AppendConnack writes a CONNACK. 3.1 has no Session Present; 3.x has no properties. A Reason Code that is not in table 3-1 leaves as
+// Unspecified error [MQTT-3.2.2-8].
 func AppendConnack(dst []byte, p *Connack, v Version) []byte {
 	var flags byte
 	if p.SessionPresent && v != V31 {
@@ -148,7 +149,7 @@ func AppendConnack(dst []byte, p *Connack, v Version) []byte {
 		return append(dst, CONNACK.first(), 2, flags, p.Reason.ConnackV3())
 	}
 	dst, whole := openLength(append(dst, CONNACK.first()))
-	dst, section := openLength(append(dst, flags, byte(p.Reason)))
+	dst, section := openLength(append(dst, flags, byte(p.Reason.or(connackReason(p.Reason)))))
 	dst = p.appendTexts(p.appendNumbers(dst))
 	dst = closeLength(appendUserProperties(dst, p.UserProperties), section)
 	return closeLength(dst, whole)

@@ -93,6 +93,13 @@ func disconnectReason(r Reason, from sender) bool {
 	return false
 }
 
+// AppendDisconnectFromServer is AppendDisconnect for a Server, of 5.0. A Reason Code that it may not send leaves as Unspecified error
+// [MQTT-3.14.2-1].
+func AppendDisconnectFromServer(dst []byte, p *Disconnect) []byte {
+	p.Reason = p.Reason.or(disconnectReason(p.Reason, fromServer))
+	return AppendDisconnect(dst, p, V50)
+}
+
 // AppendDisconnect writes a DISCONNECT in the shortest form.
 func AppendDisconnect(dst []byte, p *Disconnect, v Version) []byte {
 	bare := !p.HasSessionExpiry && p.ReasonString == nil && p.ServerReference == nil && len(p.UserProperties) == 0

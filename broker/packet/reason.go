@@ -57,6 +57,14 @@ const (
 	WildcardSubscriptionsNotSupported
 )
 
+// or is the code itself, if its packet may carry it, otherwise Unspecified error, which each kind but PUBREL and PUBCOMP may.
+func (r Reason) or(ok bool) Reason {
+	if !ok {
+		return UnspecifiedError
+	}
+	return r
+}
+
 // Failed tells whether the code says that the operation failed.
 func (r Reason) Failed() bool { return r >= UnspecifiedError }
 

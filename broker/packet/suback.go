@@ -53,7 +53,8 @@ func subackReason(r Reason, v Version) bool {
 	return false
 }
 
-// AppendSuback writes a SUBACK without properties. In 3.x every failure is the one return code that there is.
+// AppendSuback writes a SUBACK without properties. In 3.x every failure is the one return code that there is, in 5.0 every one that
+// a SUBACK may not carry [MQTT-3.9.3-2].
 func AppendSuback(dst []byte, id uint16, codes []Reason, v Version) []byte {
 	dst, whole := openLength(append(dst, SUBACK.first()))
 	dst = binary.BigEndian.AppendUint16(dst, id)
@@ -61,10 +62,7 @@ func AppendSuback(dst []byte, id uint16, codes []Reason, v Version) []byte {
 		dst = append(dst, 0)
 	}
 	for _, code := range codes {
-		if v != V50 && code.Failed() {
-			code = UnspecifiedError
-		}
-		dst = append(dst, byte(code))
+		dst = append(dst, byte(code.or(subackReason(code, v))))
 	}
 	return closeLength(dst, whole)
 }

@@ -59,14 +59,14 @@ func unsubscribeRows() []row {
 }
 
 func TestAppendCodes(t *testing.T) {
-	codes := []Reason{GrantedQoS2, QuotaExceeded}
+	codes := []Reason{GrantedQoS2, QuotaExceeded, NotAuthorized} // UNSUBACK has no 0x97.
 	for _, c := range []struct {
 		name      string
 		got, want []byte
 	}{
-		{"SUBACK 5.0", AppendSuback(nil, 1, codes, V50), []byte{0x90, 5, 0, 1, 0, 2, 0x97}},
-		{"SUBACK 3.1.1", AppendSuback(nil, 1, codes, V311), []byte{0x90, 4, 0, 1, 2, 0x80}},
-		{"UNSUBACK 5.0", AppendUnsuback(nil, 1, codes[1:], V50), []byte{0xB0, 4, 0, 1, 0, 0x97}},
+		{"SUBACK 5.0", AppendSuback(nil, 1, codes, V50), []byte{0x90, 6, 0, 1, 0, 2, 0x97, 0x87}},
+		{"SUBACK 3.1.1", AppendSuback(nil, 1, codes, V311), []byte{0x90, 5, 0, 1, 2, 0x80, 0x80}},
+		{"UNSUBACK 5.0", AppendUnsuback(nil, 1, codes[1:], V50), []byte{0xB0, 5, 0, 1, 0, 0x80, 0x87}},
 		{"UNSUBACK 3.1.1", AppendUnsuback(nil, 1, codes, V311), []byte{0xB0, 2, 0, 1}},
 	} {
 		if !bytes.Equal(c.got, c.want) {

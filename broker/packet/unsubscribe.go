@@ -90,24 +90,32 @@ func (p *Unsuback) Decode(body []byte, v Version) Reason {
 		return ProtocolError // Section 3.11.3: no UNSUBSCRIBE is without a Topic Filter.
 	}
 	for _, code := range p.Codes {
-		switch Reason(code) {
-		case Success, NoSubscriptionExisted, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
-			TopicFilterInvalid, PacketIdentifierInUse:
-		default:
+		if !unsubackReason(Reason(code)) {
 			return ProtocolError // [MQTT-3.11.3-2]
 		}
 	}
 	return Success
 }
 
-// AppendUnsuback writes an UNSUBACK without properties; 3.x has no codes either.
+// unsubackReason tells whether an UNSUBACK may carry that code.
+func unsubackReason(r Reason) bool {
+	switch r {
+	case Success, NoSubscriptionExisted, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
+		TopicFilterInvalid, PacketIdentifierInUse:
+		return true
+	}
+	return false
+}
+
+// AppendUnsuback writes an UNSUBACK without properties; 3.x has no codes either. What an UNSUBACK may not carry leaves as
+// Unspecified error [MQTT-3.11.3-2].
 func AppendUnsuback(dst []byte, id uint16, codes []Reason, v Version) []byte {
 	dst, whole := openLength(append(dst, UNSUBACK.first()))
 	dst = binary.BigEndian.AppendUint16(dst, id)
 	if v == V50 {
 		dst = append(dst, 0)
 		for _, code := range codes {
-			dst = append(dst, byte(code))
+			dst = append(dst, byte(code.or(unsubackReason(code))))
 		}
 	}
 	return closeLength(dst, whole)
