@@ -208,6 +208,9 @@ func (s *Shard) cutExpiry(expiry uint32) uint32 {
 // authorised goes on with a CONNECT whose client may connect: it claims the Session.
 func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 	c := &s.conns[id]
+	if len(s.accept(id, c, clientID, false)) > int(c.maxPacket) {
+		return s.refuse(id, packet.PacketTooLarge) // [MQTT-3.1.2-24], before the Session knows of it
+	}
 	if r := s.refusesSession(c, clientID); r != packet.Success {
 		s.counters[CounterStoreRefusedSessions]++
 		return s.refuse(id, r)
@@ -331,7 +334,8 @@ func (s *Shard) attachNow(id uint32, sess *Session) {
 	s.refs[id].session = sess
 	c.state, c.heard = connLive, s.now
 	s.counters[CounterConnects]++
-	s.connack(id, c, sess, present)
+	s.counters[CounterMessagesSent]++
+	s.send(id, s.accept(id, c, sess.clientID, present)) // [MQTT-3.2.0-1]
 	if c.state != connLive {
 		return // no memory even for that
 	}
@@ -344,34 +348,30 @@ func (s *Shard) attachNow(id uint32, sess *Session) {
 	s.pump(sess)
 }
 
-// connack accepts a connection, with what the client must know of the broker's limits.
-func (s *Shard) connack(id uint32, c *conn, sess *Session, present bool) {
+// accept is the CONNACK that accepts a connection, with what the client must know of the broker's limits. It is larger than the client's
+// Maximum Packet Size if it cannot be otherwise.
+func (s *Shard) accept(id uint32, c *conn, clientID string, present bool) []byte {
 	out := &s.outConnack
 	*out = packet.Connack{SessionPresent: present} // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 	if c.version == packet.V50 {
 		out.ReceiveMaximum = uint16(s.limits.ReceiveMaximum)
 		out.MaximumPacketSize = uint32(s.limits.MaxPacketSize)
 		out.TopicAliasMaximum = uint16(s.limits.TopicAliasMaximum)
-		s.connackSession(c, sess, out)
+		s.connackSession(c, clientID, out)
 		if cn := s.refs[id].connect; cn != nil && cn.method != "" {
 			out.AuthMethod, out.AuthData = []byte(cn.method), cn.data
 			out.HasAuthData = cn.data != nil
 		}
 	}
-	s.counters[CounterMessagesSent]++
 	b := packet.AppendConnack(s.small[:0], out, c.version)
 	if len(b) > int(c.maxPacket) {
 		out.ResponseInformation = nil // the one thing the client can do without
 		b = packet.AppendConnack(s.small[:0], out, c.version)
 	}
-	if len(b) > int(c.maxPacket) {
-		s.Closed(id, "CONNACK is larger than the client's Maximum Packet Size")
-		return
-	}
-	s.send(id, b) // [MQTT-3.2.0-1]
+	return b
 }
 
-func (s *Shard) connackSession(c *conn, sess *Session, out *packet.Connack) {
+func (s *Shard) connackSession(c *conn, clientID string, out *packet.Connack) {
 	if m := s.limits.MaxSessionExpiry; m > 0 && c.sessionExpiry == uint32(m/time.Second) {
 		out.HasSessionExpiry, out.SessionExpiry = true, c.sessionExpiry
 	}
@@ -379,10 +379,10 @@ func (s *Shard) connackSession(c *conn, sess *Session, out *packet.Connack) {
 		out.HasKeepAlive, out.ServerKeepAlive = true, c.keepAlive // [MQTT-3.1.2-21]
 	}
 	if c.is(connAssigned) {
-		out.AssignedClientID = []byte(sess.clientID) // [MQTT-3.2.2-16]
+		out.AssignedClientID = []byte(clientID) // [MQTT-3.2.2-16]
 	}
 	if c.is(connWantsInfo) && s.config.ResponseInformation != "" {
-		out.ResponseInformation = []byte(strings.ReplaceAll(s.config.ResponseInformation, "%c", sess.clientID))
+		out.ResponseInformation = []byte(strings.ReplaceAll(s.config.ResponseInformation, "%c", clientID))
 	}
 }
 

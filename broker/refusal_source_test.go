@@ -17,6 +17,7 @@ func twice() map[string]string {
 		"MQTT-1.5.4-2":  "strings of fields, and of properties",
 		"MQTT-2.2.1-3":  "PUBLISH is decoded by hand",
 		"MQTT-2.2.2-1":  "PUBLISH is decoded by hand",
+		"MQTT-3.1.2-24": "CONNACK, before its Session is touched, and every other packet",
 		"MQTT-4.12.0-5": "a method must be there, and be the one of CONNECT",
 	}
 }
