@@ -16,14 +16,19 @@ import (
 	"github.com/ringmq/ringmq/broker/script"
 )
 
+// change is what a mutant does to a packet.
+type change func(kind packet.Kind, whole []byte) [][]byte
+
 // mutant is a fault put between the conversations and the broker. Statements that it breaks must be found not to hold.
 type mutant struct {
 	name string
 	// heard and said change a whole packet on its way; nil instead of a function leaves all as they are. They may return none,
 	// or several.
-	heard, said func(kind packet.Kind, whole []byte) [][]byte
-	staysOpen   bool // the end of a connection does not come through
-	breaks      map[packet.Version][]string
+	heard, said change
+	// each makes heard and said anew for every connection, for those that remember something.
+	each      func() (heard, said change)
+	staysOpen bool // the end of a connection does not come through
+	breaks    map[packet.Version][]string
 }
 
 func same(b []byte) [][]byte { return [][]byte{b} }
@@ -91,7 +96,102 @@ func mutants() []mutant {
 		{name: "QoS 0 always", heard: patch(packet.PUBLISH, func(b []byte) { b[0] &^= 6 }), breaks: in(packet.V50, "MQTT-3.8.4-8")},
 		{name: "no UNSUBSCRIBE arrives", said: drop(packet.UNSUBSCRIBE), breaks: both("MQTT-3.10.4-5")},
 		{name: "nothing is retained", said: patch(packet.PUBLISH, func(b []byte) { b[0] &^= 1 }), breaks: both("MQTT-3.3.1-5")},
+		{name: "QoS 2 in another order", each: swapped, breaks: both("MQTT-4.6.0-5", "MQTT-4.6.0-6")},
+		{name: "Topic Aliases of another connection", heard: nameless, breaks: in(packet.V50, "MQTT-3.3.2-7")},
+		{name: "lost while a subscription is replaced", each: lostBetween, breaks: map[packet.Version][]string{
+			packet.V311: {"MQTT-3.8.4-3"}, packet.V50: {"MQTT-3.8.4-4"}}},
+		{name: "a refused message holds its Packet Identifier", each: refusedHolds, breaks: in(packet.V50, "MQTT-4.3.3-9")},
+		talkative(packet.PUBACK, "MQTT-3.4.2-2", "MQTT-3.4.2-3"),
+		talkative(packet.PUBREC, "MQTT-3.5.2-2", "MQTT-3.5.2-3"),
+		talkative(packet.PUBREL, "MQTT-3.6.2-2", "MQTT-3.6.2-3"),
+		talkative(packet.PUBCOMP, "MQTT-3.7.2-2", "MQTT-3.7.2-3"),
+		talkative(packet.SUBACK, "MQTT-3.9.2-1", "MQTT-3.9.2-2"),
+		talkative(packet.UNSUBACK, "MQTT-3.11.2-1", "MQTT-3.11.2-2"),
 	}
+}
+
+// swapped holds each second QoS 2 message back behind the next.
+func swapped() (heard, said change) {
+	var held []byte
+	return only(packet.PUBLISH, func(b []byte) [][]byte {
+		switch {
+		case b[0]&4 == 0:
+			return same(b)
+		case held == nil:
+			held = bytes.Clone(b)
+			return nil
+		}
+		before := held
+		held = nil
+		return [][]byte{b, before}
+	}), nil
+}
+
+// nameless leaves the Topic Name out of what gives it a Topic Alias, as if that had been done before.
+func nameless(kind packet.Kind, whole []byte) [][]byte {
+	h, _ := packet.ParseHeader(whole)
+	var p packet.Publish
+	if kind != packet.PUBLISH || p.DecodeFromServer(h.Flags, whole[h.Size:], packet.V50) != packet.Success || p.Alias == 0 {
+		return same(whole)
+	}
+	head := packet.PublishHead{Flags: h.Flags, PacketID: p.PacketID, Alias: p.Alias, Forwarded: packet.AppendForwarded(nil, p.Properties)}
+	for ids := p.SubscriptionIDs(); ; {
+		id, ok := ids.Next()
+		if !ok {
+			return same(packet.AppendPublish(nil, &head, p.Payload, packet.V50))
+		}
+		head.SubscriptionIDs = append(head.SubscriptionIDs, id)
+	}
+}
+
+// lostBetween loses the message behind a second SUBSCRIBE.
+func lostBetween() (heard, said change) {
+	subscribed := 0
+	heard = only(packet.PUBLISH, func(b []byte) [][]byte {
+		if subscribed > 1 && b[0]&1 == 0 {
+			subscribed = 1
+			return nil
+		}
+		return same(b)
+	})
+	return heard, only(packet.SUBSCRIBE, func(b []byte) [][]byte {
+		subscribed++
+		return same(b)
+	})
+}
+
+// refusedHolds takes a PUBLISH with the Packet Identifier of one that PUBREC has refused for that one: its message goes to nobody.
+func refusedHolds() (heard, said change) {
+	var refused []byte
+	heard = only(packet.PUBREC, func(b []byte) [][]byte {
+		if len(b) > 4 && b[4] >= 0x80 {
+			refused = bytes.Clone(b[2:4])
+		}
+		return same(b)
+	})
+	return heard, only(packet.PUBLISH, func(b []byte) [][]byte {
+		h, _ := packet.ParseHeader(b)
+		if at := h.Size + 2 + int(b[h.Size])<<8 + int(b[h.Size+1]); refused != nil && bytes.Equal(b[at:at+2], refused) {
+			b = bytes.Clone(b)
+			b[at-1] = '-' // the end of the Topic Name
+		}
+		return same(b)
+	})
+}
+
+// talkative says more in packets of a kind than a small Maximum Packet Size allows.
+func talkative(kind packet.Kind, breaks ...string) mutant {
+	return mutant{name: kind.String() + " with a Reason String and User Properties", breaks: in(packet.V50, breaks...), heard: only(kind, func(b []byte) [][]byte {
+		text, users := bytes.Repeat([]byte("x"), 60), packet.AppendUserProperty(nil, []byte("a"), []byte("b"))
+		id := uint16(b[2])<<8 | uint16(b[3])
+		switch codes := b[len(b)-1:]; kind {
+		case packet.SUBACK:
+			return same(packet.AppendSubackFull(nil, &packet.Suback{PacketID: id, Codes: codes, ReasonString: text, UserProperties: users}, packet.V50))
+		case packet.UNSUBACK:
+			return same(packet.AppendUnsubackFull(nil, &packet.Unsuback{PacketID: id, Codes: codes, ReasonString: text, UserProperties: users}, packet.V50))
+		}
+		return same(packet.AppendAckFull(nil, kind, &packet.Ack{PacketID: id, ReasonString: text, UserProperties: users}, packet.V50))
+	})}
 }
 
 // mutantTarget puts a mutant before every connection but the first, the bystander's.
@@ -106,7 +206,11 @@ func (t mutantTarget) Dial(ctx context.Context) (conform.Conn, error) {
 	if *t.dialed++; *t.dialed == 1 || err != nil {
 		return c, err
 	}
-	return &mutantConn{Conn: c, mutant: t.mutant}, nil
+	m := t.mutant
+	if m.each != nil {
+		m.heard, m.said = m.each()
+	}
+	return &mutantConn{Conn: c, mutant: m}, nil
 }
 
 type mutantConn struct {
@@ -142,7 +246,7 @@ func (c *mutantConn) Write(b []byte) error {
 }
 
 // through sends whole packets through a change and gives back what is left over.
-func through(change func(packet.Kind, []byte) [][]byte, b []byte) (whole, rest []byte) {
+func through(change change, b []byte) (whole, rest []byte) {
 	for len(b) > 0 {
 		h, r := packet.ParseHeader(b)
 		n := h.Size + h.Remaining

@@ -36,8 +36,9 @@ type client struct {
 	ended      bool // the broker has closed it
 	maxPacket  int  // what CONNECT allowed, 0 for any
 	aliasMax   int
-	window     int    // of QoS > 0 messages that the broker takes at once
-	lacks      string // of the bystander: the feature that its check needs and the broker has not
+	aliases    map[int]string // Topic Names that the broker has given a Topic Alias on this connection
+	window     int            // of QoS > 0 messages that the broker takes at once
+	lacks      string         // of the bystander: the feature that its check needs and the broker has not
 	foreign    func(topic string) (own string, isOurs bool)
 	transcribe func(format string, values ...any)
 }
@@ -149,14 +150,14 @@ func (c *client) judge(h *heard, size int) error {
 		}
 	case packet.AUTH:
 	case packet.PUBLISH:
+		if err := c.resolve(h); err != nil {
+			return err
+		}
 		own, isOurs := c.foreign(h.words[0])
 		if !isOurs {
 			return nil // A filter at the root matches what others publish.
 		}
 		h.words[0] = own
-		if alias, _ := strconv.Atoi(first(h.facts["alias"])); alias > c.aliasMax {
-			return fmt.Errorf("%s: the Topic Alias Maximum is %d", h.text, c.aliasMax)
-		}
 		fallthrough
 	default:
 		if !c.accepted {
@@ -164,6 +165,28 @@ func (c *client) judge(h *heard, size int) error {
 		}
 	}
 	c.queue = append(c.queue, *h)
+	return nil
+}
+
+// resolve replaces an empty Topic Name by that of the Topic Alias, or remembers the alias.
+func (c *client) resolve(h *heard) error {
+	alias, _ := strconv.Atoi(first(h.facts["alias"]))
+	switch name := h.words[0]; {
+	case alias > c.aliasMax:
+		return fmt.Errorf("%s: the Topic Alias Maximum is %d", h.text, c.aliasMax)
+	case alias == 0:
+	case name != "":
+		if c.aliases == nil {
+			c.aliases = map[int]string{}
+		}
+		c.aliases[alias] = name
+	default:
+		known, ok := c.aliases[alias]
+		if !ok {
+			return fmt.Errorf("%s: nobody has said on this connection what Topic Alias %d stands for", h.text, alias)
+		}
+		h.words[0] = known
+	}
 	return nil
 }
 

@@ -32,9 +32,18 @@ func (p *play) expect(name, verb, pattern string) error {
 	return p.gets(c, pattern)
 }
 
-// hears compares the next packet. "A || B" takes either; the last may be "closed".
+// errElse says that a broker has not done what a conversation is about, and need not.
+var errElse = errors.New("the broker does not do what this is about")
+
+// hears compares the next packet. "A || B" takes either; the last may be "closed", or "else" for whatever makes the rest pointless.
 func (p *play) hears(c *client, pattern string) error {
 	choices := strings.Split(pattern, " || ")
+	if last := len(choices) - 1; choices[last] == "else" {
+		if p.hears(c, strings.Join(choices[:last], " || ")) != nil {
+			return errElse
+		}
+		return nil
+	}
 	h, err := c.next(p.options.Timeout)
 	if errors.Is(err, errEnded) && choices[len(choices)-1] == "closed" {
 		return nil

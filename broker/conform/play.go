@@ -34,7 +34,7 @@ type Outcome string
 const (
 	Holds   Outcome = "holds"
 	Fails   Outcome = "fails"
-	Skipped Outcome = "skipped" // the broker says that it lacks what the check needs
+	Skipped Outcome = "skipped" // the broker lacks, or does not do, what the check needs
 	// Unplayed is a check that could not be played because the broker had gone, or nearly so, in a conversation before.
 	Unplayed Outcome = "unplayed"
 )
@@ -85,7 +85,8 @@ func Play(ctx context.Context, target Target, check Check, number int, o Options
 			c.close()
 		}
 	}()
-	if err := p.whole(); err != nil {
+	err := p.whole()
+	if err != nil {
 		p.result.Outcome = Fails
 		p.result.gone = p.result.gone || errors.Is(err, errGone)
 		p.result.Problem = err.Error()
@@ -96,6 +97,9 @@ func Play(ctx context.Context, target Target, check Check, number int, o Options
 				p.result.Problem += " (and the broker is gone for others too)"
 			}
 		}
+	}
+	if p.result.Outcome == Fails && errors.Is(err, errElse) && !p.result.gone {
+		p.result.Outcome = Skipped
 	}
 	if lacks := p.lacks(); lacks != "" {
 		p.result.Outcome, p.result.Problem = Skipped, "the broker says that it has no "+lacks

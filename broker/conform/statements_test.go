@@ -123,7 +123,7 @@ func sceneProves(name, id string) error {
 	return nil
 }
 
-// testProves looks for a test function, "FOLDER NAME", and for the statement in its comment or body, or in the file's.
+// testProves looks for a test function, "FOLDER NAME", and for the statement in its comment or body.
 func testProves(name, id string) error {
 	folder, function, _ := strings.Cut(name, " ")
 	paths, err := filepath.Glob(filepath.Join("..", "..", folder, "*_test.go"))
@@ -135,14 +135,19 @@ func testProves(name, id string) error {
 		if err != nil {
 			return err
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), path, text, parser.SkipObjectResolution)
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, text, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			return err
 		}
 		for _, d := range file.Decls {
 			if f, isFunction := d.(*ast.FuncDecl); isFunction && f.Recv == nil && f.Name.Name == function {
-				if !strings.Contains(string(text), "["+id+"]") {
-					return fmt.Errorf("%s, with test %s, does not cite [%s]", path, function, id)
+				from := f.Pos()
+				if f.Doc != nil {
+					from = f.Doc.Pos()
+				}
+				if said := text[set.Position(from).Offset:set.Position(f.End()).Offset]; !strings.Contains(string(said), "["+id+"]") {
+					return fmt.Errorf("%s: test %s does not cite [%s]", path, function, id)
 				}
 				return nil
 			}

@@ -23,6 +23,7 @@ func refusals() []refusal {
 		endRefusals())
 }
 
+// TestRefusals decodes what the tables above have, an AUTH with a reserved code [MQTT-3.15.2-1] among it.
 func TestRefusals(t *testing.T) {
 	for _, r := range refusals() {
 		body := (&row{wire: r.body}).bytes()

@@ -6,6 +6,12 @@ import "testing"
 // that its table has, and it is the code itself if the table has that [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1]
 // [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2] [MQTT-3.14.2-1]. DISCONNECT has one more than table 3-10: 0x8C, of table 2-6.
 func TestCodesOutsideTheirTable(t *testing.T) {
+	for code := range 256 {
+		var p Suback
+		if r := p.Decode(AppendSuback(nil, 1, []Reason{Reason(code)}, V311)[2:], V311); r != Success {
+			t.Errorf("SUBACK of 3.1.1 with %#x decodes as %s", code, r)
+		}
+	}
 	for _, e := range codedPackets() {
 		kept := 0
 		for code := range 256 {
