@@ -65,7 +65,7 @@ func (s *Shard) resolveAlias(c *conn, in *packet.Publish) packet.Reason {
 		in.Topic = known
 	case !bytes.Equal(known, in.Topic):
 		if !s.storeAlias(&c.aliasIn, int(in.Alias), in.Topic) {
-			return packet.QuotaExceeded
+			return packet.QuotaExceeded // Limit: memory for Topic Aliases.
 		}
 	}
 	return packet.Success

@@ -40,7 +40,7 @@ type AuthResult struct {
 // authenticate decides whether a client may connect: at once where there is nothing to verify.
 func (s *Shard) authenticate(id uint32, c *conn, in *packet.Connect, clientID string) verdict {
 	if len(in.Password) > passwordMax || len(in.AuthData) > authDataMax {
-		return s.refuse(id, packet.BadUserNameOrPassword)
+		return s.refuse(id, packet.BadUserNameOrPassword) // Limit: passwordMax and authDataMax.
 	}
 	if in.AuthMethod != nil {
 		if !s.config.hasMethod(string(in.AuthMethod)) {
@@ -56,9 +56,9 @@ func (s *Shard) authenticate(id uint32, c *conn, in *packet.Connect, clientID st
 	case s.config.Listeners[c.listener].AllowAnonymous:
 		return s.authorised(id, clientID, string(in.User))
 	case in.HasUser:
-		return s.refuse(id, packet.BadUserNameOrPassword)
+		return s.refuse(id, packet.BadUserNameOrPassword) // [MQTT-3.1.4-2]
 	}
-	return s.refuse(id, packet.NotAuthorized)
+	return s.refuse(id, packet.NotAuthorized) // [MQTT-3.1.4-2]
 }
 
 // ask sends an AuthRequest; when too many are under way the client is told to come back.
@@ -66,10 +66,11 @@ func (s *Shard) ask(id uint32, c *conn, r AuthRequest) verdict {
 	r.Shard, r.Token = s.id, token(id, c.generation)
 	if !s.host.Authenticate(r) {
 		s.counters[CounterAuthBusy]++
+		busy := packet.ServerBusy // Limit: checks under way.
 		if c.state == connLive {
-			return s.violate(id, packet.ServerBusy)
+			return s.violate(id, busy)
 		}
-		return s.refuse(id, packet.ServerBusy)
+		return s.refuse(id, busy)
 	}
 	if c.state != connLive {
 		c.state = connAuth
@@ -132,7 +133,7 @@ func (s *Shard) reauthenticated(id uint32, c *conn, cn *connecting, r AuthResult
 	case packet.Success:
 		c.clear(connReauth)
 		if sess := s.refs[id].session; r.User != sess.user {
-			s.endSessionAs(id, false, packet.NotAuthorized, "re-authenticated as another user")
+			s.endSessionAs(id, false, packet.NotAuthorized, "re-authenticated as another user") // Section 4.12.1.
 			return
 		}
 		s.sendAuth(id, packet.Success, cn.method, r.Data)

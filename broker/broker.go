@@ -223,10 +223,7 @@ func (l *Loop) ask(f func(*Shard) bool, until time.Time) bool {
 // Drain ends so many connections because the broker stops [MQTT-3.14.0-1]; new ones are refused.
 func (s *Shard) Drain(most int) {
 	s.draining = true
-	reason := packet.ServerShuttingDown
-	if s.config.ServerReference != "" {
-		reason = packet.UseAnotherServer
-	}
+	reason := s.elsewhere(packet.ServerShuttingDown) // Table 3-10.
 	for _, id := range s.owned {
 		switch s.conns[id].state {
 		case connLive:

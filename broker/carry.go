@@ -63,7 +63,7 @@ func (s *Shard) keep(id uint32, data []byte) {
 	}
 	if c.carry == 0 {
 		s.counters[CounterClosedNoMemory]++
-		s.violate(id, packet.QuotaExceeded)
+		s.violate(id, packet.QuotaExceeded) // Limit: memory for input that waits.
 		return
 	}
 	c.carryLen = uint32(len(data))

@@ -88,31 +88,33 @@ func (s *Shard) admit(c *conn) packet.Reason {
 	}
 	if !s.rate.take(s.now, s.limits.MaxConnectRate, s.limits.Shards) {
 		s.counters[CounterRefusedRate]++
-		return packet.ConnectionRateExceeded
+		return packet.ConnectionRateExceeded // Limit: MaxConnectRate.
 	}
 	c.set(connLimited)
 	if s.connected.Add(1) > int64(s.limits.MaxConnections) {
 		s.counters[CounterRefusedLimit]++
-		if s.config.ServerReference != "" {
-			return packet.UseAnotherServer
-		}
-		return packet.QuotaExceeded
+		return s.elsewhere(packet.QuotaExceeded) // Limit: MaxConnections.
 	}
 	return packet.Success
 }
 
-// stopping is what a CONNECT hears when the broker stops; 0x8B is a code of DISCONNECT only [MQTT-3.2.2-8].
+// stopping is what a CONNECT hears when the broker stops.
 func (s *Shard) stopping() packet.Reason {
+	return s.elsewhere(packet.ServerUnavailable) // [MQTT-3.2.2-8]: 0x8B is a code of DISCONNECT only.
+}
+
+// elsewhere is the Reason Code for clients that had better go to another broker, where they are told of one.
+func (s *Shard) elsewhere(r packet.Reason) packet.Reason {
 	if s.config.ServerReference != "" {
-		return packet.UseAnotherServer
+		return packet.UseAnotherServer // Section 4.11.
 	}
-	return packet.ServerUnavailable
+	return r
 }
 
 // clientID is the Client Identifier, made up where the protocol lets the client leave it out.
 func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
 	if len(in.User) > clientIDMax {
-		return "", packet.BadUserNameOrPassword
+		return "", packet.BadUserNameOrPassword // Limit: clientIDMax, of a User Name.
 	}
 	if len(in.ClientID) > clientIDMax {
 		return "", packet.ClientIdentifierNotValid // Section 3.1.3.1 leaves the bound to the server.
@@ -141,11 +143,19 @@ func (s *Shard) checkWill(in *packet.Connect) packet.Reason {
 		return packet.Success
 	}
 	w := &in.Will
-	switch {
-	case !topic.ValidName(w.Topic) || w.Topic[0] == '$' || topic.Levels(w.Topic) > s.limits.MaxTopicLevels:
+	if !topic.ValidName(w.Topic) || w.Topic[0] == '$' || topic.Levels(w.Topic) > s.limits.MaxTopicLevels {
 		return packet.TopicNameInvalid // Section 3.1.3.3: it is a Topic Name like that of PUBLISH.
-	case w.PayloadFormat == 1 && !utf8.Valid(w.Payload):
-		return packet.PayloadFormatInvalid
+	}
+	if w.PayloadFormat == 1 {
+		return textReason(w.Payload)
+	}
+	return packet.Success
+}
+
+// textReason judges a payload whose Payload Format Indicator says that it is text.
+func textReason(payload []byte) packet.Reason {
+	if !utf8.Valid(payload) {
+		return packet.PayloadFormatInvalid // Section 3.3.2.3.2; for a Will 3.1.3.2.3.
 	}
 	return packet.Success
 }
@@ -178,7 +188,7 @@ func (s *Shard) noteConnect(c *conn, in *packet.Connect) packet.Reason {
 		o.expires = -1 - int64(w.Expiry) // counts from publication, see releaseWill
 	}
 	if c.will = s.ms.store(w.Topic, s.props, w.Payload, o); c.will == 0 {
-		return packet.QuotaExceeded
+		return packet.QuotaExceeded // Limit: memory for a Will.
 	}
 	c.willDelay = w.DelayInterval
 	return packet.Success
@@ -218,7 +228,7 @@ func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 	sess, claim, from := s.registry.claimSession(clientID, s.id, func() *Session { return s.newSession(clientID) })
 	if sess == nil {
 		s.counters[CounterRefusedSessions]++
-		return s.refuse(id, packet.QuotaExceeded)
+		return s.refuse(id, packet.QuotaExceeded) // Limit: MaxSessions.
 	}
 	if from == s.id && s.present(sess) && claim == sess.tenure { // Otherwise it has still to go to another shard, and to come back.
 		if w, ok := s.claimants[sess]; ok {
@@ -281,9 +291,8 @@ func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 	s.catchUp(sess)
 	sess.lingers = 0
 	if sess.conn != 0 {
-		s.counters[CounterTakeovers]++
 		sess.succeeded = true
-		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+		s.endForTake(sess)
 	}
 	sess.succeeded = false // The connection that was to be closed may have ended by itself.
 	if s.conns[id].is(connClean) {

@@ -255,13 +255,13 @@ func (s *Shard) completeTicket(t *ticket) {
 	}
 	s.counters[CounterNoMemory]++
 	if c.version != packet.V50 {
-		s.violate(id, packet.QuotaExceeded) // the client sends it again when it is back
+		s.violate(id, packet.QuotaExceeded) // Limit: memory behind the store. The client sends it again when it is back.
 		return
 	}
 	if t.forgotten && c.inbound > 0 {
 		c.inbound--
 	}
-	s.ack(id, t.kind, t.pid, packet.QuotaExceeded)
+	s.ack(id, t.kind, t.pid, packet.QuotaExceeded) // Limit: memory behind the store.
 }
 
 // act does one action.

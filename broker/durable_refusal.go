@@ -29,13 +29,13 @@ func (s *Shard) refusesSession(c *conn, clientID string) packet.Reason {
 	exists := s.registry.isKept(clientID)
 	switch {
 	case c.sessionExpiry > 0 && (!exists || c.is(connClean)):
-		return packet.QuotaExceeded
+		return packet.QuotaExceeded // Limit: the store, new Sessions.
 	case !s.refuses(RefuseAll), c.sessionExpiry == 0 && !exists:
 		return packet.Success
 	case c.sessionExpiry == neverExpires && !c.is(connClean) && c.will == 0:
 		return packet.Success // Its record stays as it is.
 	}
-	return packet.ServerBusy
+	return packet.ServerBusy // Limit: the store, Sessions that exist.
 }
 
 // refusesSubscription says whether a subscription of a Session cannot be recorded.
@@ -47,7 +47,7 @@ func (s *Shard) refusesSubscription(sess *Session, share, filter string) bool {
 // takes it. It counts once, however often it is tried.
 func (s *Shard) refuseKept(id uint32, c *conn, in *packet.Publish) verdict {
 	if c.version == packet.V50 {
-		v := s.refusePublish(id, in, packet.QuotaExceeded)
+		v := s.refusePublish(id, in, packet.QuotaExceeded) // Limit: the store, PUBLISH.
 		if v != stalled {
 			s.counters[CounterStoreRefused]++
 		}

@@ -78,7 +78,7 @@ func (s *Shard) awaitSession(id uint32, sess *Session, claim uint32, from int) {
 func (s *Shard) supersede(old claimant) {
 	if id := s.connOf(old.token); id != 0 && s.conns[id].state == connClaim {
 		s.counters[CounterTakeovers]++
-		s.refuse(id, serverBusy)
+		s.refuse(id, packet.ServerBusy) // Section 3.1.4: a later connection has the Client Identifier.
 	}
 }
 
@@ -192,8 +192,7 @@ func (s *Shard) succeed(p parting) {
 	// The heir is gone, but it was there [MQTT-3.1.4-3].
 	sess.succeeded = false
 	if sess.conn != 0 {
-		s.counters[CounterTakeovers]++
-		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over")
+		s.endForTake(sess)
 	} else if sess.expiry == 0 && !sess.arriving {
 		s.expire(sess)
 	}
@@ -458,11 +457,11 @@ func (s *Shard) forwardMax(sess *Session) int {
 	return s.limits.MaxQueuedMessages
 }
 
-// endForTake ends the Session's connection, because another shard's is to have it.
+// endForTake ends the Session's connection, because another is to have it.
 func (s *Shard) endForTake(sess *Session) {
 	if sess.conn != 0 {
 		s.counters[CounterTakeovers]++
-		s.endSessionAs(sess.conn, false, sessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
+		s.endSessionAs(sess.conn, false, packet.SessionTakenOver, "session taken over") // [MQTT-3.1.4-3]
 	}
 }
 

@@ -122,7 +122,7 @@ func (s *Shard) assemble(id uint32, c *conn, data []byte) []byte {
 			pg := s.pool.committedPage()
 			if pg == 0 {
 				s.counters[CounterClosedNoMemory]++
-				s.violate(id, packet.QuotaExceeded)
+				s.violate(id, packet.QuotaExceeded) // Limit: memory for packets.
 				return nil
 			}
 			if c.asmHead == 0 {
@@ -252,7 +252,7 @@ func (s *Shard) onAck(id uint32, c *conn, kind packet.Kind, body []byte) verdict
 	case packet.PUBREL:
 		r := packet.Success
 		if !s.receivedRemove(sess, in.PacketID) {
-			r = packet.PacketIdentifierNotFound
+			r = packet.PacketIdentifierNotFound // Section 3.7.2.1.
 		} else if c.inbound > 0 { // it may have been received on an earlier connection
 			c.inbound--
 		}
@@ -306,7 +306,7 @@ func (s *Shard) onPubrec(id uint32, sess *Session, in *packet.Ack) {
 	prev, e := s.inFlight(sess, in.PacketID)
 	switch {
 	case e == 0 || s.entries[e].qos() != 2:
-		s.ack(id, packet.PUBREL, in.PacketID, packet.PacketIdentifierNotFound)
+		s.ack(id, packet.PUBREL, in.PacketID, packet.PacketIdentifierNotFound) // Section 3.6.2.1.
 	case in.Reason.Failed():
 		if s.entries[e].flags&entryReleased == 0 {
 			s.endDelivery(sess, prev, e) // [MQTT-4.3.3-4]: no PUBREL; the message is done with.

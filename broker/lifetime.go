@@ -2,11 +2,6 @@ package broker
 
 import "github.com/ringmq/ringmq/broker/packet"
 
-const (
-	serverBusy       = packet.ServerBusy
-	sessionTakenOver = packet.SessionTakenOver
-)
-
 // violate ends a connection for something its client did or is: with the Reason Code where the version has a way to
 // say it [MQTT-4.13.1-1], by closing otherwise [MQTT-4.8.0-1].
 func (s *Shard) violate(id uint32, r packet.Reason) verdict {
@@ -315,11 +310,11 @@ func (s *Shard) onConnTimer(id uint32) {
 	case connAuth, connClaim:
 		s.counters[CounterAuthBusy]++
 		s.forgetClaim(id)
-		s.refuse(id, serverBusy)
+		s.refuse(id, packet.ServerBusy) // Limit: ConnectTimeout, for what the client does not decide.
 	case connExchange:
 		// The client has said nothing to the last AUTH; it is told as somebody who may not connect.
 		s.counters[CounterConnectTimeouts]++
-		s.refuse(id, packet.NotAuthorized)
+		s.refuse(id, packet.NotAuthorized) // Limit: ConnectTimeout, in an exchange.
 	case connOpen:
 		s.counters[CounterConnectTimeouts]++
 		s.event(LogEvent{Kind: EventRefused, Address: s.remote(id), Text: "no CONNECT in time"})
@@ -340,7 +335,7 @@ func (s *Shard) onKeepAlive(id uint32, c *conn) {
 		timeout := s.limits.PacketTimeout.Milliseconds()
 		if c.asmGot < c.asmMark+min(pageSize, c.asmNeed-c.asmMark) {
 			s.counters[CounterPacketTimeouts]++
-			s.endSessionAs(id, false, packet.KeepAliveTimeout, "large packet without progress")
+			s.endSessionAs(id, false, packet.KeepAliveTimeout, "large packet without progress") // Limit: PacketTimeout.
 			return
 		}
 		c.asmMark = c.asmGot
@@ -360,7 +355,7 @@ func (s *Shard) onKeepAlive(id uint32, c *conn) {
 		return
 	}
 	s.counters[CounterKeepAliveTimeouts]++
-	s.endSessionAs(id, false, packet.KeepAliveTimeout, "exceeded timeout")
+	s.endSessionAs(id, false, packet.KeepAliveTimeout, "exceeded timeout") // [MQTT-3.1.2-22]
 }
 
 func (s *Shard) onSessionTimer(slot uint32, will bool) {

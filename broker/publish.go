@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"unicode/utf8"
-
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
@@ -182,7 +180,7 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 	}
 	if in.Retain && p.size > 0 && c.version == packet.V50 && in.QoS > 0 && s.retainedFull(p.topic) {
 		s.counters[CounterRetainedRefused]++
-		return s.refusePublish(id, in, packet.QuotaExceeded)
+		return s.refusePublish(id, in, packet.QuotaExceeded) // Limit: MaxRetained.
 	}
 	p.hold = wants && in.QoS == 2
 	if in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) {
@@ -258,9 +256,7 @@ func (s *Shard) judge(in *packet.Publish, size int, chain uint32, at int) packet
 		if chain != 0 {
 			payload = s.ms.flat(chain, at+size)[at:]
 		}
-		if !utf8.Valid(payload) {
-			return packet.PayloadFormatInvalid
-		}
+		return textReason(payload)
 	}
 	return packet.Success
 }
@@ -313,7 +309,7 @@ func (s *Shard) exhausted(id uint32, c *conn, in *packet.Publish) verdict {
 		s.counters[CounterDroppedNoMemory]++
 		return consumed
 	case c.version == packet.V50:
-		return s.refusePublish(id, in, packet.QuotaExceeded)
+		return s.refusePublish(id, in, packet.QuotaExceeded) // Limit: memory for messages.
 	case s.windsUp(id, c):
 		return consumed
 	}

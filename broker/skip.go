@@ -26,7 +26,7 @@ type skipped struct {
 func (s *Shard) refuseLarge(id uint32, c *conn, h packet.Header, data []byte) verdict {
 	if h.Kind != packet.PUBLISH || c.state != connLive {
 		s.counters[CounterNoMemory]++
-		return s.violate(id, packet.QuotaExceeded)
+		return s.violate(id, packet.QuotaExceeded) // Limit: memory for packets other than PUBLISH.
 	}
 	in := &s.inPublish
 	if in.Decode(h.Flags, data[h.Size:], c.version) != packet.Success {
@@ -36,7 +36,7 @@ func (s *Shard) refuseLarge(id uint32, c *conn, h packet.Header, data []byte) ve
 			return consumed
 		}
 		s.counters[CounterNoMemory]++
-		return s.violate(id, packet.QuotaExceeded)
+		return s.violate(id, packet.QuotaExceeded) // Limit: pageSize, of the variable header of a PUBLISH.
 	}
 	r, v := s.judgeSkipped(id, c, in)
 	switch {
@@ -78,7 +78,7 @@ func (s *Shard) judgeSkipped(id uint32, c *conn, in *packet.Publish) (packet.Rea
 	if r := s.judge(in, 0, 0, 0); r != packet.Success && !c.is(connWindingUp) {
 		return r, consumed
 	}
-	return packet.QuotaExceeded, consumed
+	return packet.QuotaExceeded, consumed // Limit: memory for large messages.
 }
 
 // throw throws input of a PUBLISH away, answers it behind its last byte, and returns what is left.
@@ -123,6 +123,6 @@ func (s *Shard) windsUp(id uint32, c *conn) bool {
 func (s *Shard) woundUp(sess *Session) {
 	if id := sess.conn; id != 0 && s.conns[id].is(connWindingUp) && sess.inflight == 0 {
 		s.counters[CounterClosedNoMemory]++
-		s.endSessionAs(id, false, packet.QuotaExceeded, "memory is used up")
+		s.endSessionAs(id, false, packet.QuotaExceeded, "memory is used up") // Limit: memory for messages, in 3.x.
 	}
 }

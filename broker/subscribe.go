@@ -42,8 +42,8 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 	if r := in.Decode(body, c.version); r != packet.Success {
 		return s.violate(id, r)
 	}
-	if in.Count > s.limits.MaxFilters {
-		return s.violate(id, packet.QuotaExceeded)
+	if r := s.judgeCount(in.Count); r != packet.Success {
+		return s.violate(id, r)
 	}
 	sess := s.refs[id].session
 	if sess.kept != nil && len(body) <= pageSize && !s.streamRoom() && !s.refuses(RefuseAll) {
@@ -80,6 +80,14 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 	return consumed
 }
 
+// judgeCount refuses a SUBSCRIBE or UNSUBSCRIBE of too many Topic Filters.
+func (s *Shard) judgeCount(filters int) packet.Reason {
+	if filters > s.limits.MaxFilters {
+		return packet.QuotaExceeded // Limit: MaxFilters.
+	}
+	return packet.Success
+}
+
 // checkFilter splits "$share/NAME/FILTER" and judges both parts.
 func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string, r packet.Reason) {
 	share, rest, shared, ok := topic.ParseShared(filter)
@@ -92,10 +100,10 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 		share, rest = "", filter
 	}
 	if !topic.ValidFilter(rest) {
-		return "", "", packet.ProtocolError // [MQTT-4.7.1-1] [MQTT-4.7.1-2]
+		return "", "", packet.ProtocolError // [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1]
 	}
 	if topic.Levels(rest) > s.limits.MaxTopicLevels {
-		return "", "", packet.TopicFilterInvalid
+		return "", "", packet.TopicFilterInvalid // Limit: MaxTopicLevels.
 	}
 	return share, rest, packet.Success
 }
@@ -103,7 +111,7 @@ func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string
 // subscribe is addSubscription for a client, which has it recorded where the Session is kept.
 func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
 	if s.refusesSubscription(sess, share, filter) {
-		return packet.QuotaExceeded
+		return packet.QuotaExceeded // Limit: the store, subscriptions.
 	}
 	r := s.addSubscription(sess, share, filter, id, o)
 	if sess.kept != nil && !r.Failed() {
@@ -117,7 +125,7 @@ func (s *Shard) subscribe(sess *Session, share, filter string, id uint32, o pack
 func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, o packet.Options) packet.Reason {
 	old := s.findSubscription(sess, share, filter)
 	if old == nil && !s.admitSubscription(len(share)+len(filter)) {
-		return packet.QuotaExceeded
+		return packet.QuotaExceeded // Limit: MaxSubscriptions.
 	}
 	if share != "" {
 		share, filter = strings.Clone(share), strings.Clone(filter) // they are parts of a longer string
@@ -235,8 +243,8 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 	if r := in.Decode(body, c.version); r != packet.Success {
 		return s.violate(id, r)
 	}
-	if in.Count > s.limits.MaxFilters {
-		return s.violate(id, packet.QuotaExceeded)
+	if r := s.judgeCount(in.Count); r != packet.Success {
+		return s.violate(id, r)
 	}
 	sess := s.refs[id].session
 	s.codes = s.codes[:0]

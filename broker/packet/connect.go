@@ -118,7 +118,7 @@ func (p *Connect) readFlags(flags uint8) Reason {
 		return ProtocolError // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
 	}
 	if p.HasPassword && !p.HasUser && p.Version != V50 {
-		return ProtocolError // 3.1.1 [MQTT-3.1.2-22]; 5.0 allows it.
+		return ProtocolError // [MQTT-3.1.2-22] of 3.1.1; 5.0 allows it.
 	}
 	return Success
 }

@@ -23,7 +23,7 @@ const (
 func parseOptions(b byte, v Version) (Options, Reason) {
 	if v != V50 {
 		if b > 2 {
-			return Options{}, MalformedPacket // 3.1.1 [MQTT-3-8.3-4]
+			return Options{}, MalformedPacket // [MQTT-3.8.3-4] of 3.1.1
 		}
 		return Options{QoS: b}, Success
 	}
