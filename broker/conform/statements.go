@@ -70,6 +70,16 @@ func parseStatements(text string) (list []Statement, err error) {
 
 const statementColumns = 5
 
+// HasConversation says whether a conversation proves it, here and at any other broker.
+func (s Statement) HasConversation() bool {
+	for _, proof := range s.Proofs {
+		if !strings.HasPrefix(proof, "scene ") && !strings.HasPrefix(proof, "test ") {
+			return true
+		}
+	}
+	return false
+}
+
 // Row is the statement as a line of the table.
 func (s Statement) Row() string {
 	return fmt.Sprintf("| %s | %s | %s | %s | %s |", s.ID, s.Whom, s.Says, strings.Join(s.Proofs, "; "), s.WhyNot)

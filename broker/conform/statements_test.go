@@ -186,6 +186,29 @@ func checkKnown(t *testing.T, statements []conform.Statement, checks []conform.C
 	}
 }
 
+// TestPeers: where the table of brokers stands, all statements that conversations prove have held here.
+func TestPeers(t *testing.T) {
+	statements, err := conform.Statements()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := os.ReadFile("peers.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []packet.Version{packet.V311, packet.V50} {
+		n := 0
+		for _, s := range statements {
+			if s.Version == v && s.HasConversation() {
+				n++
+			}
+		}
+		if row := fmt.Sprintf("| ringmq | this checkout | %s | %d | 0 | 0 | 0 | no |", v, n); !strings.Contains(string(peers), row) {
+			t.Errorf("no %q in peers.md: go run ./perf conform > broker/conform/peers.md", row)
+		}
+	}
+}
+
 // numbers311 and numbers50 are the statements of the standards, by section: the numbers that there are.
 const (
 	numbers311 = `1.5.3 1-3; 2.2.2 1-2; 2.3.1 1-7; 3.1.0 1-2; 3.1.2 1-24; 3.1.3 1-11; 3.1.4 1-5; 3.2.0 1; 3.2.2 1-6; 3.3.1 1-12;

@@ -53,7 +53,13 @@ func plainly(t *testing.T, arguments ...string) (stdout, stderr string, code int
 
 func toItsEnd(t *testing.T, program string, arguments []string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	return within(t, 10*time.Second, program, arguments)
+}
+
+// within is toItsEnd for what may take long.
+func within(t *testing.T, limit time.Duration, program string, arguments []string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, arguments...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")

@@ -53,6 +53,41 @@ func TestConformHolds(t *testing.T) {
 	}
 }
 
+// TestConformHoldsInStandardMode plays everything against the real program, and wants every statement that a conversation proves.
+func TestConformHoldsInStandardMode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a quarter of a minute, nearly all of it waiting")
+	}
+	statements, err := conform.Statements()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{}
+	for _, s := range statements {
+		if s.HasConversation() {
+			want[s.Version.String()]++
+		}
+	}
+	program := buildProgram(t)
+	broker := startProgram(t, program, "serve", "--mode", "standard", "--listen", "127.0.0.1:0", "--allow-anonymous", "--admin", "none")
+	stdout, stderr, code := within(t, 3*time.Minute, program, []string{"conform", "--json", "--timeout", "20s", "--parallel", "16", "--limit", "2m", broker.address})
+	var report conform.Report
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 || len(report.Versions) != 2 {
+		t.Errorf("exit code %d, %v, %q", code, err, stderr)
+	}
+	for _, v := range report.Versions {
+		t.Logf("MQTT %s: %d statements hold", v.Version, v.Holds)
+		if v.Holds != want[v.Version] {
+			t.Errorf("MQTT %s: %d statements hold of %d", v.Version, v.Holds, want[v.Version])
+		}
+		for _, s := range v.Statements {
+			if s.Outcome != conform.Holds {
+				t.Errorf("MQTT %s: %s %s: %+v", v.Version, s.ID, s.Outcome, s)
+			}
+		}
+	}
+}
+
 // brokenServer listens and gives each connection to serve, until the test ends.
 func brokenServer(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
