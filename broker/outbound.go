@@ -66,7 +66,8 @@ func (s *Shard) putRef(c *conn, msg uint32) {
 }
 
 // send appends an acknowledgement or another packet of the broker's own: it may use the emergency store, and if even
-// that is empty the connection is closed, for a lost acknowledgement would break the protocol.
+// that is empty the connection is closed, for a lost acknowledgement would break the protocol; then there is
+// no memory to say why either.
 func (s *Shard) send(id uint32, b []byte) {
 	c := &s.conns[id]
 	if c.state == connReleased || c.state == connFree {

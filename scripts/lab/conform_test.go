@@ -10,7 +10,7 @@ import (
 )
 
 // TestConform plays every conversation of the normative statements with a broker on its rings: each holds here, as it does
-// in memory (package conform) and in standard mode (broker/conform/peers.md). The long run does it in all modes.
+// in memory (package conform) and in standard mode (cmd/ringmq). The long run does it in all modes.
 func TestConform(t *testing.T) {
 	for _, row := range []struct {
 		mode   string
