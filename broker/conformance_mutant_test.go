@@ -96,6 +96,12 @@ func mutants() []mutant {
 		{name: "QoS 0 always", heard: patch(packet.PUBLISH, func(b []byte) { b[0] &^= 6 }), breaks: in(packet.V50, "MQTT-3.8.4-8")},
 		{name: "no UNSUBSCRIBE arrives", said: drop(packet.UNSUBSCRIBE), breaks: both("MQTT-3.10.4-5")},
 		{name: "nothing is retained", said: patch(packet.PUBLISH, func(b []byte) { b[0] &^= 1 }), breaks: both("MQTT-3.3.1-5")},
+		{name: "Remaining Lengths longer than need be", heard: only(packet.PUBLISH, func(b []byte) [][]byte {
+			if b[1]&0x80 != 0 {
+				return same(b)
+			}
+			return same(append([]byte{b[0], b[1] | 0x80, 0}, b[2:]...))
+		}), breaks: in(packet.V50, "MQTT-1.5.5-1")},
 		{name: "QoS 2 in another order", each: swapped, breaks: both("MQTT-4.6.0-5", "MQTT-4.6.0-6")},
 		{name: "Topic Aliases of another connection", heard: nameless, breaks: in(packet.V50, "MQTT-3.3.2-7")},
 		{name: "lost while a subscription is replaced", each: lostBetween, breaks: map[packet.Version][]string{
@@ -400,6 +406,9 @@ var agreeable = [...]string{
 	"qos/Packet Identifiers that mean nothing 5.0",
 }
 
+// leftOpen is the conversation about a broker that refuses what this one takes.
+const leftOpen = "qos/after a PUBREC that refuses the Packet Identifier is free"
+
 // TestConformNeedsMoreThanAgreement: a broker that says yes to everything fails all conversations but a few.
 func TestConformNeedsMoreThanAgreement(t *testing.T) {
 	checks, err := conform.Checks()
@@ -409,6 +418,9 @@ func TestConformNeedsMoreThanAgreement(t *testing.T) {
 	for i, check := range checks {
 		r := conform.Play(context.Background(), yes{}, check, i, quickly())
 		name := fmt.Sprint(check.Name, " ", check.Version)
+		if left := r.Outcome == conform.Skipped; left != (check.Name == leftOpen) {
+			t.Errorf("%s: %s: %s", name, r.Outcome, r.Problem)
+		}
 		if held, may := r.Outcome == conform.Holds, slices.Contains(agreeable[:], name); held != may {
 			t.Errorf("%s: %s: %s", name, r.Outcome, r.Problem)
 		}

@@ -85,21 +85,20 @@ func Play(ctx context.Context, target Target, check Check, number int, o Options
 			c.close()
 		}
 	}()
-	err := p.whole()
-	if err != nil {
+	if err := p.whole(); err != nil {
 		p.result.Outcome = Fails
 		p.result.gone = p.result.gone || errors.Is(err, errGone)
 		p.result.Problem = err.Error()
 		var f *failure
 		if errors.As(err, &f) {
 			p.result.Problem = fmt.Sprintf("%s:%d: %s: %v", check.file, f.at.number, f.at.text, f.err)
+			if errors.Is(f.err, errElse) && !p.result.gone {
+				p.result.Outcome = Skipped
+			}
 			if p.result.gone {
 				p.result.Problem += " (and the broker is gone for others too)"
 			}
 		}
-	}
-	if p.result.Outcome == Fails && errors.Is(err, errElse) && !p.result.gone {
-		p.result.Outcome = Skipped
 	}
 	if lacks := p.lacks(); lacks != "" {
 		p.result.Outcome, p.result.Problem = Skipped, "the broker says that it has no "+lacks

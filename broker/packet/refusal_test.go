@@ -23,7 +23,8 @@ func refusals() []refusal {
 		endRefusals())
 }
 
-// TestRefusals decodes what the tables above have, an AUTH with a reserved code [MQTT-3.15.2-1] among it.
+// TestRefusals decodes what the tables above have, among it an AUTH with a reserved code [MQTT-3.15.2-1], and lengths that take more
+// bytes than they need [MQTT-1.5.5-1].
 func TestRefusals(t *testing.T) {
 	for _, r := range refusals() {
 		body := (&row{wire: r.body}).bytes()
