@@ -119,7 +119,7 @@ func conformOne(ctx context.Context, t target, port, parallel int) (conformed, e
 func printConformed(w io.Writer, all []conformed) error {
 	out := &table{to: w}
 	out.line("# Conformance of brokers\n")
-	out.line("Written by `go run ./perf conform > broker/conform/peers.md`, which starts each broker on loopback as `perf compare` does, and")
+	out.line("Written by `go run ./perf conform > broker/conform/peers.md`, which starts each broker on loopback with its defaults, and")
 	out.line("plays the conversations of `ringmq conform` with it. It says what these versions do in these conversations, no more.\n")
 	out.line("| Broker | Version | Statements of | hold | fail | of clients, not enforced | not to be tried | its process died, in all |")
 	out.line("|---|---|---|---|---|---|---|---|")

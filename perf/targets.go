@@ -146,10 +146,12 @@ func prepareMosquitto(ctx context.Context, s sources) (target, error) {
 	// It exits with 3 after printing its help; only the first line matters.
 	help, _ := exec.CommandContext(ctx, binary, "-h").Output()
 	version, _, _ := bytes.Cut(help, []byte("\n"))
-	return target{version: string(version), command: func(port int, _ comparison) []string {
+	return target{version: string(version), command: func(port int, c comparison) []string {
 		file := filepath.Join(s.dir, fmt.Sprintf("mosquitto-%d.conf", port))
-		text := fmt.Sprintf("user root\nlistener %d %s\nallow_anonymous true\nmax_inflight_messages 0\n"+
-			"max_queued_messages 0\nset_tcp_nodelay true\npersistence false\nsys_interval 0\nlog_type error\n", port, s.host())
+		text := fmt.Sprintf("user root\nlistener %d %s\nallow_anonymous true\npersistence false\nlog_type error\n", port, s.host())
+		if c.name != "" { // Conformance is that of its defaults.
+			text += "max_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\nsys_interval 0\n"
+		}
 		if os.WriteFile(file, []byte(text), 0o644) != nil {
 			return nil
 		}
