@@ -80,6 +80,16 @@ func (r *reader) number() uint64 {
 	return v
 }
 
+// atMost is a number that cannot be larger.
+func (r *reader) atMost(limit uint64) uint64 {
+	v := r.number()
+	if v > limit {
+		r.bad = true
+		return 0
+	}
+	return v
+}
+
 func (r *reader) bytes() []byte {
 	n := r.number()
 	if r.bad || n > uint64(len(r.rest)) {

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 )
 
 // ErrDamaged is what decoding returns for a value that no version of the format could have written.
@@ -10,6 +11,9 @@ var ErrDamaged = errors.New("record is damaged")
 
 // layout is the first byte of each value: which form the rest has.
 const layout = 1
+
+// maxSubscriptionID is the largest Subscription Identifier (section 3.8.2.1.2).
+const maxSubscriptionID = 268_435_455
 
 // Message is an Application Message. Its slices alias what was decoded.
 type Message struct {
@@ -34,6 +38,9 @@ func AppendMessage(dst []byte, m *Message, size int, parts ...[]byte) []byte {
 	return dst
 }
 
+// messageFlags are the bits of Message.Flags.
+const messageFlags = 0x07
+
 // MessageOverhead is what a message takes beside its Topic Name, properties and payload, at most.
 const MessageOverhead = 40
 
@@ -46,7 +53,9 @@ func (m *Message) Decode(b []byte) error {
 
 func (m *Message) read(r *reader) {
 	r.bad = r.byte() != layout || r.bad
-	m.Flags = r.byte()
+	if m.Flags = r.byte(); m.Flags > messageFlags || m.Flags>>1 == 3 { // [MQTT-3.3.1-4]
+		r.bad = true
+	}
 	if len(r.rest) < 8 {
 		r.bad, r.rest = true, nil
 		return
@@ -93,7 +102,7 @@ func (s *Session) Decode(b []byte) error {
 	r := reader{rest: b}
 	r.bad = r.byte() != layout
 	s.ClientID, s.User = string(r.bytes()), string(r.bytes())
-	s.Expiry, s.Offline, s.WillDelay = uint32(r.number()), int64(r.number()), uint32(r.number())
+	s.Expiry, s.Offline, s.WillDelay = uint32(r.atMost(math.MaxUint32)), int64(r.number()), uint32(r.atMost(math.MaxUint32))
 	s.Will = r.bytes()
 	return r.end()
 }
@@ -124,8 +133,11 @@ func (s *Subscription) Decode(b []byte) error {
 	r := reader{rest: b}
 	r.bad = r.byte() != layout
 	flags := r.byte()
+	if flags >= 32 || flags&3 == 3 { // [MQTT-3.8.3-4]
+		r.bad = true
+	}
 	s.QoS, s.NoLocal, s.AsIs, s.Retained = flags&3, flags&4 != 0, flags&8 != 0, flags&16 != 0
-	s.ID = uint32(r.number())
+	s.ID = uint32(r.atMost(maxSubscriptionID))
 	return r.end()
 }
 
@@ -208,7 +220,10 @@ func (e *Entry) Decode(b []byte) error {
 	r := reader{rest: b}
 	r.bad = r.byte() != layout
 	flags := r.byte()
-	*e = Entry{Flags: flags &^ entryShared, PID: uint16(r.number()), Share: string(r.bytes())}
+	if flags >= 2*EntrySent || flags&EntryQoS == 3 {
+		r.bad = true
+	}
+	*e = Entry{Flags: flags &^ entryShared, PID: uint16(r.atMost(PacketIDs)), Share: string(r.bytes())}
 	if e.Share != "" {
 		e.Filter = string(r.bytes())
 	}
@@ -217,11 +232,13 @@ func (e *Entry) Decode(b []byte) error {
 		return ErrDamaged
 	}
 	for range n {
-		e.IDs = append(e.IDs, uint32(r.number()))
+		e.IDs = append(e.IDs, uint32(r.atMost(maxSubscriptionID)))
 	}
 	switch {
 	case flags&entryShared != 0:
-		e.Mid = r.number()
+		if e.Mid = r.number(); e.Mid == 0 {
+			r.bad = true
+		}
 	case flags&EntryReleased == 0:
 		e.Message.read(&r)
 	}
