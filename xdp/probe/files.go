@@ -81,7 +81,7 @@ func parseCPUList(text string) (CPUList, error) {
 		if err == nil && isRange {
 			last, err = strconv.ParseUint(high, 10, 31)
 		}
-		if err != nil || last < first || last >= cpusMax {
+		if err != nil || last < first || last >= cpusMax || last-first >= cpusMax-uint64(len(cpus)) {
 			return nil, fmt.Errorf("CPU list %q is not understood", text)
 		}
 		for cpu := first; cpu <= last; cpu++ {
@@ -98,7 +98,7 @@ func parseCPUMask(text string) (CPUList, error) {
 	var cpus CPUList
 	for at, word := range words {
 		bits, err := strconv.ParseUint(word, 16, 32)
-		if err != nil {
+		if err != nil || bits != 0 && at >= cpusMax/32 {
 			return nil, fmt.Errorf("CPU mask %q is not understood", text)
 		}
 		for bit := range 32 {
@@ -136,14 +136,14 @@ func kibibytes(text, name string) Fact[Bytes] {
 	if err != nil {
 		return unknown[Bytes](why(err))
 	}
-	n, err := strconv.ParseInt(strings.TrimSuffix(value, " kB"), 10, 64)
+	n, err := strconv.ParseUint(strings.TrimSuffix(value, " kB"), 10, 53) // In bytes it must fit 63 bits.
 	return factOf(Bytes(n<<10), err)
 }
 
 // kernelVersion gives major and minor of a release such as 6.18.44-amd64, and whether it could be read.
 func kernelVersion(release string) (major, minor int, ok bool) {
 	n, err := fmt.Sscanf(release, "%d.%d", &major, &minor)
-	return major, minor, err == nil && n == 2
+	return major, minor, err == nil && n == 2 && major >= 0 && minor >= 0
 }
 
 // interrupt is a line of /proc/interrupts: its number and what names it.
@@ -162,9 +162,9 @@ func parseInterrupts(text string) []interrupt {
 		if len(fields) < counters+2 {
 			continue
 		}
-		number, err := strconv.Atoi(strings.TrimSuffix(fields[0], ":"))
+		number, err := strconv.ParseUint(strings.TrimSuffix(fields[0], ":"), 10, 31)
 		if err == nil {
-			found = append(found, interrupt{number, strings.Join(fields[counters+1:], " ")})
+			found = append(found, interrupt{int(number), strings.Join(fields[counters+1:], " ")})
 		}
 	}
 	return found

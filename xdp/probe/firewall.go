@@ -201,7 +201,8 @@ func (r *nftReader) ports(n nftRule, right any, place int) []PortRange {
 		return []PortRange{{uint16(v), uint16(v)}}
 	case string:
 		if name, isSet := strings.CutPrefix(v, "@"); isSet {
-			return r.ports(n, r.sets[n.Family+" "+n.Table+" "+name], place)
+			elements := r.sets[n.Family+" "+n.Table+" "+name]
+			return new(nftReader).ports(n, elements, place) // Which knows no sets: none names another, or itself without end.
 		}
 	case []any:
 		var ports []PortRange
@@ -221,7 +222,7 @@ func (r *nftReader) ports(n nftRule, right any, place int) []PortRange {
 func (r *nftReader) portsOfObject(n nftRule, v map[string]any, place int) []PortRange {
 	if ends, isRange := v["range"].([]any); isRange && len(ends) == 2 {
 		first, last := r.ports(n, ends[0], whole), r.ports(n, ends[1], whole)
-		if len(first) == 1 && len(last) == 1 {
+		if len(first) == 1 && len(last) == 1 && first[0].First <= last[0].Last {
 			return []PortRange{{first[0].First, last[0].Last}}
 		}
 	}
@@ -351,7 +352,7 @@ func iptablesPorts(text string) []PortRange {
 		if err == nil && isRange {
 			last, err = strconv.ParseUint(high, 10, 16)
 		}
-		if err == nil {
+		if err == nil && first <= last {
 			ports = append(ports, PortRange{uint16(first), uint16(last)})
 		}
 	}

@@ -178,11 +178,19 @@ func FuzzNft(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for _, right := range []string{`"@a"`, `{"range":[20,10]}`} {
+		f.Add([]byte(`{"nftables":[{"chain":{"table":"t","name":"c"}},{"set":{"table":"t","name":"a","elem":["@a"]}},{"rule":{"table":"t","chain":"c",
+			"expr":[{"match":{"left":{"payload":{"protocol":"tcp","field":"dport"}},"right":` + right + `}}]}}]}`))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		chains, _, err := parseNft(data)
 		if err == nil && !json.Valid(data) {
 			t.Errorf("accepted: %q gives %+v", data, chains)
 		}
-		parseIptables("iptables", string(data), parseIPSets(string(data)))
+		for _, c := range chains {
+			for _, r := range c.Rules {
+				inOrder(t, r.Ports)
+			}
+		}
 	})
 }
