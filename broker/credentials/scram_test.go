@@ -8,7 +8,7 @@ import (
 )
 
 // scramFile has the users alice and "Ⅸ" (which SASLprep makes "IX") with verifiers, and bob without one.
-func scramFile(t *testing.T) *File {
+func scramFile(t testing.TB) *File {
 	t.Helper()
 	text := "bob:" + cheapPBKDF2 + "\n"
 	for _, user := range []string{"alice", "\u2168"} {
