@@ -42,6 +42,8 @@ type attributes map[uint16]syscall.NetlinkRouteAttr
 
 // parseAttributes takes the flags (NLA_F_NESTED) off the kinds of attributes.
 func parseAttributes(data []byte) (attributes, error) {
+	// The library, v1.3.1, reads over the end of a last attribute without padding.
+	data = append(slices.Clip(data), make([]byte, -len(data)&3)...)
 	list, err := nl.ParseRouteAttr(data)
 	if err != nil {
 		return nil, fmt.Errorf("netlink message: %w", err)
