@@ -296,6 +296,18 @@ func TestWaitsEnd(t *testing.T) {
 	})
 }
 
+// TestRequestAndTheEnd: a request that is not answered ends with the connection, long before its time is up.
+func TestRequestAndTheEnd(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v Version) {
+		c := connected(t, v, func(p *peer) { p.next() })
+		defer c.Close(Properties{}, 0)
+		var lost *Lost
+		if _, err := c.Subscribe(t.Context(), []Subscription{{Filter: "a"}}, Properties{}); !errors.As(err, &lost) {
+			t.Errorf("it ends with %v", err)
+		}
+	})
+}
+
 // TestRequestThatIsHeld: the library may hold a request for half a minute when the connection is being closed; Close ends the waiting.
 func TestRequestThatIsHeld(t *testing.T) {
 	c := connected(t, V311, func(p *peer) {

@@ -2,11 +2,14 @@ package client
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ringmq/ringmq/broker/packet"
 )
 
 // bufferBytes is the size of a connection's two buffers. One write of this size takes the kernel hardly longer than one
@@ -20,7 +23,9 @@ const bufferBytes = 64 << 10
 // writes to the network: it is what keeps packets of several goroutines apart.
 type conn struct {
 	net.Conn
-	in *bufio.Reader // the library's reading goroutine only
+	in   *bufio.Reader             // the library's reading goroutine only, like left
+	left int                       // bytes of the packet that the library is reading
+	look func(packet.Header) error // judges a packet that begins, beside what Read does; set before the first read, or nil
 
 	mu     sync.Mutex // guards out, corked and what is written
 	out    *bufio.Writer
@@ -38,8 +43,41 @@ func newConn(raw net.Conn) *conn {
 	return &conn{Conn: raw, in: bufio.NewReaderSize(raw, bufferBytes), out: bufio.NewWriterSize(raw, bufferBytes), onClose: func() {}}
 }
 
-// Read is called by the library.
-func (c *conn) Read(b []byte) (int, error) { return c.in.Read(b) }
+// errMalformed is what a broker has done that sends what the libraries would believe.
+var errMalformed = errors.New("it sent a malformed packet")
+
+// Read is called by the library, of which neither looks at what the protocol forbids in a fixed header, a QoS of 3 for instance.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.left == 0 {
+		h, err := c.nextPacket()
+		if err != nil {
+			return 0, err
+		}
+		c.left = h.Size + h.Remaining
+	}
+	n, err := c.in.Read(b[:min(len(b), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// nextPacket waits for the fixed header of a packet, and leaves it to be read.
+func (c *conn) nextPacket() (h packet.Header, err error) {
+	for size := 2; ; size++ {
+		head, err := c.in.Peek(size)
+		if err != nil {
+			return h, err
+		}
+		h, reason := packet.ParseHeader(head)
+		switch {
+		case reason != packet.Success, h.Kind == packet.PUBLISH && h.Flags>>1&3 == 3: // [MQTT-3.3.1-4]
+			return h, errMalformed
+		case h.Size > 0 && c.look != nil:
+			return h, c.look(h)
+		case h.Size > 0:
+			return h, nil
+		}
+	}
+}
 
 // Lock makes conn a sync.Locker.
 func (c *conn) Lock() { c.mu.Lock() }

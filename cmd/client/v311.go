@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -30,6 +31,10 @@ type v311 struct {
 	carried chan *mqtt.PublishToken
 	present bool
 
+	subscribing chan struct{} // holds one SUBSCRIBE at a time
+	filters     atomic.Int64  // its Topic Filters: written by Subscribe, read by look
+	returnCode  byte          // of a CONNACK, above those that 3.1.1 has; written by look before the library's Connect returns
+
 	finishOnce sync.Once
 }
 
@@ -37,14 +42,14 @@ func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 	bound := max(1, cfg.MaxInflight)
 	c := &v311{inbox: newInbox(), cfg: cfg, conn: newConn(raw), flight: newFlight(bound, cfg.AckTimeout),
 		tokens: make(chan *mqtt.PublishToken, bound), ending: make(chan struct{}), gone: make(chan struct{}),
-		errands: make(chan *Message), carried: make(chan *mqtt.PublishToken, 1)}
+		errands: make(chan *Message), carried: make(chan *mqtt.PublishToken, 1), subscribing: make(chan struct{}, 1)}
 	c.conn.onClose = func() {
 		if c.leaving.Load() {
 			c.leave()
 		}
 	}
-	first := &firstPacket{wholePackets: wholePackets{c.conn}}
-	c.library = mqtt.NewClient(c.options(first))
+	c.conn.look = c.look
+	c.library = mqtt.NewClient(c.options(wholePackets{c.conn}))
 	cfg.debug("CONNECT as %q, MQTT 3.1.1, clean session %v, keep alive %v", cfg.ClientID, cfg.CleanStart, cfg.KeepAlive)
 	go c.acknowledge()
 	token := c.library.Connect().(*mqtt.ConnectToken)
@@ -54,7 +59,7 @@ func dialV311(ctx context.Context, cfg Config, raw net.Conn) (Client, error) {
 		_ = c.conn.Close()
 		<-token.Done()
 	}
-	if err := c.notConnected(ctx, token, first); err != nil {
+	if err := c.notConnected(ctx, token); err != nil {
 		_ = c.conn.Close()
 		c.finish(err)
 		return nil, err
@@ -84,11 +89,11 @@ func (c *v311) options(connection net.Conn) *mqtt.ClientOptions {
 // pingTimeout is how long a broker has to answer a PINGREQ.
 const pingTimeout = 10 * time.Second
 
-func (c *v311) notConnected(ctx context.Context, token *mqtt.ConnectToken, first *firstPacket) error {
+func (c *v311) notConnected(ctx context.Context, token *mqtt.ConnectToken) error {
 	err, code := token.Error(), token.ReturnCode()
 	switch {
-	case first.returnCode > 0:
-		return &Refused{Endpoint: c.cfg.Endpoint, Packet: "CONNACK", Reason: connackReason(first.returnCode)}
+	case c.returnCode > 0:
+		return &Refused{Endpoint: c.cfg.Endpoint, Packet: "CONNACK", Reason: connackReason(c.returnCode)}
 	case err == nil:
 		return nil
 	case code != packets.Accepted && code < packets.ErrNetworkError:
@@ -263,6 +268,13 @@ func (c *v311) Subscribe(ctx context.Context, subscriptions []Subscription, _ Pr
 	for _, s := range subscriptions {
 		filters[s.Filter] = s.QoS
 	}
+	select {
+	case c.subscribing <- struct{}{}:
+		defer func() { <-c.subscribing }()
+	case <-ctx.Done():
+		return nil, cause(ctx)
+	}
+	c.filters.Store(int64(len(filters)))
 	var token *mqtt.SubscribeToken
 	err := c.ask(ctx, "SUBACK", func() mqtt.Token {
 		token = c.library.SubscribeMultiple(filters, nil).(*mqtt.SubscribeToken)
@@ -339,23 +351,18 @@ func (c *v311) Close(_ Properties, linger time.Duration) {
 	c.finish(&Lost{Endpoint: c.cfg.Endpoint})
 }
 
-// firstPacket looks at the return code of the CONNACK: of one that 3.1.1 does not define the library makes a connection
-// that is up and closed at the same time.
-type firstPacket struct {
-	wholePackets
-	looked     bool
-	returnCode byte // written by the library's reader before its Connect returns
-}
-
-// Read is called by the library.
-func (c *firstPacket) Read(b []byte) (int, error) {
-	if !c.looked {
-		c.looked = true
-		head, err := c.in.Peek(4)
-		if err == nil && packet.Kind(head[0]>>4) == packet.CONNACK && head[3] > packets.ErrRefusedNotAuthorised {
-			c.returnCode = head[3]
-			return 0, io.ErrUnexpectedEOF
+// look keeps two packets from the library, v1.5.1: of a return code of a CONNACK that 3.1.1 does not define it makes a connection
+// that is up and closed at the same time, and more return codes in a SUBACK than it has asked for end the process.
+func (c *v311) look(h packet.Header) error {
+	switch {
+	case h.Kind == packet.SUBACK && int64(h.Remaining) > 2+c.filters.Load():
+		return errMalformed
+	case h.Kind == packet.CONNACK && h.Remaining >= 2:
+		head, err := c.conn.in.Peek(h.Size + 2)
+		if err == nil && head[h.Size+1] > packets.ErrRefusedNotAuthorised {
+			c.returnCode = head[h.Size+1]
+			return io.ErrUnexpectedEOF
 		}
 	}
-	return c.wholePackets.Read(b)
+	return nil
 }

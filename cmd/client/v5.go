@@ -211,7 +211,9 @@ func (c *v5) Subscribe(ctx context.Context, subscriptions []Subscription, p Prop
 		request.Subscriptions = append(request.Subscriptions, paho.SubscribeOptions{Topic: s.Filter, QoS: s.QoS, NoLocal: s.NoLocal,
 			RetainAsPublished: s.RetainAsPublished, RetainHandling: s.RetainHandling})
 	}
-	answer, err := c.library.Subscribe(ctx, request)
+	connected, cancel := c.whileConnected(ctx)
+	defer cancel()
+	answer, err := c.library.Subscribe(connected, request)
 	if answer != nil {
 		return c.answered(ctx, "SUBACK", answer.Reasons, len(subscriptions), nil)
 	}
@@ -220,11 +222,27 @@ func (c *v5) Subscribe(ctx context.Context, subscriptions []Subscription, p Prop
 
 // Unsubscribe is part of Client.
 func (c *v5) Unsubscribe(ctx context.Context, filters []string, p Properties) ([]packet.Reason, error) {
-	answer, err := c.library.Unsubscribe(ctx, &paho.Unsubscribe{Topics: filters, Properties: &paho.UnsubscribeProperties{User: userProperties(p.User)}})
+	connected, cancel := c.whileConnected(ctx)
+	defer cancel()
+	answer, err := c.library.Unsubscribe(connected, &paho.Unsubscribe{Topics: filters, Properties: &paho.UnsubscribeProperties{User: userProperties(p.User)}})
 	if answer != nil {
 		return c.answered(ctx, "UNSUBACK", answer.Reasons, len(filters), nil)
 	}
 	return c.answered(ctx, "UNSUBACK", nil, len(filters), err)
+}
+
+// whileConnected is ctx until the connection ends: the library, v0.23.0, does not tell who waits for an answer when it ends together
+// with the Session, and has them wait for the whole timeout.
+func (c *v5) whileConnected(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-c.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 func (c *v5) answered(ctx context.Context, kind string, codes []byte, want int, err error) ([]packet.Reason, error) {
