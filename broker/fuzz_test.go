@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,14 +32,24 @@ func (t *tape) bytes(n int) []byte {
 }
 
 // FuzzBroker gives a broker of two shards what the input says: connections that begin properly or not, packets well
-// formed and then not, bytes at random, ends of all kinds, time. Nothing may panic, and nothing may be left over.
+// formed and then not, bytes at random, ends of all kinds, time. Nothing may panic, and nothing may be left over. A quarter of the
+// inputs, by their length, has a store, which is behind, and loses what it has not committed when the input says that the broker dies.
 func FuzzBroker(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d"))
 	f.Add([]byte{0, 0, 1, 16, 0, 2, 33, 1, 3, 9, 2, 2, 1, 3, 3, 5, 1, 6, 20, 4, 1, 0, 3, 0, 1, 0, 6, 255})
 	f.Add([]byte{0, 1, 0, 17, 0, 33, 2, 0, 3, 3, 1, 2, 200, 3, 2, 2, 200, 5, 0, 9, 1, 8, 3, 0x82, 9, 0, 1, 0, 0, 3, 't', '/', '#', 1})
 	f.Add([]byte{0, 32, 0, 33, 8, 200, 0x30, 0xff, 0x7f, 0, 1, 't', 6, 200, 0, 34, 4, 0, 5, 1})
-	f.Fuzz(func(t *testing.T, input []byte) { newRig(t).run(&tape{input}) })
+	for _, then := range []string{"\x3f", "\x01\x43\x40\x03\x00\xff\x43\x41\x03\x00\x05\x47\x02\x02\x40\x03\x3f", "\x43\x41\x03\x00\x05\x40\x01\x3f\x00\x02\x00\x32\x00\x00\x00\x00\x03\x0a"} {
+		tape := keptSessions + then
+		f.Add([]byte(tape + strings.Repeat("\x00", (7-len(tape)%4)%4)))
+	}
+	f.Fuzz(func(t *testing.T, input []byte) { newRig(t, len(input)%4 == 3).run(&tape{input}) })
 }
+
+// keptSessions is the beginning of a tape: "a" subscribes to t/# and t/1, "b" publishes to t/1 at QoS 1 and 2, both have Sessions
+// that outlive their connections.
+const keptSessions = "\x00\x02\x00\x32\x00\x00\x00\x00\x03" + "\x05\x00\x05\x02\x03\x01\x00\x03" +
+	"\x40\x02\x01\x32\x00\x00\x00\x40\x03" + "\x43\x01\x03\x00\x05\x43\x02\x03\x00\xc9\x47\x02\x00\x40\x03\x00\x03\x0a"
 
 // TestRandomTapes is the same with inputs from a seed: what a fuzzer without a memory does, many times as fast.
 func TestRandomTapes(t *testing.T) {
@@ -49,7 +60,10 @@ func TestRandomTapes(t *testing.T) {
 		for i := range b {
 			b[i] = byte(r.Uint32())
 		}
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newRig(t).run(&tape{b}) })
+		if len(b)%4 == 3 {
+			copy(b, keptSessions)
+		}
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newRig(t, len(b)%4 == 3).run(&tape{b}) })
 	}
 }
 
@@ -69,31 +83,83 @@ type rig struct {
 	*stage
 	peers    [4]*memnet.Peer
 	versions [4]packet.Version
+	store    *memStore // nil: none
 }
 
-func newRig(t *testing.T) *rig {
-	s := &stage{tb: t, network: memnet.New(memnet.Config{Planes: 2, SendWindowBytes: 1 << 14}), host: &slow{}, now: time.Unix(1_700_000_000, 0)}
-	l, err := broker.Limits{Memory: 24 << 20, Shards: 2, MaxConnections: 64, MaxSubscriptions: 256, MaxRetained: 64, MaxPacketSize: 64 << 10,
+func newRig(t *testing.T, durable bool) *rig {
+	r := &rig{stage: &stage{tb: t, now: time.Unix(1_700_000_000, 0)}}
+	if durable {
+		r.store = newMemStore()
+	}
+	r.start()
+	return r
+}
+
+// start begins a run of the broker.
+func (r *rig) start() {
+	r.network, r.host = memnet.New(memnet.Config{Planes: 2, SendWindowBytes: 1 << 14}), &slow{}
+	limits := broker.Limits{Memory: 24 << 20, Shards: 2, MaxConnections: 64, MaxSubscriptions: 256, MaxRetained: 64, MaxPacketSize: 64 << 10,
 		MaxQueuedMessages: 50, MaxInflight: 4, MaxOutboundBytes: 64 << 10, ReceiveMaximum: 20,
-		MaxSessionExpiry: time.Minute}.Resolve()
-	if err != nil {
-		t.Fatal(err)
+		MaxSessionExpiry: time.Minute}
+	config := broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Passwords: true, Methods: []string{"M"}, Seed: 1}
+	o := broker.Options{Config: config, Host: r.host, Clock: func() time.Time { return r.now }}
+	if r.store != nil {
+		limits.StoreBytes, limits.Memory, o.Store = 1<<20, limits.Memory+4<<20, r.store
+	}
+	var err error
+	if o.Limits, err = limits.Resolve(); err != nil {
+		r.tb.Fatal(err)
 	}
 	var planes []broker.Plane
-	for _, p := range s.network.Planes() {
+	for _, p := range r.network.Planes() {
 		planes = append(planes, p)
 	}
-	config := broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Passwords: true, Methods: []string{"M"}, Seed: 1}
-	s.broker, err = broker.New(broker.Options{Limits: l, Config: config, Host: s.host, Clock: func() time.Time { return s.now }}, planes)
-	if err != nil {
-		t.Fatal(err)
+	if r.broker, err = broker.New(o, planes); err != nil {
+		r.tb.Fatal(err)
 	}
-	t.Cleanup(s.broker.Release)
-	return &rig{stage: s}
+	r.tb.Cleanup(r.broker.Release)
+}
+
+// turns has the store do what waits, if there is one.
+func (r *rig) turns(n int) {
+	for range n {
+		r.stage.turns(1)
+		for r.store != nil && r.store.work(r.broker) {
+		}
+	}
+}
+
+func (r *rig) pass(d time.Duration) {
+	for until := r.now.Add(d); r.now.Before(until); r.now = r.now.Add(time.Second) {
+		r.turns(1)
+	}
+}
+
+// late turns the loops n times; the store does one request behind each turn but the first.
+func (r *rig) late(n int) {
+	for i := range n {
+		r.stage.turns(1)
+		if i > 0 {
+			r.store.work(r.broker)
+		}
+	}
+}
+
+// die has another broker begin with what the store has committed.
+func (r *rig) die() {
+	r.peers = [4]*memnet.Peer{}
+	r.store = r.store.crashed(r.now.UnixMilli())
+	r.start()
 }
 
 func (r *rig) run(in *tape) {
-	for steps := 0; len(in.b) > 0 && steps < 300; steps++ {
+	for steps, deaths := 0, 0; len(in.b) > 0 && steps < 300; steps++ {
+		if r.store != nil && in.b[0]%64 == 63 && deaths < 3 {
+			deaths++
+			in.byte()
+			r.die()
+			continue
+		}
 		r.act(in)
 	}
 	for i, p := range r.peers {
@@ -136,7 +202,11 @@ func (r *rig) act(in *tape) {
 	}
 	switch op % 16 {
 	case 0:
-		r.turns(1 + int(in.byte()%4))
+		if n := 1 + int(in.byte()%4); r.store == nil {
+			r.turns(n)
+		} else {
+			r.late(n)
+		}
 	case 1:
 		_ = p.Close()
 		r.peers[i] = nil
