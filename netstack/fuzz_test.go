@@ -3,14 +3,15 @@ package netstack
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/netstack/cable"
 )
 
 // FuzzLinkEndpoint gives a plane arbitrary frames, and valid ones with arbitrary changes, while a connection is alive.
-// Neither may hurt: the plane must serve that connection, and new ones, as before. Whatever makes a stack's processor
-// goroutine panic ends the test's process.
+// Neither may hurt: the plane must serve that connection, and new ones, as before, and every frame must come back. Whatever makes a
+// stack's processor goroutine panic ends the test's process.
 func FuzzLinkEndpoint(f *testing.F) {
 	v4, v6 := newFuzzed(f, 0), newFuzzed(f, 1)
 	for _, z := range []*fuzzed{v4, v6} {
@@ -32,6 +33,7 @@ func FuzzLinkEndpoint(f *testing.F) {
 			z.wire.t, z.living.t = t, t
 			z.disturb(frame, kind, change)
 			z.mustServe()
+			z.mustConserve()
 		}
 	})
 }
@@ -39,6 +41,7 @@ func FuzzLinkEndpoint(f *testing.F) {
 // fuzzed is a plane that lives as long as the whole fuzzing, a connection that does, too, and a wire for the rest.
 type fuzzed struct {
 	*wire
+	cable  *cable.Cable
 	living *wire
 	conn   broker.Conn
 	rounds int
@@ -64,7 +67,7 @@ func newFuzzed(f *testing.F, listener int) *fuzzed {
 	if listener == 1 {
 		local, living = clientAddrPortV6(), netip.MustParseAddrPort("[2001:2::c8]:7")
 	}
-	z := &fuzzed{wire: newWire(f, c, p, local, dialled(listener)), living: newWire(f, c, p, living, dialled(listener))}
+	z := &fuzzed{wire: newWire(f, c, p, local, dialled(listener)), cable: c, living: newWire(f, c, p, living, dialled(listener))}
 	z.conn = z.living.connect()
 	return z
 }
@@ -108,6 +111,16 @@ func (z *fuzzed) mustServe() {
 	w.listen()
 	if c := w.plane.Counters(); c.Panics != 0 {
 		w.t.Fatalf("%d panics", c.Panics)
+	}
+}
+
+// mustConserve has every frame where it belongs, as soon as no timer of the stack is sending one.
+func (z *fuzzed) mustConserve() {
+	z.wire.t.Helper()
+	for deadline := time.Now().Add(patience); !z.cable.Conserved(); z.turn() {
+		if time.Now().After(deadline) {
+			z.wire.t.Fatal("a frame has not come back")
+		}
 	}
 }
 
