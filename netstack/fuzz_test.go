@@ -117,7 +117,7 @@ func (z *fuzzed) mustServe() {
 // mustConserve has every frame where it belongs, as soon as no timer of the stack is sending one.
 func (z *fuzzed) mustConserve() {
 	z.wire.t.Helper()
-	for deadline := time.Now().Add(patience); !z.cable.Conserved(); z.turn() {
+	for deadline := time.Now().Add(patience / 10); !z.cable.Conserved(); z.turn() {
 		if time.Now().After(deadline) {
 			z.wire.t.Fatal("a frame has not come back")
 		}
