@@ -92,7 +92,7 @@ func (o *overloader) awaitMoved(ctx context.Context, sc *overload.Scenario, befo
 		}
 		moved := true
 		for _, name := range sc.Counters {
-			moved = moved && now.Counters[name] > before.Counters[name]
+			moved = moved && now.Counters[name]-before.Counters[name] >= max(1, sc.Least[name])
 		}
 		if moved {
 			return nil

@@ -63,6 +63,8 @@ type Scenario struct {
 	Settings string
 	// Counters must have moved in the broker when the attack is over, each of them.
 	Counters []string
+	// Least is by how much a counter must have moved that moves with the victims, too.
+	Least map[string]int64
 	// Answers are the failures that the aggressor must have been told, and Allowed those that it may have been told; others
 	// are wrong.
 	Answers, Allowed []string
@@ -79,8 +81,11 @@ type Scenario struct {
 // Wrong says what is not as promised; moved are the broker's counters, by how much each has moved.
 func (s *Scenario) Wrong(o *Outcome, moved map[string]int64) (wrong []string) {
 	for _, name := range s.Counters {
-		if moved[name] <= 0 {
+		switch n := moved[name]; {
+		case n <= 0:
 			wrong = append(wrong, "counter "+name+" has not moved")
+		case n < s.Least[name]:
+			wrong = append(wrong, fmt.Sprintf("counter %s has moved by %d only, as it does without the aggressor", name, n))
 		}
 	}
 	for _, name := range s.Answers {

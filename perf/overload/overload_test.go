@@ -33,7 +33,7 @@ func TestPace(t *testing.T) {
 }
 
 func TestWrong(t *testing.T) {
-	s := Scenario{Counters: []string{"moves"}, Answers: []string{"DISCONNECT 0x97"}, check: deliversAll}
+	s := Scenario{Counters: []string{"moves"}, Least: map[string]int64{"moves": 7}, Answers: []string{"DISCONNECT 0x97"}, check: deliversAll}
 	good := func() *Outcome {
 		return &Outcome{Expected: 3, Good: 3, Answers: map[string]int64{"DISCONNECT 0x97": 1}}
 	}
@@ -42,11 +42,12 @@ func TestWrong(t *testing.T) {
 		spoil func(*Outcome)
 		says  string
 	}{
-		{map[string]int64{"moves": 1}, func(*Outcome) {}, ""},
+		{map[string]int64{"moves": 7}, func(*Outcome) {}, ""},
 		{nil, func(*Outcome) {}, "counter moves"},
-		{map[string]int64{"moves": 1}, func(o *Outcome) { o.Good = 2 }, "2 of 3"},
-		{map[string]int64{"moves": 1}, func(o *Outcome) { clear(o.Answers) }, "no client was told DISCONNECT 0x97"},
-		{map[string]int64{"moves": 1}, func(o *Outcome) { o.Answers["PUBACK 0x97"]++ }, "a client was told PUBACK 0x97"},
+		{map[string]int64{"moves": 6}, func(*Outcome) {}, "by 6 only"},
+		{map[string]int64{"moves": 7}, func(o *Outcome) { o.Good = 2 }, "2 of 3"},
+		{map[string]int64{"moves": 7}, func(o *Outcome) { clear(o.Answers) }, "no client was told DISCONNECT 0x97"},
+		{map[string]int64{"moves": 7}, func(o *Outcome) { o.Answers["PUBACK 0x97"]++ }, "a client was told PUBACK 0x97"},
 	} {
 		o := good()
 		row.spoil(o)
