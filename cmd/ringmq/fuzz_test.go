@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,4 +77,34 @@ func harmless(list []*cli.Command) {
 			c.Action = func(*cli.Context) error { return nil }
 		}
 	}
+}
+
+// FuzzPrefixes reads any text as a prefix, as a list of numbers and as an address to listen on: what is accepted comes back from its own words, and
+// an error says what was wrong.
+func FuzzPrefixes(f *testing.F) {
+	for _, text := range []string{"192.0.2.0/24", "192.0.2.77/24", "192.0.2.1", "2001:db8::/32", "::/0", "fe80::1%eth0", "::ffff:192.0.2.1", "1.2.3.4/33", "0,2-3", "0-4095", "3-1", ":1883",
+		"[::1]:1883", "localhost:1", "0.0.0.0"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parsePrefix(text)
+		if err != nil && !strings.Contains(err.Error(), strconv.Quote(text)) {
+			t.Errorf("the error does not say what was wrong: %v", err)
+		}
+		if again, err2 := parsePrefix(p.String()); err == nil && (err2 != nil || again != p || p != p.Masked() || p.Addr().Zone() != "") {
+			t.Errorf("%q is %v, which is %v, %v", text, p, again, err2)
+		}
+		if list, err := parseNumbers(text); err == nil && (len(list) == 0 || slices.Min(list) < 0 || slices.Max(list) > numberMax) {
+			t.Errorf("%q is the numbers %v", text, list)
+		}
+		addresses, err := parseListen(text)
+		for _, a := range addresses {
+			if again, err := parseListen(a.String()); err != nil || len(again) != 1 || again[0] != a {
+				t.Errorf("%q is %v, which is %v, %v", text, a, again, err)
+			}
+		}
+		if (err == nil) != (len(addresses) > 0) {
+			t.Errorf("%q: %v, %v", text, addresses, err)
+		}
+	})
 }
