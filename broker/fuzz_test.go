@@ -39,7 +39,7 @@ func FuzzBroker(f *testing.F) {
 	f.Add([]byte{0, 0, 1, 16, 0, 2, 33, 1, 3, 9, 2, 2, 1, 3, 3, 5, 1, 6, 20, 4, 1, 0, 3, 0, 1, 0, 6, 255})
 	f.Add([]byte{0, 1, 0, 17, 0, 33, 2, 0, 3, 3, 1, 2, 200, 3, 2, 2, 200, 5, 0, 9, 1, 8, 3, 0x82, 9, 0, 1, 0, 0, 3, 't', '/', '#', 1})
 	f.Add([]byte{0, 32, 0, 33, 8, 200, 0x30, 0xff, 0x7f, 0, 1, 't', 6, 200, 0, 34, 4, 0, 5, 1})
-	for _, then := range []string{"\x3f", "\x01\x43\x40\x03\x00\xff\x43\x41\x03\x00\x05\x47\x02\x02\x40\x03\x3f", "\x43\x41\x03\x00\x05\x40\x01\x3f\x00\x02\x00\x32\x00\x00\x00\x00\x03\x0a"} {
+	for _, then := range []string{"\x3f", keptAgain + "\x07\x00\x00\x07\x01\x01\x40\x03", "\x01\x43\x40\x03\x00\xff\x43\x41\x03\x00\x05\x47\x02\x02\x40\x03" + keptAgain} {
 		tape := keptSessions + then
 		f.Add([]byte(tape + strings.Repeat("\x00", (7-len(tape)%4)%4)))
 	}
@@ -51,6 +51,9 @@ func FuzzBroker(f *testing.F) {
 const keptSessions = "\x00\x02\x00\x32\x00\x00\x00\x00\x03" + "\x05\x00\x05\x02\x03\x01\x00\x03" +
 	"\x40\x02\x01\x32\x00\x00\x00\x40\x03" + "\x43\x01\x03\x00\x05\x43\x02\x03\x00\xc9\x47\x02\x00\x40\x03\x00\x03\x0a"
 
+// keptAgain has the broker die and "a" come back to what the store has.
+const keptAgain = "\x3f" + "\x00\x02\x00\x32\x00\x00\x00\x00\x03\x00\x03\x00\x03\x0a"
+
 // TestRandomTapes is the same with inputs from a seed: what a fuzzer without a memory does, many times as fast.
 func TestRandomTapes(t *testing.T) {
 	first, n := seeds(100)
@@ -61,7 +64,7 @@ func TestRandomTapes(t *testing.T) {
 			b[i] = byte(r.Uint32())
 		}
 		if len(b)%4 == 3 {
-			copy(b, keptSessions)
+			copy(b[copy(b, keptSessions):], keptAgain[:len(keptAgain)*int(seed%2)])
 		}
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newRig(t, len(b)%4 == 3).run(&tape{b}) })
 	}
