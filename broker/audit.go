@@ -129,6 +129,9 @@ func (b *Broker) Leftovers() (errs []error) {
 		if s.Pending() {
 			note("shard %d: messages are not read", i)
 		}
+		if s.stream != nil && s.stream.size() != 0 {
+			note("shard %d: %d bytes wait for the store", i, s.stream.size())
+		}
 		if at, ok := s.wheel.next(); ok {
 			note("shard %d: a timer runs, at tick %d", i, at)
 		}
@@ -148,7 +151,7 @@ func (b *Broker) Leftovers() (errs []error) {
 	}
 	for name, n := range map[string]int64{"connected": w.connected.Load(), "sessions": w.sessionCount.Load(), "subscribed": w.subscribed.Load(),
 		"retained": w.retained.count.Load(), "promised pages": w.arena.committed.Load(), "in the index": int64(w.index.Len()),
-		"groups": int64(len(w.groups.all) + len(w.groups.byNumber)), "bytes of long names": w.longNames.Load()} {
+		"groups": int64(len(w.groups.all) + len(w.groups.byNumber)), "bytes of long names": w.longNames.Load(), "contributions": int64(w.contributions.used)} {
 		if n != 0 {
 			note("%s: %d", name, n)
 		}

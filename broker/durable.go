@@ -111,14 +111,16 @@ type stream struct {
 	handed  uint64    // tickets below were handed over
 	free    []*ticket
 
-	batches  []batch // handed over, not committed
-	spare    [][]byte
-	bytes    int // of all that waits
-	touched  []*Session
-	awaiting [][]awaited // by shard of the ticket
-	due      []awaited   // scratch of settleAwaiting
-	settling bool
-	told     []bool // shards to be told of the next watermark
+	batches   []batch // handed over, not committed
+	spare     [][]byte
+	inTickets int // bytes of those that were not handed over
+	underWay  int // bytes of the batches
+	answers   int // bytes of actions, in the batches too
+	touched   []*Session
+	awaiting  [][]awaited // by shard of the ticket
+	due       []awaited   // scratch of settleAwaiting
+	settling  bool
+	told      []bool // shards to be told of the next watermark
 	// passed are the places in the queues of ended Sessions, by sid, of what was given to others from memory: see passedFromDisk.
 	passed map[uint64][]uint64
 }
@@ -163,8 +165,11 @@ func (st *stream) at(number uint64) *ticket { return st.tickets[number-st.first]
 
 // streamRoom says whether the stream takes another publication or request.
 func (s *Shard) streamRoom() bool {
-	return len(s.stream.tickets)+len(s.stream.actions) < ticketsMax && s.stream.bytes < s.limits.streamBytes()
+	return len(s.stream.tickets)+len(s.stream.actions) < ticketsMax && s.stream.size() < s.limits.streamBytes()
 }
+
+// size is how many bytes wait: for the hand-over, and for the store.
+func (st *stream) size() int { return len(st.ops) + st.inTickets + st.underWay + st.answers }
 
 // awaitTicket has the Session looked at when a ticket is durable. It waits for one at a time, as then all of its queue is looked at: with
 // a place on the list for each delivery, a queue that is never quite durable would be looked at for each of them, at every commit.

@@ -31,7 +31,13 @@ type action struct {
 }
 
 // then has an action done when all records written so far are durable.
-func (s *Shard) then(a action) { s.stream.actions = append(s.stream.actions, a) }
+func (s *Shard) then(a action) {
+	s.stream.answers += a.size()
+	s.stream.actions = append(s.stream.actions, a)
+}
+
+// size is what an action takes while it waits, in bytes.
+func (a *action) size() int { return int(sizeOf[action]()) + len(a.bytes) }
 
 // hasWork says whether there is anything to hand over.
 func (s *Shard) hasWork() bool {
@@ -64,15 +70,16 @@ func (s *Shard) mayPersist() bool {
 func (s *Shard) handOver() {
 	st := s.stream
 	s.flushTouched()
-	ops := st.takeSpare(st.gathered() + len(st.ops))
+	ops := st.takeSpare(st.inTickets + len(st.ops))
 	ops = append(ops, st.ops...)
 	st.ops = st.ops[:0]
 	for ; st.handed < st.ready; st.handed++ {
 		t := st.at(st.handed)
+		st.inTickets -= t.bytes
 		s.forgetFailed(t)
 		ops = s.appendTicket(ops, t)
 	}
-	b := batch{until: st.handed, actions: st.actions, bytes: len(ops)}
+	actions := st.actions
 	st.actions = nil
 	// Nobody takes the log of retained messages between our taking it and our handing it over: its records stay in order.
 	log := s.retainedLog
@@ -85,9 +92,10 @@ func (s *Shard) handOver() {
 		s.store.Commit(s.id, ops)
 	}
 	log.mu.Unlock()
-	st.bytes = len(ops)
-	for i := range st.batches {
-		st.bytes += st.batches[i].bytes
+	b := batch{until: st.handed, actions: actions, bytes: len(ops)}
+	st.underWay += b.bytes
+	if len(ops) == 0 {
+		st.keepSpare(ops, s.limits.streamBytes())
 	}
 	switch n := len(st.batches); {
 	case len(ops) > 0:
@@ -98,15 +106,6 @@ func (s *Shard) handOver() {
 	default:
 		s.complete(&b)
 	}
-}
-
-// gathered is about how many bytes wait in tickets.
-func (st *stream) gathered() int {
-	n := st.bytes
-	for i := range st.batches {
-		n -= st.batches[i].bytes
-	}
-	return max(0, n)
 }
 
 // takeSpare is memory for a batch of about so many bytes. Growing by and by would copy, and leave behind, several times as much.
@@ -195,7 +194,7 @@ func (s *Shard) Committed(ops []byte) {
 	n := copy(st.batches, st.batches[1:])
 	st.batches[n] = batch{}
 	st.batches = st.batches[:n]
-	st.bytes = max(0, st.bytes-b.bytes)
+	st.underWay -= b.bytes
 	st.keepSpare(ops, s.limits.streamBytes())
 	s.complete(&b)
 	s.settle()
@@ -217,6 +216,7 @@ func (s *Shard) complete(b *batch) {
 	clear(st.tickets[left:])
 	st.tickets, st.first = st.tickets[:left], b.until
 	for i := range b.actions {
+		st.answers -= b.actions[i].size()
 		s.act(&b.actions[i])
 	}
 	for to, tell := range st.told {

@@ -25,6 +25,7 @@ type ticket struct {
 	msg        uint32 // the message of its entries, referenced; 0 while it has none
 	head, tail uint32 // entries of this shard's Sessions, by mark.next
 	ops        []byte // other records
+	bytes      int    // about what it takes while it waits to be handed over
 
 	first, last *contribution // other shards' entries, by contribution.next
 }
@@ -45,6 +46,7 @@ type contributions struct {
 	mu    sync.Mutex // guards what follows
 	free  *contribution
 	bytes int
+	used  int // that somebody uses
 }
 
 // contributionBytes is what a contribution takes beside its records.
@@ -53,6 +55,7 @@ const contributionBytes = 64
 func (l *contributions) take() *contribution {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.used++
 	c := l.free
 	if c == nil {
 		return &contribution{}
@@ -67,6 +70,7 @@ func (l *contributions) give(c *contribution) {
 	size := cap(c.ops) + contributionBytes
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.used--
 	if l.bytes+size > l.max {
 		return
 	}
@@ -126,9 +130,9 @@ func (s *Shard) openIfKept(p *publication, e *cached) {
 func (s *Shard) closeTicket(p *publication) {
 	if p.own != nil {
 		p.own.open = false
-		s.stream.bytes += len(p.own.ops)
+		s.weigh(p.own, len(p.own.ops))
 		if p.own.head != 0 {
-			s.stream.bytes += p.size + len(p.topic) + len(p.props)
+			s.weigh(p.own, p.size+len(p.topic)+len(p.props))
 		}
 		p.own = nil
 		s.advanceReady()
@@ -147,6 +151,12 @@ func (s *Shard) closeTicket(p *publication) {
 	}
 }
 
+// weigh counts bytes of a ticket that waits to be handed over.
+func (s *Shard) weigh(t *ticket, bytes int) {
+	t.bytes += bytes
+	s.stream.inTickets += bytes
+}
+
 // onContribute takes another shard's part of a ticket.
 func (s *Shard) onContribute(m *shardMessage) {
 	t := s.stream.at(ticketNumber(m.ticket))
@@ -157,7 +167,7 @@ func (s *Shard) onContribute(m *shardMessage) {
 		t.last.next = c
 	}
 	t.last = c
-	s.stream.bytes += len(c.ops)
+	s.weigh(t, len(c.ops))
 	t.failed = t.failed || c.failed
 	t.outstanding -= int64(m.weight)
 	s.advanceReady()
