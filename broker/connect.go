@@ -340,6 +340,7 @@ func (s *Shard) attachNow(id uint32, sess *Session) {
 	// The send quota starts anew with each Network Connection (section 4.9).
 	sess.inflight, sess.resend = 0, sess.sent.head
 	sess.online.Store(true)
+	sess.unsure.Store(false)
 	s.refs[id].session = sess
 	c.state, c.heard = connLive, s.now
 	s.counters[CounterConnects]++

@@ -53,8 +53,9 @@ type kept struct {
 	// that its client sends again may have been received and delivered.
 	doubtful bool
 
-	// What its record says; unsure: a connection that had it written is gone, and nobody knows whether it is durable.
-	unsure  bool
+	forgetting []forgetting // whose PUBCOMP waits, in the order in which it goes out
+
+	// What its record says.
 	expiry  uint32
 	offline int64
 	hasWill bool
@@ -121,6 +122,7 @@ type stream struct {
 	due       []awaited   // scratch of settleAwaiting
 	settling  bool
 	told      []bool // shards to be told of the next watermark
+	loads     int    // asked and not answered
 	// passed are the places in the queues of ended Sessions, by sid, of what was given to others from memory: see passedFromDisk.
 	passed map[uint64][]uint64
 }
@@ -141,7 +143,14 @@ type awaited struct {
 	mid     uint64
 }
 
-// The bounds of a stream: beyond them PUBLISH and SUBSCRIBE wait, as they do for a full queue.
+// forgetting is a QoS 2 Packet Identifier that was received, until the store has forgotten it.
+type forgetting struct {
+	pid  uint16
+	conn uint64 // token of the connection that sent PUBREL last
+}
+
+// The bounds of a stream: beyond them PUBLISH, SUBSCRIBE and UNSUBSCRIBE wait, as they do for a full queue, and CONNECT is refused.
+// Acknowledgements are taken: they are of something that was.
 const (
 	ticketsMax     = 32 << 10
 	streamBytesMax = 16 << 20 // and of all that waits in bytes, by memory: see Limits.streamBytes
@@ -149,6 +158,8 @@ const (
 	// sharedBodyMin is the payload size from which a message with several receivers is written once: below, the references
 	// take more than the copies.
 	sharedBodyMin = 128
+	// loadsMax is how many loads a shard has under way before a client's queue waits: those of connections that are gone are among them.
+	loadsMax = 8 << 10
 	// trimRangeMin is how many positions are deleted as one range: a range costs more than some keys, and reading past
 	// many ranges costs more still.
 	trimRangeMin = 64

@@ -11,12 +11,12 @@ import (
 type actionKind uint8
 
 const (
-	sendAction    actionKind = iota // send bytes
-	promiseAction                   // send bytes, upon which the Session goes on
-	freeAction                      // the same for a Packet Identifier that is free again
-	endedAction                     // a Session's end is durable
-	leaveAction                     // the same, for one that stays in the registry until then
-	attachAction                    // go on with a CONNECT: its Session is durable
+	promiseAction   actionKind = iota // send bytes, upon which the Session goes on
+	freeAction                        // the same for a Packet Identifier that is free again
+	forgottenAction                   // a QoS 2 Packet Identifier is forgotten
+	endedAction                       // a Session's end is durable
+	leaveAction                       // the same, for one that stays in the registry until then
+	attachAction                      // go on with a CONNECT: its Session is durable
 )
 
 // action is done when the records before it are durable. It belongs to a connection; when that is gone there is nothing to do,
@@ -268,13 +268,10 @@ func (s *Shard) completeTicket(t *ticket) {
 func (s *Shard) act(a *action) {
 	id := s.connOf(a.conn)
 	switch a.kind {
-	case sendAction:
-		if id != 0 && s.conns[id].state == connLive {
-			s.counters[CounterMessagesSent]++
-			s.send(id, a.bytes)
-		}
 	case promiseAction, freeAction:
 		s.keepPromise(a, id)
+	case forgottenAction:
+		s.forgotten(a.kept)
 	case endedAction:
 		s.ends.Add(-1)
 	case leaveAction:
@@ -282,9 +279,7 @@ func (s *Shard) act(a *action) {
 	case attachAction:
 		if w, ok := s.claimants[a.session]; ok && w.storing && w.token == a.conn {
 			delete(s.claimants, a.session)
-			if k := a.session.kept; k != nil {
-				k.unsure = false
-			}
+			a.session.unsure.Store(false)
 			if id != 0 && s.conns[id].state == connClaim {
 				s.attachNow(id, a.session)
 				s.resumeInput(id)

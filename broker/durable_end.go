@@ -78,7 +78,7 @@ func (s *Shard) passedFromDisk(sess *Session, id uint32) bool {
 // fetchPassing loads the entries of an ended Session from a position on.
 func (s *Shard) fetchPassing(sid, from uint64) {
 	s.handOver()
-	s.store.Load(Load{Shard: s.id, SID: sid, From: from, To: noPosition, Entries: fetchEntries, Bytes: fetchBytes})
+	s.askStore(Load{SID: sid, From: from, To: noPosition, Entries: fetchEntries, Bytes: fetchBytes})
 }
 
 // onPassing gives a part of an ended Session's queue to others.

@@ -4,6 +4,7 @@ import "github.com/ringmq/ringmq/broker/record"
 
 // Loaded takes a part of a Session's queue.
 func (s *Shard) Loaded(r Loaded) {
+	s.stream.loads--
 	if r.Session == 0 {
 		s.onPassing(&r)
 		return

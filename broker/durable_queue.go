@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/broker/record"
 )
@@ -49,7 +51,7 @@ func (s *Shard) keptFull(sess *Session) bool {
 	if uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting+k.disk.earlier >= uint64(s.limits.MaxQueuedMessages) {
 		return true
 	}
-	if k.disk.uncounted && !k.counting && !sess.arriving {
+	if k.disk.uncounted && !k.counting && !sess.arriving && s.stream.loads < loadsMax {
 		s.countEarlier(sess)
 	}
 	return false
@@ -59,7 +61,7 @@ func (s *Shard) keptFull(sess *Session) bool {
 func (s *Shard) countEarlier(sess *Session) {
 	k := sess.kept
 	k.counting = true
-	s.store.Load(Load{Shard: s.id, Session: sess.id, Serial: k.serial, SID: k.sid, From: max(k.disk.from, k.sentTo+1), To: s.firstPosition() - 1,
+	s.askStore(Load{Session: sess.id, Serial: k.serial, SID: k.sid, From: max(k.disk.from, k.sentTo+1), To: s.firstPosition() - 1,
 		Entries: s.limits.MaxQueuedMessages, Count: true})
 }
 
@@ -264,10 +266,21 @@ func (s *Shard) fetch(sess *Session) {
 	if sess.conn == 0 || !k.mayLoad() {
 		return // There was nothing to write, and an answer that was due with that has ended the connection, or asked already.
 	}
+	if s.stream.loads >= loadsMax {
+		s.wantMemory(sess)
+		return
+	}
 	k.nextLoad()
 	k.loading = true
-	s.store.Load(Load{Shard: s.id, Session: sess.id, Serial: k.serial, SID: k.sid, From: k.disk.from, To: k.disk.to,
+	s.askStore(Load{Session: sess.id, Serial: k.serial, SID: k.sid, From: k.disk.from, To: k.disk.to,
 		Entries: fetchEntries, Bytes: fetchBytes})
+}
+
+// askStore has the store load; Loaded takes the answer.
+func (s *Shard) askStore(l Load) {
+	l.Shard = s.id
+	s.stream.loads++
+	s.store.Load(l)
 }
 
 // released makes the PUBREC of a delivery durable; PUBREL follows then [MQTT-4.3.3-6].
@@ -303,7 +316,7 @@ func (s *Shard) promiseThat(a action) {
 // nothing to wait for.
 func (s *Shard) againReceived(id uint32, c *conn, pid uint16) bool {
 	sess := s.refs[id].session
-	if s.stream == nil || sess.kept == nil && c.unacked == 0 {
+	if !s.againInTurn(c, sess) {
 		return false
 	}
 	p := &s.pub
@@ -315,6 +328,11 @@ func (s *Shard) againReceived(id uint32, c *conn, pid uint16) bool {
 	s.promise(t, id, c, packet.PUBREC, pid, packet.Success)
 	s.closeTicket(p)
 	return true
+}
+
+// againInTurn says whether there is something to wait for.
+func (s *Shard) againInTurn(c *conn, sess *Session) bool {
+	return s.stream != nil && (sess.kept != nil || c.unacked > 0)
 }
 
 // mayHaveReceived takes the Packet Identifier of a QoS 2 PUBLISH that is sent again for one that was received, where the store has lost what
@@ -339,8 +357,26 @@ func (s *Shard) promise(t *ticket, id uint32, c *conn, kind packet.Kind, pid uin
 
 // forgetReceived forgets a QoS 2 Packet Identifier of a kept Session; PUBCOMP follows when that is durable, for the client uses the
 // identifier again then [MQTT-4.3.3-11].
-func (s *Shard) forgetReceived(id uint32, sess *Session, pid uint16, r packet.Reason) {
-	s.stream.ops = record.AppendDelete(s.stream.ops, record.ReceivedKey(s.keyRoom(), sess.kept.sid, pid))
-	b := packet.AppendAck(nil, packet.PUBCOMP, pid, r, s.conns[id].version)
-	s.then(action{kind: sendAction, conn: token(id, s.conns[id].generation), bytes: b})
+func (s *Shard) forgetReceived(id uint32, k *kept, pid uint16) {
+	s.stream.ops = record.AppendDelete(s.stream.ops, record.ReceivedKey(s.keyRoom(), k.sid, pid))
+	k.forgetting = append(k.forgetting, forgetting{pid, token(id, s.conns[id].generation)})
+	s.then(action{kind: forgottenAction, kept: k})
+}
+
+// isForgetting says whether an identifier is being forgotten: then PUBCOMP, which is under way, goes to the connection that asks again.
+func (k *kept) isForgetting(pid uint16, conn uint64) bool {
+	i := slices.IndexFunc(k.forgetting, func(f forgetting) bool { return f.pid == pid })
+	if i >= 0 {
+		k.forgetting[i].conn = conn
+	}
+	return i >= 0
+}
+
+// forgotten sends PUBCOMP for the identifier whose turn it is.
+func (s *Shard) forgotten(k *kept) {
+	f := k.forgetting[0]
+	k.forgetting = slices.Delete(k.forgetting, 0, 1)
+	if id := s.connOf(f.conn); id != 0 && s.conns[id].state == connLive {
+		s.ack(id, packet.PUBCOMP, f.pid, packet.Success)
+	}
 }

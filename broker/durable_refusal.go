@@ -21,21 +21,31 @@ func (b *Broker) Refuse(r Refusal) { b.world.refusing.Store(int32(r)) }
 func (w *shared) refuses(r Refusal) bool { return w.refusing.Load() >= int32(r) }
 
 // refusesSession says why a CONNECT cannot have its Session, Success if it can: what the store does not take would otherwise wait for it,
-// without an answer. A Session that exists goes on as long as anything is written, for to deliver what waits for it frees space.
+// without an answer, or does not fit in what waits already. A Session that exists goes on as long as anything is written, for to deliver what
+// waits for it frees space.
 func (s *Shard) refusesSession(c *conn, clientID string) packet.Reason {
-	if !s.refuses(RefuseNew) {
+	full := s.stream != nil && !s.streamRoom()
+	if !full && !s.refuses(RefuseNew) {
 		return packet.Success
 	}
-	exists := s.registry.isKept(clientID)
+	exists, unsure := s.registry.isKept(clientID)
 	switch {
-	case c.sessionExpiry > 0 && (!exists || c.is(connClean)):
+	case s.refuses(RefuseNew) && c.sessionExpiry > 0 && (!exists || c.is(connClean)):
 		return packet.QuotaExceeded // Limit: the store, new Sessions.
-	case !s.refuses(RefuseAll), c.sessionExpiry == 0 && !exists:
+	case !full && !s.refuses(RefuseAll), c.sessionExpiry == 0 && !exists && !unsure:
 		return packet.Success
-	case c.sessionExpiry == neverExpires && !c.is(connClean) && c.will == 0:
+	case exists && !unsure && c.sessionExpiry == neverExpires && !c.is(connClean) && c.will == 0:
 		return packet.Success // Its record stays as it is.
 	}
 	return packet.ServerBusy // Limit: the store, Sessions that exist.
+}
+
+// requestWaits says whether a SUBSCRIBE or UNSUBSCRIBE waits for room in the stream. SUBSCRIBE does not, where it is refused anyway.
+func (s *Shard) requestWaits(id uint32, c *conn, kind packet.Kind) bool {
+	if s.stream == nil || c.state != connLive || kind != packet.SUBSCRIBE && kind != packet.UNSUBSCRIBE || s.refs[id].session.kept == nil {
+		return false
+	}
+	return !s.streamRoom() && (kind == packet.UNSUBSCRIBE || !s.refuses(RefuseAll))
 }
 
 // refusesSubscription says whether a subscription of a Session cannot be recorded.

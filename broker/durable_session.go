@@ -36,10 +36,10 @@ func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 		s.beginKeeping(sess)
 	}
 	k := sess.kept
-	if !k.unsure && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
+	if !sess.unsure.Load() && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
 		return false
 	}
-	k.unsure = true
+	sess.unsure.Store(true)
 	s.recordSession(sess, c.sessionExpiry, c.will, c.willDelay, 0)
 	s.attachLater(id, sess)
 	return true
@@ -181,6 +181,7 @@ func (s *Shard) endKept(sess *Session) {
 	s.dropQueue(&k.tail)
 	s.fetchPassing(k.sid, 0)
 	sess.kept, sess.discarded = nil, k.sid
+	sess.unsure.Store(true)
 	sess.durable.Store(false)
 }
 

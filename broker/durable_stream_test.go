@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -39,5 +40,153 @@ func TestRetainedLogCountsUntilCommitted(t *testing.T) {
 	}
 	if n := len(p.hear()); n != last || s.stream.size() != 0 {
 		t.Errorf("%d of %d are acknowledged, %d bytes wait for the store", n, last, s.stream.size())
+	}
+}
+
+// TestFloodsBehindAStoreThatStandsStill has one client of a kept Session send what the store would have to note, again and again, while the store takes
+// nothing: what waits stays within the stream's bound, and when the store goes on the client does, too.
+func TestFloodsBehindAStoreThatStandsStill(t *testing.T) {
+	const floods = 2 * ticketsMax
+	ack := func(kind packet.Kind) []byte { return packet.AppendAck(nil, kind, 7, packet.Success, packet.V50) }
+	unsubscribe := func(filters ...[]byte) []byte {
+		return packet.AppendUnsubscribe(nil, &packet.Unsubscribe{PacketID: 1}, filters, packet.V50)
+	}
+	subscribe := func(filter []byte) []byte {
+		list := []packet.Subscription{{Filter: filter, Options: packet.Options{RetainHandling: 2}}}
+		return packet.AppendSubscribe(nil, &packet.Subscribe{PacketID: 1}, list, packet.V50)
+	}
+	large := []byte("a/" + strings.Repeat("x", 2*pageSize))
+	for _, c := range []struct {
+		name  string
+		first []byte // before the store stands still
+		flood []byte
+		calm  bool // it is answered at once
+	}{
+		{name: "PUBREL of nothing", flood: ack(packet.PUBREL), calm: true},
+		{name: "PUBREL of what is being forgotten", first: publishBytes("nobody", 2, 7, 10, packet.V50), flood: ack(packet.PUBREL), calm: true},
+		{name: "PUBREC again", first: publishBytes("one", 2, 7, 10, packet.V50), flood: ack(packet.PUBREC), calm: true},
+		{name: "PUBLISH again", first: publishBytes("nobody", 2, 7, 10, packet.V50), flood: publishBytes("nobody", 2, 7, 10, packet.V50)},
+		{name: "UNSUBSCRIBE of nothing", flood: unsubscribe([]byte("a"))},
+		{name: "UNSUBSCRIBE of more than a page", flood: unsubscribe(large)},
+		{name: "SUBSCRIBE", flood: subscribe([]byte("one"))},
+		{name: "SUBSCRIBE of more than a page", flood: subscribe(large)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := &lateStore{}
+			b, s := streamBench(t, store)
+			x := b.open(0, persistent("x"))
+			store.all(s)
+			x.subscribeMany(0, 2, "one")
+			store.all(s)
+			x.give(c.first)
+			store.all(s)
+			flood := c.flood
+			for _, p := range x.hear() {
+				var pub packet.Publish
+				if p.kind == packet.PUBLISH && pub.Decode(p.flags, p.body, x.v) == packet.Success {
+					flood = packet.AppendAck(nil, packet.PUBREC, pub.PacketID, packet.Success, x.v)
+				}
+			}
+			x.subscribeMany(0, 2, "two")
+			s.Persist() // it is under way
+			for range floods {
+				if x.give(flood); s.conns[x.id].is(connStalled) {
+					break
+				}
+			}
+			if n := s.stream.size(); n > s.limits.streamBytes()+2*len(flood)+100 {
+				t.Errorf("%d bytes wait for the store, whose bound is %d", n, s.limits.streamBytes())
+			}
+			if is := s.conns[x.id].is(connStalled); is == c.calm {
+				t.Errorf("the client waits: %v", is)
+			}
+			for i := range 100 {
+				store.all(s)
+				b.turn(0, int64(100*i))
+			}
+			if x.hear(); !x.live() || s.conns[x.id].is(connStalled) || s.stream.size() != 0 {
+				t.Errorf("afterwards: live %v, waits %v, %d bytes wait for the store", x.live(), s.conns[x.id].is(connStalled), s.stream.size())
+			}
+		})
+	}
+}
+
+// TestReconnectsBehindAStoreThatStandsStill has a client try again and again while the store takes nothing, after what the store does not know
+// of it yet: each try would have something written. It is told that the broker is busy when the stream is full, and comes back afterwards.
+func TestReconnectsBehindAStoreThatStandsStill(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		expiry, again uint32
+		clean         bool
+	}{
+		{name: "with a finite interval", expiry: 3600, again: 3600}, {name: "for ever", expiry: neverExpires, again: neverExpires},
+		{name: "for ever from now on", expiry: 3600, again: neverExpires}, {name: "to its end", expiry: 3600}, {name: "not kept any more", expiry: 3600, clean: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := &lateStore{}
+			b, s := streamBench(t, store)
+			in := persistent("device")
+			in.SessionExpiry = c.expiry
+			if c.expiry != neverExpires {
+				x := b.open(0, in)
+				store.all(s)
+				s.Closed(x.id, "reset")
+				store.all(s)
+			}
+			in.SessionExpiry, in.CleanStart = c.again, c.clean
+			busy := 0
+			for i := range 10_000 {
+				x := b.open(0, in)
+				b.turn(0, int64(i))
+				for _, p := range x.hear() {
+					if p.kind == packet.CONNACK && packet.Reason(p.body[1]) == packet.ServerBusy {
+						busy++
+					}
+				}
+				s.Closed(x.id, "given up")
+			}
+			if n := s.stream.size(); n > s.limits.streamBytes()+1000 || busy == 0 {
+				t.Errorf("%d bytes wait for the store, whose bound is %d; busy %d times", n, s.limits.streamBytes(), busy)
+			}
+			for len(store.batches) > 0 {
+				store.all(s)
+			}
+			x := b.open(0, in)
+			if store.all(s); !x.live() {
+				t.Error("afterwards the client cannot connect")
+			}
+		})
+	}
+}
+
+// TestLoadsOfConnectionsThatAreGone has a client whose record stays as it is come and go, while the store answers nothing: each time its queue is
+// asked for. The store gets so many questions, and the client its message when it answers.
+func TestLoadsOfConnectionsThatAreGone(t *testing.T) {
+	store := &lateStore{}
+	b, s := streamBench(t, store)
+	x := b.open(0, persistent("x"))
+	store.all(s)
+	x.subscribeMany(0, 1, "news")
+	store.all(s)
+	s.Closed(x.id, "reset")
+	store.all(s)
+	b.open(0, transient("p")).give(publishBytes("news", 1, 1, 10, packet.V50))
+	store.all(s)
+	for i := range 2 * loadsMax {
+		x = b.open(0, persistent("x"))
+		if b.turn(0, int64(i)); i < 2*loadsMax-1 {
+			s.Closed(x.id, "reset")
+		}
+	}
+	if n := len(store.loads); n != loadsMax {
+		t.Errorf("%d loads are under way, want %d", n, loadsMax)
+	}
+	for len(store.loads) > 0 {
+		store.answer(s)
+	}
+	b.turn(0, 3*loadsMax)
+	store.answer(s)
+	if got := x.sizes(); len(got) != 1 {
+		t.Errorf("the client that stays got %v", got)
 	}
 }

@@ -476,7 +476,7 @@ func (s *Shard) mayGive(p *parting) bool {
 		p.after = s.stream.next()
 	}
 	k := p.session.kept
-	if k == nil || s.stream.ready >= p.after && k.promised == 0 {
+	if k == nil || s.stream.ready >= p.after && k.promised == 0 && len(k.forgetting) == 0 {
 		return true
 	}
 	return false

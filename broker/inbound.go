@@ -69,10 +69,14 @@ func (s *Shard) next(id uint32, c *conn, data []byte) (int, verdict) {
 	if n > s.limits.MaxPacketSize {
 		return 0, s.refuseTooLarge(id)
 	}
-	s.counters[CounterMessagesReceived]++
 	if h.Kind == packet.PUBLISH && c.state == connLive {
+		s.counters[CounterMessagesReceived]++
 		return n, s.onPublish(id, c, h.Flags, data[:n:n], h.Size)
 	}
+	if s.requestWaits(id, c, h.Kind) {
+		return n, stalled
+	}
+	s.counters[CounterMessagesReceived]++
 	return n, s.dispatch(id, c, h, data[h.Size:n:n])
 }
 
@@ -152,6 +156,10 @@ func (s *Shard) assembled(id uint32, c *conn) verdict {
 		return s.violate(id, r)
 	}
 	size := int(c.asmNeed)
+	if s.requestWaits(id, c, h.Kind) {
+		s.armKeepAlive(id)
+		return stalled
+	}
 	if h.Kind != packet.PUBLISH || c.state != connLive {
 		s.counters[CounterMessagesReceived]++
 		flat := s.ms.flat(c.asmHead, size)
@@ -250,19 +258,28 @@ func (s *Shard) onAck(id uint32, c *conn, kind packet.Kind, body []byte) verdict
 	case packet.PUBREC:
 		s.onPubrec(id, sess, in)
 	case packet.PUBREL:
-		r := packet.Success
-		if !s.receivedRemove(sess, in.PacketID) {
-			r = packet.PacketIdentifierNotFound // Section 3.7.2.1.
-		} else if c.inbound > 0 { // it may have been received on an earlier connection
-			c.inbound--
-		}
-		if sess.kept != nil {
-			s.forgetReceived(id, sess, in.PacketID, r)
-		} else {
-			s.ack(id, packet.PUBCOMP, in.PacketID, r) // [MQTT-4.3.3-11]
-		}
+		s.onPubrel(id, c, sess, in.PacketID)
 	}
 	return consumed
+}
+
+// onPubrel is the end of QoS 2 for a message that was received [MQTT-4.3.3-11].
+func (s *Shard) onPubrel(id uint32, c *conn, sess *Session, pid uint16) {
+	k := sess.kept
+	switch {
+	case !s.receivedRemove(sess, pid):
+		if k == nil || !k.isForgetting(pid, token(id, c.generation)) {
+			s.ack(id, packet.PUBCOMP, pid, packet.PacketIdentifierNotFound) // Section 3.7.2.1.
+		}
+		return
+	case c.inbound > 0: // it may have been received on an earlier connection
+		c.inbound--
+	}
+	if k == nil {
+		s.ack(id, packet.PUBCOMP, pid, packet.Success)
+		return
+	}
+	s.forgetReceived(id, k, pid)
 }
 
 // inFlight finds the entry with a Packet Identifier among those sent, and its predecessor.
@@ -320,9 +337,10 @@ func (s *Shard) onPubrec(id uint32, sess *Session, in *packet.Ack) {
 func (s *Shard) onReceived(id uint32, sess *Session, e uint32, pid uint16) {
 	again := s.entries[e].flags&entryReleased != 0
 	s.entries[e].flags |= entryReleased
-	if sess.kept == nil || s.marks[e].pos == 0 || again && sess.kept.promised == 0 {
+	switch {
+	case sess.kept == nil || s.marks[e].pos == 0 || again && sess.kept.promised == 0:
 		s.ack(id, packet.PUBREL, pid, packet.Success)
-		return
+	case !again: // otherwise PUBREL has been sent, or is under way
+		s.released(id, sess, e)
 	}
-	s.released(id, sess, e)
 }

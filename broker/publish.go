@@ -94,6 +94,9 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 	}
 	if in.QoS == 2 {
 		again, v := s.admitExactlyOnce(id, c, in)
+		if again && s.againInTurn(c, sess) && !s.streamRoom() {
+			return stalled
+		}
 		if again {
 			s.ackAgain(id, c, in.PacketID)
 		}

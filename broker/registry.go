@@ -49,13 +49,13 @@ func (r *registry) claimSession(clientID string, shard int, create func() *Sessi
 	return sess, sess.claim, from
 }
 
-// isKept says whether a client has a Session that is kept.
-func (r *registry) isKept(clientID string) bool {
+// isKept says whether a client has a Session that is kept, and whether it has one of which the store may not know all yet.
+func (r *registry) isKept(clientID string) (kept, unsure bool) {
 	p := r.part(clientID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sess := p.sessions[clientID]
-	return sess != nil && sess.durable.Load()
+	return sess != nil && sess.durable.Load(), sess != nil && sess.unsure.Load()
 }
 
 // remove forgets a Session that ended on shard, its home; false when it was claimed in the meantime, and the claimant

@@ -60,7 +60,10 @@ type Session struct {
 	// discarded is what the store called it before it was emptied, until the next connection has it: that this is durable is what its
 	// CONNACK waits for, or its leaving the registry.
 	discarded uint64
-	fresh     bool // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
+	// unsure says that the end of what it was, or a record that a connection of its had written, may not be durable yet. Written by its home, read by any
+	// shard that it connects to.
+	unsure atomic.Bool
+	fresh  bool // nothing of it is older than the hand-over or the connection at hand: Session Present is 0
 }
 
 // entry is one delivery: a message on its way to one Session. It lives in a reserved mapping.

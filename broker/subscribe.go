@@ -46,9 +46,6 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		return s.violate(id, r)
 	}
 	sess := s.refs[id].session
-	if sess.kept != nil && len(body) <= pageSize && !s.streamRoom() && !s.refuses(RefuseAll) {
-		return stalled
-	}
 	s.codes = s.codes[:0]
 	granted := false
 	for {
