@@ -40,7 +40,7 @@ type cached struct {
 	bytes int // what the slices take
 	// maxQoS is the highest QoS that a local receiver asked for.
 	maxQoS     uint8
-	kept       bool // a receiver that asked for QoS 1 or 2 is kept, on whatever shard
+	kept       bool // a receiver that asked for QoS 1 or 2 is kept, on whatever shard, or its end is not durable yet
 	plain      bool // all receivers are local and none is a Shared Subscription
 	topic      []byte
 	local      []receiver
@@ -122,7 +122,10 @@ func (s *Shard) fill(e *cached) {
 			c.warm(c.found[i:min(i+warmed, len(c.found))])
 		}
 		if sub.session == nil {
-			e.groups = append(e.groups, sub.group)
+			if sub.group != nil {
+				e.groups = append(e.groups, sub.group)
+			}
+			e.kept = e.kept || sub.group == nil
 			continue
 		}
 		home := int(sub.session.homeAt(e.epoch))

@@ -25,8 +25,9 @@ type action struct {
 	kind    actionKind
 	conn    uint64
 	session *Session
-	kept    *kept  // the Session's, when it was promised
-	end     uint32 // the number of its end, when it leaves
+	kept    *kept         // the Session's, when it was promised
+	end     uint32        // the number of its end, when it leaves
+	ended   *subscription // what outlives its subscriptions until then
 	bytes   []byte
 }
 
@@ -273,7 +274,7 @@ func (s *Shard) act(a *action) {
 	case forgottenAction:
 		s.forgotten(a.kept)
 	case endedAction:
-		s.ends.Add(-1)
+		s.endedDurably(a.ended)
 	case leaveAction:
 		s.leave(a.session, a.end)
 	case attachAction:

@@ -13,12 +13,34 @@ func (s *Shard) announceEnd(sess *Session) {
 	if k := sess.kept; k != nil {
 		s.recordEnded(k.sid, sess.clientID)
 		s.ends.Add(1)
-		s.then(action{kind: endedAction})
+		s.then(action{kind: endedAction, ended: s.outlive(sess)})
 		s.handOver()
 	}
 }
 
-// behindEnds puts a publication's ticket behind Sessions that are ending. What it writes says nothing, but it writes.
+// outlive puts something into the index for each subscription of a Session that ends, until that is durable: what it matches stands behind
+// the end, and nothing else does. It counts as a subscription.
+func (s *Shard) outlive(sess *Session) (list *subscription) {
+	for sub := sess.subs; sub != nil; sub = sub.next {
+		if sub.qos > 0 {
+			list = &subscription{filter: sub.filter, qos: sub.qos, next: list}
+			s.index.Add(list.filter, list)
+			s.subscribed.Add(1)
+		}
+	}
+	return list
+}
+
+// endedDurably undoes outlive.
+func (s *Shard) endedDurably(list *subscription) {
+	s.ends.Add(-1)
+	for ; list != nil; list = list.next {
+		s.index.Remove(list.filter, list)
+		s.subscribed.Add(-1)
+	}
+}
+
+// behindEnds puts the ticket of a publication that may match a Session that is ending behind its end. What it writes says nothing, but it writes.
 func (s *Shard) behindEnds(t *ticket) {
 	if s.ends.Load() > 0 {
 		t.ops = record.AppendDelete(t.ops, record.SentKey(s.keyRoom(), 0))

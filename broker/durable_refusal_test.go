@@ -12,6 +12,13 @@ import (
 // on, and nobody is left without an answer.
 func TestRefusals(t *testing.T) {
 	type step struct{ say, want string } // want is part of what is heard; "" nothing at all
+	// Sessions end, but that is not written: what they would have got is refused, and nothing else.
+	ends := []step{
+		{"disconnect leaver expiry=0", "closed"}, {"tick 200s", "-- 200s"},
+		{"publish p x m qos=1 id=8", "passing < PUBLISH x"}, {"publish p3 x m qos=1 id=8", "p3 < PUBACK 8"}, {"publish p nobody m qos=2 id=7", "p < PUBREC 7"},
+		{"publish p left m qos=1 id=5", "p < PUBACK 5 0x97"}, {"publish p left/shared m qos=1 id=4", "p < PUBACK 4 0x97"},
+		{"publish p out/of/time m qos=2 id=3", "p < PUBREC 3 0x97"}, {"publish p left m qos=0", ""},
+	}
 	for _, level := range []struct {
 		name    string
 		refusal broker.Refusal
@@ -22,6 +29,7 @@ func TestRefusals(t *testing.T) {
 			{"publish p away m qos=1 id=1", "< PUBACK 1 0x97"}, {"publish p nobody m qos=1 id=2", "< PUBACK 2"},
 			{"connect new v5 expiry=100", "< CONNACK"}, {"subscribe new x qos=1", "< SUBACK"},
 		}},
+		{"messages, and nothing is written", broker.RefuseMessages, true, append([]step{{"connect passing v5", "< CONNACK"}, {"subscribe passing x qos=1", "< SUBACK"}}, ends...)},
 		{"new ones", broker.RefuseNew, false, []step{
 			{"publish p away m qos=2 id=1", "< PUBREC 1 0x97"},
 			{"connect new v5 expiry=100", "0x97"}, {"connect new3 v311 clean=0", "CONNACK return code 3"},
@@ -32,16 +40,17 @@ func TestRefusals(t *testing.T) {
 			{"connect a3 v311 clean=0", "< PUBLISH away"}, {"subscribe a3 other qos=1", "0x80"},
 			{"disconnect a expiry=0", "closed"}, {"connect a v5", "< CONNACK"},
 		}},
-		{"everything", broker.RefuseAll, true, []step{
+		{"everything", broker.RefuseAll, true, append([]step{
 			{"connect new v5 expiry=100", "0x97"}, {"connect a v5 clean=0 expiry=1000", "0x89"}, {"connect a v5", "0x89"},
 			{"connect passing v5", "< CONNACK"}, {"subscribe passing x qos=1", "< SUBACK"}, {"publish p x m qos=1 id=9", "passing < PUBLISH x"},
 			{"connect a3 v311 clean=0", "< CONNACK"}, {"subscribe a3 away qos=1", "0x80"},
-		}},
+		}, ends...)},
 	} {
 		store := newMemStore()
 		w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
 		sayAll(t, w, "connect a v5 expiry=1000", "subscribe a away qos=1", "close a", "connect a3 v311 clean=0", "subscribe a3 away qos=1", "close a3",
-			"connect p v5", "publish p away old qos=1 id=1")
+			"connect p v5", "publish p away old qos=1 id=1", "connect p3 v311", "connect leaver v5 expiry=1000",
+			"subscribe leaver left qos=1", "subscribe leaver $share/s/left/shared qos=1", "connect brief v5 expiry=100", "subscribe brief out/# qos=2", "close brief")
 		w.broker.Refuse(level.refusal)
 		store.stuck = level.stuck
 		for _, s := range level.steps {

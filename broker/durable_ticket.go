@@ -84,9 +84,9 @@ func (l *contributions) give(c *contribution) {
 const ticketWeight = 1 << 20
 
 // wantsTicket says whether a publication from connection c must be durable before it is acknowledged, or must wait its turn
-// behind one that must.
+// behind one that must, or behind the end of a Session that would have got it.
 func (s *Shard) wantsTicket(c *conn, p *publication, sess *Session, e *cached) bool {
-	return p.qos > 0 && (c.unacked > 0 || s.ends.Load() > 0 || p.qos == 2 && sess.kept != nil || s.concernsKept(p, e))
+	return p.qos > 0 && (c.unacked > 0 || p.qos == 2 && sess.kept != nil || s.concernsKept(p, e))
 }
 
 // concernsKept says whether a publication of QoS 1 or 2 has something that is kept.

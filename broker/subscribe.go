@@ -8,7 +8,7 @@ import (
 )
 
 // subscription is one Topic Filter of one Session, or the index's record of a Shared Subscription, whose session is
-// nil. It never changes once it is in the index: a change of options replaces it, so that any shard may read it.
+// nil, or of one that has ended (see outlive), which has no group either. It never changes once it is in the index: a change of options replaces it, so that any shard may read it.
 type subscription struct {
 	// What a match reads comes first, in one line of the caches.
 	session *Session
