@@ -72,13 +72,15 @@ func (l *lateStore) answer(s *Shard) {
 	}
 	r := Loaded{Load: l.loads[0], Done: true}
 	l.loads = l.loads[1:]
+	size := 0
 	from, to := string(record.EntryKey(nil, r.SID, r.From)), string(record.EntryKey(nil, r.SID, r.To))
 	for _, k := range slices.Sorted(maps.Keys(l.records)) {
 		switch {
 		case k < from || k > to:
-		case len(r.Entries) == r.Load.Entries:
+		case len(r.Entries) == r.Load.Entries || size >= r.Bytes:
 			r.Done = false
 		default:
+			size += len(l.records[k])
 			r.Entries = append(r.Entries, LoadedEntry{Pos: record.Number([]byte(k), 1), Value: []byte(l.records[k])})
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 const (
 	// keptWindow is how many deliveries of a kept Session wait in memory, in wait and again in tail, before the rest is on
-	// disk only: more than a client's window, so that loading runs beside sending.
+	// disk only: more than a client's window, so that loading runs beside sending. Limits.keptBytes bounds them in bytes.
 	keptWindow = 256
 	// fetchEntries and fetchBytes are how much one load brings.
 	fetchEntries = 128
@@ -35,7 +35,7 @@ func (s *Shard) queueFor(sess *Session, qos uint8) *queue {
 		return &sess.held
 	case qos == 0:
 		return &sess.wait
-	case k != nil && (sess.conn == 0 || k.disk.any || k.tail.n > 0 || sess.wait.n >= keptWindow):
+	case k != nil && (sess.conn == 0 || k.disk.any || k.tail.n > 0 || sess.wait.n >= keptWindow || sess.wait.n > 0 && sess.waitBytes > s.limits.keptBytes()):
 		return &k.tail
 	}
 	return &sess.wait
@@ -167,7 +167,7 @@ func (s *Shard) spill(sess *Session) {
 			s.awaitTicket(m.ticket, sess)
 			return
 		}
-		if sess.conn != 0 && !k.disk.any && k.tail.n <= keptWindow {
+		if sess.conn != 0 && !k.disk.any && k.tail.n <= keptWindow && sess.waitBytes <= s.limits.keptBytes() {
 			return
 		}
 		s.unwait(sess, s.dequeue(&k.tail))
@@ -236,6 +236,11 @@ func (s *Shard) condense(sess *Session) {
 		part.to = k.disk.to
 	}
 	k.disk = part
+}
+
+// wantsMore says whether a Session may have more of its queue in memory.
+func (s *Shard) wantsMore(sess *Session) bool {
+	return sess.wait.n == 0 || sess.wait.n < fetchEntries && sess.waitBytes < s.limits.keptBytes()
 }
 
 // refill brings more of the queue into wait; false when it must be loaded first.

@@ -242,6 +242,9 @@ func (l Limits) heapObjects() int64 {
 	return int64(l.sessionSlots())*sessionBytes + int64(l.MaxSubscriptions)*subscriptionBytes + int64(l.MaxRetained)*retainedBytes
 }
 
+// keptBytes bounds what of the queue of a kept Session waits in memory, where it has more than one message.
+func (l Limits) keptBytes() int64 { return l.MaxQueuedBytes / 4 }
+
 // streamBytes bounds what a shard has gathered for the store and what the store has not committed yet.
 func (l Limits) streamBytes() int {
 	return int(min(streamBytesMax, max(streamBytesMin, l.StoreBytes/16/int64(l.Shards))))

@@ -38,7 +38,7 @@ func (s *Shard) pump(sess *Session) {
 			return
 		}
 	}
-	if k := sess.kept; k != nil && sess.wait.n < fetchEntries && !s.refill(sess) {
+	if k := sess.kept; k != nil && s.wantsMore(sess) && !s.refill(sess) {
 		return
 	}
 	if sess.wait.n == 0 {
