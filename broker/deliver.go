@@ -164,7 +164,7 @@ func (s *Shard) countWaiting(sess *Session, m *message) {
 
 func (s *Shard) full(sess *Session, cost int64) bool {
 	if sess.kept != nil {
-		return s.keptFull(sess)
+		return s.keptFull(sess, cost)
 	}
 	return int(sess.wait.n+sess.held.n) >= s.limits.MaxQueuedMessages || sess.waitBytes+cost > s.limits.MaxQueuedBytes
 }

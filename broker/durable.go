@@ -70,6 +70,7 @@ type diskPart struct {
 	// least so many while they are uncounted.
 	waiting, earlier uint64
 	uncounted        bool
+	bytes            int64 // of waiting
 }
 
 // trim is a range of positions, without to, whose entries are done with and still to be deleted.

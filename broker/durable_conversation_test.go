@@ -41,7 +41,6 @@ func differs(scene string) string {
 		"the reader leaves in the middle": "what waits for an absent client is on disk and not in memory",
 		"Message Expiry Interval":         "Packet Identifiers follow places in the queue, expired ones' too",
 		"expired ones make room":          "what has expired on disk counts until it is loaded",
-		"by bytes":                        "max_queued_bytes bounds memory, which a kept queue does not need",
 	}[scene]
 }
 

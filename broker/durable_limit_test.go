@@ -82,3 +82,26 @@ func delivered(t *testing.T, w *world) int {
 	sayAll(t, w, "+connect a v5 clean=0 expiry=1000", "auto a")
 	return strings.Count(w.out.String(), "< PUBLISH t ")
 }
+
+// TestQueueLimitInBytes: max_queued_bytes, where it is set, counts what waits on disk, in this run of the broker; neither what is in flight to a client that
+// leaves early nor what is delivered counts.
+func TestQueueLimitInBytes(t *testing.T) {
+	const publish, two = "publish p t size=60000 qos=1 count=40", "connect a v5 clean=0 expiry=1000 recvmax=2"
+	for options, want := range map[string]int{"options queuebytes=1000000": 16, "options queuebytes=1000000 queue=100": 16, "options queue=20": 20} {
+		for _, shards := range []int{1, 2} {
+			c, err := script.Parse(options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := newWorldOn(t, shards, c, newMemStore(), startOfTime())
+			sayAll(t, w, "connect p v5", "connect a v5 expiry=1000", "subscribe a t qos=1", "close a", publish, two, "close a", publish)
+			for _, inFlight := range []int{2, 0, 0} {
+				if n, want := delivered(t, w), want+inFlight; n != want {
+					t.Errorf("%d shards, %s: %d come, want %d", shards, options, n, want)
+				}
+				sayAll(t, w, "close a", publish)
+			}
+			w.end()
+		}
+	}
+}

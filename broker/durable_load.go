@@ -36,10 +36,7 @@ func (s *Shard) Loaded(r Loaded) {
 			s.wantMemory(sess)
 			return
 		}
-		k.disk.from = r.Entries[i].Pos + 1
-		if n := k.disk.count(r.Entries[i].Pos, s.firstPosition()); *n > 0 && r.Entries[i].Pos > sent {
-			*n--
-		}
+		k.taken(&r.Entries[i], s.firstPosition(), sent)
 	}
 	switch {
 	case r.Done && r.To == k.disk.to:

@@ -41,13 +41,17 @@ func (s *Shard) queueFor(sess *Session, qos uint8) *queue {
 	return &sess.wait
 }
 
-// keptFull says whether a kept Session has as many messages waiting as the operator allows; without a limit the disk decides. What earlier
-// runs have left is counted when the first message of this run would queue behind it; what comes until the answer is let through.
-func (s *Shard) keptFull(sess *Session) bool {
+// keptFull says whether a kept Session has as much waiting as the operator allows; without a limit the disk decides. How many messages earlier
+// runs have left is counted when the first message of this run would queue behind them; what comes until the answer is let through. Their
+// bytes do not count.
+func (s *Shard) keptFull(sess *Session, cost int64) bool {
+	k := sess.kept
+	if !s.limits.BytesOnDisk && sess.waitBytes+k.disk.bytes+cost > s.limits.MaxQueuedBytes {
+		return true
+	}
 	if s.limits.QueueOnDisk {
 		return false
 	}
-	k := sess.kept
 	if uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting+k.disk.earlier >= uint64(s.limits.MaxQueuedMessages) {
 		return true
 	}
@@ -174,13 +178,13 @@ func (s *Shard) spill(sess *Session) {
 		if m.pos == 0 {
 			s.drop(sess, CounterDroppedSlow) // QoS 0 has no place on disk
 		}
-		k.store(m.pos)
+		k.store(m.pos, s.bytesOnDisk(id))
 		s.dropEntry(id)
 	}
 }
 
 // store adds a position behind the disk part.
-func (k *kept) store(pos uint64) {
+func (k *kept) store(pos uint64, bytes int64) {
 	if pos == 0 {
 		return // QoS 0: not kept
 	}
@@ -189,6 +193,44 @@ func (k *kept) store(pos uint64) {
 	}
 	k.disk.to = pos
 	k.disk.waiting++
+	k.disk.bytes += bytes
+}
+
+// add counts a waiting delivery at a position; first is the first position of this run.
+func (d *diskPart) add(pos, first uint64, bytes int64) {
+	n := d.count(pos, first)
+	*n++
+	if n == &d.waiting {
+		d.bytes += bytes
+	}
+}
+
+// bytesOnDisk is about what a delivery takes on disk.
+func (s *Shard) bytesOnDisk(id uint32) int64 {
+	m := s.ms.at(s.entries[id].msg)
+	return int64(m.topicSize) + int64(m.propsSize) + int64(m.payloadSize) + entryOnDisk
+}
+
+// entryOnDisk is what a delivery takes on disk beside its message, in bytes: its key and its head.
+const entryOnDisk = 32
+
+// taken takes a delivery that was loaded off the disk part; sent is up to where the queue was sent.
+func (k *kept) taken(l *LoadedEntry, first, sent uint64) {
+	k.disk.from = l.Pos + 1
+	n := k.disk.count(l.Pos, first)
+	if *n == 0 || l.Pos <= sent {
+		return
+	}
+	if *n--; n != &k.disk.waiting {
+		return
+	}
+	var e record.Entry
+	if *n == 0 {
+		k.disk.bytes = 0
+	} else if e.Decode(l.Value) == nil && (e.Mid == 0 || e.Message.Decode(l.Message) == nil) {
+		m := &e.Message
+		k.disk.bytes = max(0, k.disk.bytes-int64(len(m.Topic)+len(m.Props)+len(m.Payload))-entryOnDisk)
+	}
 }
 
 // count is the count that a waiting delivery at a position belongs to; first is the first position of this run.
@@ -213,7 +255,8 @@ func (s *Shard) condense(sess *Session) {
 			}
 		}
 	}
-	part := diskPart{from: noPosition, waiting: k.disk.waiting, earlier: k.disk.earlier, uncounted: k.disk.uncounted}
+	part := k.disk
+	part.from, part.to, part.any = noPosition, 0, false
 	for _, q := range [...]*queue{&sess.sent, &sess.wait} {
 		for id := q.head; id != 0; id = s.entries[id].next {
 			pos := s.marks[id].pos
@@ -222,7 +265,7 @@ func (s *Shard) condense(sess *Session) {
 			}
 			if q == &sess.wait {
 				s.unwait(sess, id)
-				*part.count(pos, s.firstPosition())++
+				part.add(pos, s.firstPosition(), s.bytesOnDisk(id))
 			}
 		}
 	}

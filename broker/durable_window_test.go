@@ -11,8 +11,8 @@ import (
 func TestSlowKeptReaderCostsOnlyItself(t *testing.T) {
 	const messages, size = 700, 200_000
 	store := &lateStore{}
-	b := newBenchOf(t, Limits{Memory: 128 << 20, Shards: 1, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 16 << 20,
-		MaxQueuedBytes: 4 << 20}, store)
+	b := newBenchOf(t, Limits{Memory: 128 << 20, Shards: 1, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 16 << 20},
+		store)
 	s := b.b.loops[0].shard
 	slow, other := b.open(0, persistent("slow")), b.open(0, transient("other"))
 	p, q := b.open(0, transient("p")), b.open(0, transient("q"))

@@ -22,7 +22,8 @@ type Limits struct {
 	MaxPacketSize     int   // bytes of one Control Packet either way; default 2 MiB or Memory/32, at most 256 MiB
 	MaxQueuedMessages int   // messages waiting in one Session beyond those in flight; default 1000
 	QueueOnDisk       bool  // MaxQueuedMessages was not set and Sessions that outlive their connections may use the disk; see StoreBytes
-	MaxQueuedBytes    int64 // bytes pinned by one Session's waiting messages; default Memory/16
+	MaxQueuedBytes    int64 // bytes pinned by one Session's waiting messages, and of those on disk; default Memory/16
+	BytesOnDisk       bool  // MaxQueuedBytes was not set, and says nothing of a queue on disk
 	// MaxInflight is how many QoS 1 and 2 messages are sent to a client and not yet acknowledged; default 128: Mosquitto's
 	// 20 leaves a fast subscriber waiting for its own acknowledgements.
 	MaxInflight       int
@@ -93,6 +94,7 @@ func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.MaxRetained, int(max(l.Memory/32/retainedBytes, 1024)))
 	orDefault(&l.MaxPacketSize, int(min(2<<20, max(l.Memory/32, 64<<10))))
 	l.QueueOnDisk = l.StoreBytes > 0 && l.MaxQueuedMessages == 0
+	l.BytesOnDisk = l.StoreBytes > 0 && l.MaxQueuedBytes == 0
 	orDefault(&l.MaxQueuedMessages, 1000)
 	orDefault(&l.MaxQueuedBytes, l.Memory/16)
 	orDefault(&l.MaxInflight, 128)
