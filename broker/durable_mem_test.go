@@ -23,6 +23,7 @@ type memStore struct {
 	stopAt  int // no commit beyond it, 0: no limit
 	stuck   bool
 	doubt   bool
+	damaged record.Kind // whose records turn out to be lost when they are read
 	written int64
 }
 
@@ -44,6 +45,10 @@ func (m *memStore) LastCommit() int64 { return m.last }
 func (m *memStore) Doubt() bool       { return m.doubt }
 
 func (m *memStore) Each(kind record.Kind, f func(key, value []byte) error) error {
+	if kind == m.damaged {
+		m.doubt = true
+		return nil
+	}
 	for _, k := range slices.Sorted(maps.Keys(m.records)) {
 		if k[0] == byte(kind) {
 			if err := f([]byte(k), []byte(m.records[k])); err != nil {

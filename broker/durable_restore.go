@@ -42,6 +42,10 @@ func (w *shared) restore(now time.Time) error {
 			return fmt.Errorf("read the store: %w", err)
 		}
 	}
+	doubt := w.store.Doubt() // not before all is read
+	for _, sess := range r.bySID {
+		sess.kept.doubtful = doubt
+	}
 	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
 	w.handOverRestored()
 	for _, sid := range r.ended {
@@ -96,7 +100,7 @@ func (r *restoring) session(key, value []byte) error {
 		return nil
 	}
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
-	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0, doubtful: w.store.Doubt()}
+	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0}
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
 	sess.kept = k
 	sess.durable.Store(true)

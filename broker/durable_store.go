@@ -9,7 +9,7 @@ type Store interface {
 	Boot() uint32
 	// LastCommit is when the last run committed for the last time, in unix milliseconds; 0 when there was none.
 	LastCommit() int64
-	// Doubt says that something of the last run is missing from the store: what a client sends again may have been received.
+	// Doubt says that something of the last run is missing from the store: what a client sends again may have been received. Each may find that out.
 	Doubt() bool
 	// Each gives every record of a kind to f, in the order of keys. Called before the loops run only; the slices are valid
 	// during the call of f.
