@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/ringmq/ringmq/broker/packet"
+import (
+	"math"
+
+	"github.com/ringmq/ringmq/broker/packet"
+)
 
 // wholePayload is the payload size in bytes up to which an encoded form includes the payload, so that a receiver costs
 // one copy.
@@ -60,12 +64,13 @@ func (p *publication) encodeRaw(t *template) {
 }
 
 // secondsLeft is a Message Expiry Interval of ms milliseconds. Each shard reads its clock once a turn: one that is a moment behind the
-// publisher's must not give more than was set [MQTT-3.3.2-6], as rounding up would, and what has not run out has a second at least.
+// publisher's must not give more than was set [MQTT-3.3.2-6], as rounding up would, and what has not run out has a second at least. A clock that was
+// set back between two runs of the broker makes it longer than any.
 func secondsLeft(ms int64) uint32 {
 	if ms <= 0 {
 		return 0
 	}
-	return uint32(max(1, (ms+500)/1000))
+	return uint32(min(math.MaxUint32, max(1, (ms+500)/1000)))
 }
 
 // encode fills a template in.
