@@ -190,3 +190,41 @@ func TestLoadsOfConnectionsThatAreGone(t *testing.T) {
 		t.Errorf("the client that stays got %v", got)
 	}
 }
+
+// TestGoodbyeBehindAFullStream has a client set its Session Expiry Interval by a DISCONNECT that stands behind a PUBLISH which waits for room, and the
+// connection be reset: the DISCONNECT has been received.
+func TestGoodbyeBehindAFullStream(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		bye  packet.Disconnect
+		ends bool
+	}{
+		{"to its end", packet.Disconnect{HasSessionExpiry: true}, true},
+		{"with the Will, to its end", packet.Disconnect{Reason: packet.DisconnectWithWillMessage, HasSessionExpiry: true}, true},
+		{"for an hour", packet.Disconnect{HasSessionExpiry: true, SessionExpiry: 3600}, false},
+		{"as it is", packet.Disconnect{}, false},
+	} {
+		store := &lateStore{}
+		b, s := streamBench(t, store)
+		x := b.open(0, persistent("x"))
+		store.all(s)
+		x.subscribeMany(0, 1, "news")
+		s.Persist() // it is under way
+		for i := 1; i < 1000 && !s.conns[x.id].is(connStalled); i++ {
+			x.give(publishBytes("news", 1, uint16(i), 3000, packet.V50))
+		}
+		carried := make([]byte, 1<<16)
+		carried = carried[:s.Carry(x.id, carried)]
+		x.give(packet.AppendDisconnect(carried, &c.bye, packet.V50))
+		if !s.conns[x.id].is(connStalled) {
+			t.Fatal("the scene is another one")
+		}
+		s.Closed(x.id, "reset")
+		for range 10 {
+			store.all(s)
+		}
+		if sess := b.session("x"); (sess == nil) != c.ends || sess != nil && c.bye.HasSessionExpiry && sess.expiry != c.bye.SessionExpiry {
+			t.Errorf("%s: the Session is %v", c.name, sess)
+		}
+	}
+}

@@ -73,7 +73,7 @@ func (s *Shard) endSession(id uint32, clean bool, why string) {
 		s.forgetClaim(id)
 		return
 	}
-	clean = clean || c.will != 0 && s.saysGoodbye(c, sess)
+	clean = s.saysGoodbye(c, sess) || clean
 	s.refs[id].session = nil
 	s.counters[CounterDisconnects]++
 	s.event(LogEvent{Kind: EventDisconnected, ClientID: sess.clientID, User: sess.user, Address: s.remote(id), Text: why, Clean: clean})
@@ -205,10 +205,7 @@ func (s *Shard) onDisconnect(id uint32, c *conn, body []byte) verdict {
 	if prolongs(sess, in) {
 		return s.violate(id, packet.ProtocolError) // Section 3.14.2.2.2.
 	}
-	if in.HasSessionExpiry {
-		sess.expiry = s.cutExpiry(in.SessionExpiry)
-	}
-	s.endSession(id, discardsWill(in), "by client")
+	s.endSession(id, s.takeGoodbye(sess, in), "by client")
 	s.close(id)
 	return gone
 }
@@ -218,11 +215,16 @@ func prolongs(sess *Session, in *packet.Disconnect) bool {
 	return in.HasSessionExpiry && in.SessionExpiry != 0 && sess.expiry == 0
 }
 
-// discardsWill is [MQTT-3.1.2-10].
-func discardsWill(in *packet.Disconnect) bool { return in.Reason == packet.NormalDisconnection }
+// takeGoodbye gives a Session the interval that a DISCONNECT sets, and says whether that discards the Will [MQTT-3.1.2-10].
+func (s *Shard) takeGoodbye(sess *Session, in *packet.Disconnect) bool {
+	if in.HasSessionExpiry {
+		sess.expiry = s.cutExpiry(in.SessionExpiry)
+	}
+	return in.Reason == packet.NormalDisconnection
+}
 
-// saysGoodbye looks through what a connection that ends has left over, behind a PUBLISH that waits for room, for a DISCONNECT that
-// discards the Will: it has been received, though nobody will come to it [MQTT-3.14.4-3].
+// saysGoodbye looks through what a connection that ends has left over, behind a PUBLISH that waits for room, for a DISCONNECT, and says whether
+// that discards the Will: it has been received, though nobody will come to it [MQTT-3.14.4-3]. What stands before it is not looked at.
 func (s *Shard) saysGoodbye(c *conn, sess *Session) bool {
 	s.leftOver = s.appendCarry(s.leftOver[:0], c)
 	for rest := s.leftOver; ; {
@@ -234,7 +236,7 @@ func (s *Shard) saysGoodbye(c *conn, sess *Session) bool {
 		if h.Kind == packet.DISCONNECT {
 			in := &s.inDisconnect
 			return packet.CheckFlags(h.Kind, h.Flags, c.version) == packet.Success &&
-				in.Decode(rest[h.Size:n:n], c.version) == packet.Success && !prolongs(sess, in) && discardsWill(in)
+				in.Decode(rest[h.Size:n:n], c.version) == packet.Success && !prolongs(sess, in) && s.takeGoodbye(sess, in)
 		}
 		rest = rest[n:]
 	}
