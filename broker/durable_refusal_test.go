@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -127,5 +128,48 @@ func TestGoodbyeBehindRefused(t *testing.T) {
 			w.broker.Refuse(broker.RefuseNothing)
 			w.end()
 		}
+	}
+}
+
+// TestRetainedQoS0GoesOn has far more bytes of Retained Messages come with QoS 0, while nothing is written, than may wait: they are delivered, and so is
+// what comes without RETAIN. When the store works again it gets what each topic has, which the next run finds.
+func TestRetainedQoS0GoesOn(t *testing.T) {
+	const topics, last = 7, 699
+	for _, shards := range []int{1, 2} {
+		store := newMemStore()
+		w := newWorldOn(t, shards, script.New("options"), store, startOfTime())
+		sayAll(t, w, "connect p v5", "connect s v5", "subscribe s r/#", "publish p r/gone m retain=1")
+		w.broker.Refuse(broker.RefuseAll)
+		store.stuck = true
+		for i := range last + 1 {
+			w.out.Reset()
+			sayAll(t, w, fmt.Sprintf("publish p r/%d m size=%d retain=1", i%topics, 3000+i))
+			if !strings.Contains(w.out.String(), "s < PUBLISH r/") {
+				t.Fatalf("message %d is not delivered", i)
+			}
+		}
+		w.out.Reset()
+		if sayAll(t, w, `publish p r/gone "" retain=1`, "publish p r/x m"); !strings.Contains(w.out.String(), "s < PUBLISH r/x") {
+			t.Errorf("QoS 0 without RETAIN: heard %q", w.out.String())
+		}
+		store.stuck = false
+		w.broker.Refuse(broker.RefuseNothing)
+		sayAll(t, w, "tick 1s")
+		w = newWorldOn(t, shards, script.New("options"), store.crashed(w.now.UnixMilli()), w.now)
+		sayAll(t, w, "connect s v5", "subscribe s r/#")
+		heard := w.out.String()
+		for i := last + 1 - topics; i <= last; i++ {
+			if !strings.Contains(heard, fmt.Sprintf("s < PUBLISH r/%d <%d bytes>", i%topics, 3000+i)) {
+				t.Errorf("%d shards: the next run has not the last message of r/%d", shards, i%topics)
+			}
+		}
+		if n := strings.Count(heard, "PUBLISH"); n != topics {
+			t.Errorf("%d shards: the next run has %d Retained Messages, want %d: %s", shards, n, topics, heard)
+		}
+		sayAll(t, w, "connect p v5")
+		for i := range topics {
+			sayAll(t, w, fmt.Sprintf(`publish p r/%d "" retain=1`, i))
+		}
+		w.end()
 	}
 }

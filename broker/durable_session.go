@@ -15,6 +15,67 @@ type retainedLog struct {
 	ops   []byte
 	dirty atomic.Bool
 	size  atomic.Int64
+
+	// late are topics whose Retained Message has changed while the log was full, by messages of QoS 0, which nothing can be made to wait for: there is room
+	// for their names. What they have then is logged when the log has room again.
+	late      []string
+	isLate    map[string]bool
+	lateBytes int
+	lates     atomic.Bool
+}
+
+// lateName is what a name takes beside its bytes in both places, in bytes.
+const lateName = 64
+
+// postpone notes a topic; false when there is no room.
+func (l *retainedLog) postpone(name string, bound int) bool {
+	if l.isLate[name] {
+		return true
+	}
+	if l.lateBytes+len(name)+lateName > bound {
+		return false
+	}
+	if l.isLate == nil {
+		l.isLate = make(map[string]bool)
+	}
+	l.late, l.isLate[name] = append(l.late, name), true
+	l.lateBytes += len(name) + lateName
+	l.lates.Store(true)
+	return true
+}
+
+// takeLate takes the topic that has waited for longest; "" when there is none.
+func (l *retainedLog) takeLate() (name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.late) == 0 {
+		return ""
+	}
+	name = l.late[0]
+	l.late = l.late[1:]
+	delete(l.isLate, name)
+	l.lateBytes -= len(name) + lateName
+	if len(l.late) == 0 {
+		l.late, l.isLate = nil, nil
+		l.lates.Store(false)
+	}
+	return name
+}
+
+// logLate logs what topics have that were late, as far as there is room.
+func (s *Shard) logLate() {
+	log := s.retainedLog
+	for log.lates.Load() && s.streamRoom() && log.size.Load() < int64(s.limits.streamBytes()) {
+		name := log.takeLate()
+		if name == "" {
+			return
+		}
+		part := s.retained.part([]byte(name))
+		part.mu.Lock()
+		has, _ := part.topics.Get(name)
+		s.logRetained(name, has.msg, false)
+		part.mu.Unlock()
+	}
 }
 
 // keepFirst has the store record a connection's Session before CONNECT is answered, or that an earlier one has ended; false when
@@ -212,8 +273,9 @@ func (s *Shard) answerLater(id uint32, sess *Session, b []byte) {
 	s.promiseBytes(id, sess, append([]byte(nil), b...))
 }
 
-// logRetained records a change of the store of Retained Messages, within the lock of its part. $SYS is made anew by each run.
-func (s *Shard) logRetained(name string, msg uint32) {
+// logRetained records a change of the store of Retained Messages, within the lock of its part; one that may be late is only noted where the log is
+// full. $SYS is made anew by each run.
+func (s *Shard) logRetained(name string, msg uint32, mayBeLate bool) {
 	if s.stream == nil || strings.HasPrefix(name, "$") {
 		return
 	}
@@ -222,6 +284,13 @@ func (s *Shard) logRetained(name string, msg uint32) {
 	}
 	log := s.retainedLog
 	log.mu.Lock()
+	defer log.mu.Unlock()
+	if bound := s.limits.streamBytes(); mayBeLate && len(log.ops) >= bound {
+		if !log.postpone(name, bound) {
+			s.counters[CounterStoreRefused]++ // Memory has it, the next run will not.
+		}
+		return
+	}
 	if msg == 0 {
 		log.ops = record.AppendDelete(log.ops, record.RetainedKey(s.keyRoom(), name))
 	} else {
@@ -229,5 +298,4 @@ func (s *Shard) logRetained(name string, msg uint32) {
 	}
 	log.size.Store(int64(len(log.ops)))
 	log.dirty.Store(true)
-	log.mu.Unlock()
 }

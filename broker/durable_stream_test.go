@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
 )
 
 // streamBench is a broker of one shard with as little room for the store as there is.
@@ -226,5 +227,39 @@ func TestGoodbyeBehindAFullStream(t *testing.T) {
 		if sess := b.session("x"); (sess == nil) != c.ends || sess != nil && c.bye.HasSessionExpiry && sess.expiry != c.bye.SessionExpiry {
 			t.Errorf("%s: the Session is %v", c.name, sess)
 		}
+	}
+}
+
+// TestRetainedLogIsBounded has Retained Messages of QoS 0 come and go behind a store that stands still, of ever new topics: neither the log nor the list of
+// what it lacks grows beyond its bound, what finds no place is counted, and all that has one is written in the end.
+func TestRetainedLogIsBounded(t *testing.T) {
+	store := &lateStore{}
+	b, s := streamBench(t, store)
+	p := b.open(0, transient("p"))
+	b.b.Refuse(RefuseAll)
+	retain := func(topic string, size int) {
+		h := &packet.PublishHead{Flags: packet.PublishFlags(false, 0, true), Topic: []byte(topic), PayloadSize: size}
+		p.give(append(packet.AppendPublishHead(nil, h, packet.V50), make([]byte, size)...))
+	}
+	retain("first", 1)
+	s.Persist() // it is under way
+	log, bound := s.retainedLog, s.limits.streamBytes()
+	for i := range 5000 {
+		retain(fmt.Sprint("t", i), 3000)
+		retain(fmt.Sprint("t", i), 0)
+		s.Persist()
+	}
+	if n := int(log.size.Load()); s.conns[p.id].is(connStalled) || n > bound+4000 || log.lateBytes > bound || s.counters[CounterStoreRefused] == 0 {
+		t.Errorf("the client waits: %v; the log has %d bytes and the list %d, whose bound is %d; %d are counted", s.conns[p.id].is(connStalled), n,
+			log.lateBytes, bound, s.counters[CounterStoreRefused])
+	}
+	for range 20 {
+		store.all(s)
+	}
+	if log.lateBytes != 0 || log.lates.Load() || s.hasWork() {
+		t.Errorf("%d bytes of the list are left", log.lateBytes)
+	}
+	if n := store.of(record.KindRetained); n != 1 {
+		t.Errorf("%d Retained Messages are in the store, want the first one", n)
 	}
 }

@@ -315,7 +315,7 @@ func (s *Shard) admitKept(id uint32, c *conn, in *packet.Publish, wants bool) (v
 	switch {
 	case wants && s.refuses(RefuseMessages):
 		return s.refuseKept(id, c, in), false
-	case wants && !s.streamRoom(), in.Retain && s.retainedLog.size.Load() > int64(s.limits.streamBytes()):
+	case wants && !s.streamRoom(), in.Retain && in.QoS > 0 && s.retainedLog.size.Load() > int64(s.limits.streamBytes()):
 		s.counters[CounterStalledStore]++
 		return stalled, false
 	}

@@ -46,7 +46,7 @@ func (s *Shard) retain(p *publication) bool {
 		old, had := part.topics.Delete(string(p.topic))
 		rs.seq.Add(1)
 		if had {
-			s.logRetained(string(p.topic), 0)
+			s.logRetained(string(p.topic), 0, p.qos == 0)
 		}
 		part.mu.Unlock()
 		if had {
@@ -65,7 +65,7 @@ func (s *Shard) retain(p *publication) bool {
 		return false
 	}
 	old, had := part.topics.Set(string(p.topic), retainedMessage{msg: p.msg, seq: rs.seq.Add(1)})
-	s.logRetained(string(p.topic), p.msg)
+	s.logRetained(string(p.topic), p.msg, p.qos == 0)
 	part.mu.Unlock()
 	if had {
 		s.ms.release(old.msg)
@@ -373,7 +373,7 @@ func (s *Shard) expireRetained(name string, rm retainedMessage) {
 	now, ok := part.topics.Get(name)
 	if ok = ok && now.seq == rm.seq; ok {
 		part.topics.Delete(name)
-		s.logRetained(name, 0)
+		s.logRetained(name, 0, true)
 	}
 	part.mu.Unlock()
 	if ok {
