@@ -58,10 +58,10 @@ func newBench(tb testing.TB, shards int, change func(*Limits)) *bench {
 	return newBenchOf(tb, l, nil)
 }
 
-// newStoreBench is a bench of one shard with a store.
+// newStoreBench is a bench of one shard with a store, whose disk is the only quota that kept Sessions have.
 func newStoreBench(tb testing.TB, store Store) *bench {
 	tb.Helper()
-	return newBenchOf(tb, Limits{Memory: 256 << 20, Shards: 1, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, QueueOnDisk: true}, store)
+	return newBenchOf(tb, Limits{Memory: 256 << 20, Shards: 1, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 4 << 20}, store)
 }
 
 func newBenchOf(tb testing.TB, l Limits, store Store) *bench {

@@ -67,7 +67,7 @@ func TestKeptDoesNotAllocate(t *testing.T) {
 // written twice, for nobody knows at the first one that there is a second, and not once more for each.
 func TestContributionsShareTheirMessage(t *testing.T) {
 	store := &lateStore{}
-	b := newBenchOf(t, Limits{Memory: 256 << 20, Shards: 2, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, QueueOnDisk: true}, store)
+	b := newBenchOf(t, Limits{Memory: 256 << 20, Shards: 2, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 4 << 20}, store)
 	work := func() {
 		for range 5 {
 			for _, l := range b.b.loops {
@@ -115,8 +115,7 @@ func TestContributionsShareTheirMessage(t *testing.T) {
 // keptBurst makes a publisher and a kept Session whose client is away, and returns what publishes a burst and has it made durable.
 func keptBurst(tb testing.TB, shards, size, burst int) func() {
 	store := &instantStore{}
-	t := newBenchOf(tb, Limits{Memory: 256 << 20, Shards: shards, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, QueueOnDisk: true,
-		StoreBytes: 104 << 20}, store)
+	t := newBenchOf(tb, Limits{Memory: 256 << 20, Shards: shards, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 104 << 20}, store)
 	work := func() {
 		for range 4 {
 			for _, l := range t.b.loops {

@@ -12,6 +12,7 @@ type lateStore struct {
 	batches []lateBatch
 	loads   []Load
 	records map[string]string
+	handed  int // batches so far
 }
 
 // lateBatch is what a shard has handed over.
@@ -27,6 +28,7 @@ func (*lateStore) Each(record.Kind, func(key, value []byte) error) error { retur
 func (l *lateStore) Load(r Load)                                         { l.loads = append(l.loads, r) }
 func (l *lateStore) Commit(shard int, ops []byte) {
 	l.batches = append(l.batches, lateBatch{shard, ops})
+	l.handed++
 }
 
 // commit makes the oldest batch durable, whosever it is.

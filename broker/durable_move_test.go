@@ -13,7 +13,7 @@ import (
 func newStoreBenchOf(tb testing.TB, store Store, shards, window int) *bench {
 	tb.Helper()
 	return newBenchOf(tb, Limits{Memory: 64 << 20, Shards: shards, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, MaxInflight: window,
-		QueueOnDisk: true}, store)
+		StoreBytes: 4 << 20}, store)
 }
 
 // settleStored gives every shard turns, and makes what they have for the store durable, until nothing moves any more.
