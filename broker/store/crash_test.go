@@ -79,13 +79,22 @@ func start(sim *crashtest.Sim, fsys vfs.FS) (*Store, error) {
 	return s, nil
 }
 
-// powerCut runs traffic, cuts the power at the at-th change of the disk, and recovers. It says how many changes there were.
-func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, err error) {
+// stepPause is what a step leaves to the store, whose goroutines run by themselves: without it the traffic is over before anything is committed.
+const stepPause = 100 * time.Microsecond
+
+func step(sim *crashtest.Sim) error {
+	time.Sleep(stepPause)
+	return sim.Step(true)
+}
+
+// powerCut runs traffic, cuts the power at the at-th change of the disk, and recovers. It says how many changes there were, and how many
+// messages had been acknowledged when the power went.
+func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, acknowledged int, err error) {
 	l := crashtest.NewLedger()
 	sim := crashtest.NewSim(shards, seed, newClients(l))
 	mem := vfs.NewCrashableMem()
 	if err := errors.Join(mem.MkdirAll("data", 0o700), syncDir(mem, "")); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var after *vfs.MemFS // written before cut is closed
 	cut := make(chan struct{})
@@ -98,15 +107,15 @@ func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, err 
 	s, err := start(sim, errorfs.Wrap(mem, d))
 	if err == nil {
 		for n := 0; n < steps && !d.dead.Load(); n++ {
-			if err := sim.Step(true); err != nil {
-				return 0, err
+			if err := step(sim); err != nil {
+				return 0, 0, err
 			}
 		}
 		_ = s.Close()
 	} else if !d.dead.Load() {
-		return 0, err
+		return 0, 0, err
 	}
-	changes = d.count.Load()
+	changes, acknowledged = d.count.Load(), l.Tally().Acknowledged
 	if d.dead.Load() {
 		<-cut // by a goroutine of Pebble's that nobody waits for
 	} else {
@@ -114,9 +123,9 @@ func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, err 
 	}
 	sim.Dead = nil
 	if s, err = start(sim, after); err != nil {
-		return changes, fmt.Errorf("recovery: %w", err)
+		return changes, acknowledged, fmt.Errorf("recovery: %w", err)
 	}
-	return changes, errors.Join(sim.Drain(l, 40000), s.Close())
+	return changes, acknowledged, errors.Join(sim.Drain(l, 40000), s.Close())
 }
 
 func long() bool { return os.Getenv("RINGMQ_LONG") != "" }
@@ -124,21 +133,37 @@ func long() bool { return os.Getenv("RINGMQ_LONG") != "" }
 // TestPowerCutAtEveryChange cuts the power at the changes of the disk one after the other, from the making of the store on: every one
 // with RINGMQ_LONG, a sample without.
 func TestPowerCutAtEveryChange(t *testing.T) {
-	cuts := 0
 	for _, shards := range []int{1, 2} {
-		last, err := powerCut(shards, 0, 0, 150)
+		last, _, err := powerCut(shards, 0, 0, steps)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for at := int64(1); at <= min(last, 3000); at += sampled(37) {
-			if _, err := powerCut(shards, uint64(at), at, 150); err != nil {
+		if last > cutsMax {
+			t.Errorf("of %d changes the last %d are left out", last, last-cutsMax)
+		}
+		cuts, meaning, all := 0, 0, 0
+		for at := int64(1); at <= min(last, cutsMax); at += sampled(71) {
+			_, acknowledged, err := powerCut(shards, uint64(at), at, steps)
+			if err != nil {
 				t.Fatalf("%d shards, power cut at change %d: %v", shards, at, err)
 			}
-			cuts++
+			if cuts++; acknowledged > 0 {
+				meaning++
+			}
+			all += acknowledged
+		}
+		t.Logf("%d shards: %d power cuts in %d changes, at %d of them messages had been acknowledged, %d in all", shards, cuts, last, meaning, all)
+		if meaning < cuts/2 || all < 5*cuts {
+			t.Error("too few messages were acknowledged before the power went to mean anything")
 		}
 	}
-	t.Log(cuts, "power cuts")
 }
+
+// steps are how long the traffic is that a disaster meets.
+const steps = 300
+
+// cutsMax bounds the changes that TestPowerCutAtEveryChange needs; there are some hundreds.
+const cutsMax = 3000
 
 // sampled is how far apart the steps are at which a disaster strikes: every one with RINGMQ_LONG, few without.
 func sampled(few int64) int64 {
@@ -152,7 +177,8 @@ func sampled(few int64) int64 {
 // Nobody is told a lie meanwhile, and everything goes on afterwards by itself. A store that cannot even be opened says so, and opens
 // when the disk works.
 func TestFullDiskAtEveryChange(t *testing.T) {
-	for at := int64(1); at < 500; at += sampled(97) {
+	acknowledged, last := 0, int64(0)
+	for at := int64(1); at < 500; at += sampled(161) {
 		for _, what := range []error{syscall.ENOSPC, errorfs.ErrInjected} {
 			d := &disaster{at: at}
 			d.do = func(op errorfs.Op) error {
@@ -161,16 +187,26 @@ func TestFullDiskAtEveryChange(t *testing.T) {
 				}
 				return what
 			}
-			if err := failForAWhile(uint64(at), d); err != nil {
+			n, err := failForAWhile(uint64(at), d)
+			if err != nil {
 				t.Fatalf("disk fails at change %d with %v: %v", at, what, err)
 			}
+			acknowledged += n
+			if d.dead.Load() {
+				last = at
+			}
 		}
+	}
+	t.Logf("%d messages were acknowledged before or while the disk failed; the last change that failed is the %d-th", acknowledged, last)
+	if acknowledged == 0 || last < 300 {
+		t.Error("too little was acknowledged, or failed, to mean anything")
 	}
 }
 
 // TestOneSyncFails has one sync fail, after which the disk works again and keeps nothing of what that sync was for: what is synced later says
 // nothing about it.
 func TestOneSyncFails(t *testing.T) {
+	acknowledged, failed := 0, 0
 	for at := int64(1); at < 200; at += sampled(47) {
 		d := &disaster{at: at, only: func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData }}
 		d.do = func(errorfs.Op) error {
@@ -179,9 +215,17 @@ func TestOneSyncFails(t *testing.T) {
 			}
 			return syscall.EIO
 		}
-		if err := failForAWhile(uint64(at), d); err != nil {
+		n, err := failForAWhile(uint64(at), d)
+		if err != nil {
 			t.Fatalf("sync %d fails: %v", at, err)
 		}
+		if acknowledged += n; d.dead.Load() {
+			failed++
+		}
+	}
+	t.Logf("%d syncs failed; %d messages were acknowledged before or then", failed, acknowledged)
+	if acknowledged == 0 || failed < 2 {
+		t.Error("too little was acknowledged, or failed, to mean anything")
 	}
 }
 
@@ -199,38 +243,41 @@ func works(s *Store) error {
 	return fmt.Errorf("the store does not recover: %+v", s.Health())
 }
 
-func failForAWhile(seed uint64, d *disaster) error {
+// failForAWhile runs traffic on a disk that fails, has it work again, and then cuts the power. It says how many messages had been acknowledged
+// when the disk worked again.
+func failForAWhile(seed uint64, d *disaster) (acknowledged int, err error) {
 	l := crashtest.NewLedger()
 	sim := crashtest.NewSim(2, seed, newClients(l))
 	mem := vfs.NewCrashableMem()
 	if err := errors.Join(mem.MkdirAll("data", 0o700), syncDir(mem, "")); err != nil {
-		return err
+		return acknowledged, err
 	}
 	s, err := start(sim, errorfs.Wrap(mem, d))
 	if err != nil {
 		d.healed.Store(true)
 		if s, err = start(sim, errorfs.Wrap(mem, d)); err != nil {
-			return fmt.Errorf("the disk works again: %w", err)
+			return 0, fmt.Errorf("the disk works again: %w", err)
 		}
 	}
-	for range 150 {
-		if err := sim.Step(true); err != nil {
-			return err
+	for range steps {
+		if err := step(sim); err != nil {
+			return acknowledged, err
 		}
 	}
+	acknowledged = l.Tally().Acknowledged
 	d.healed.Store(true)
 	if err := errors.Join(sim.Drain(l, 100000), works(s)); err != nil {
-		return err
+		return acknowledged, err
 	}
 	crashed := mem.CrashClone(vfs.CrashCloneCfg{})
 	if err := s.Close(); err != nil {
-		return err
+		return acknowledged, err
 	}
 	if s, err = start(sim, crashed); err != nil {
-		return err
+		return acknowledged, err
 	}
 	if s.Doubt() {
-		return errors.New("the store doubts what it has")
+		return acknowledged, errors.New("the store doubts what it has")
 	}
-	return errors.Join(sim.Drain(l, 40000), s.Close())
+	return acknowledged, errors.Join(sim.Drain(l, 40000), s.Close())
 }
