@@ -223,7 +223,7 @@ if [ -n "$long" ]; then
 	[ "$(id -u)" = 0 ] && modes=both || modes=standard
 	shown "200 times SIGKILL, and large stores" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'TestKillAndRecover|TestReadySoon' ./cmd/ringmq
 	shown "every change of the disk as the last, the full, the failing one" \
-		env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'EveryChange|OneSyncFails|LyingDisk|Salvage|TornLog' ./broker/store
+		env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'EveryChange|OneSyncFails|LyingDisk|LevelOS|Salvage|TornLog' ./broker/store
 	shown "20,000 seeds" go run ./scripts/sim -from 1000 -seeds 20000 -jobs 2
 	shown "soaks of ten minutes" go run ./perf soak --mode $modes --minutes 10 --broker-cpu -1 --load-cpu -1
 	shown "soaks of ten minutes with a store" go run ./perf soak --data --mode $modes --minutes 10 --broker-cpu -1 --load-cpu -1

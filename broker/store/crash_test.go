@@ -68,7 +68,11 @@ func newClients(l *crashtest.Ledger) []*crashtest.Client {
 
 // start opens a store and starts a simulated broker on it.
 func start(sim *crashtest.Sim, fsys vfs.FS) (*Store, error) {
-	s, err := Open(Config{Dir: "data", FS: fsys, MemTableBytes: 64 << 10, CacheBytes: 1 << 20})
+	return startWith(sim, Config{Dir: "data", FS: fsys, MemTableBytes: 64 << 10, CacheBytes: 1 << 20})
+}
+
+func startWith(sim *crashtest.Sim, config Config) (*Store, error) {
+	s, err := Open(config)
 	if err != nil {
 		return nil, err
 	}

@@ -132,3 +132,63 @@ func lieAndCut(seed uint64) (noticed bool, lost int, err error) {
 	err = errors.Join(sim.Drain(l, 40000), s.Close())
 	return noticed, l.Missing(), err
 }
+
+// TestPowerCutAtLevelOS cuts the power, which that level promises nothing against: what the operating system had not written is gone. The store
+// opens all the same. Where the disk has the last state of progress, which nothing syncs at any level, the store knows that something is
+// missing, and nothing of QoS 2 comes twice.
+func TestPowerCutAtLevelOS(t *testing.T) {
+	lost, found := 0, 0
+	for seed := uint64(0); seed < uint64(240/sampled(120)) || lost == 0 && seed < 240; seed++ { // a sample in which nothing is lost proves nothing
+		noticed, missing, err := cutAtLevelOS(seed)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if missing > 0 {
+			lost++
+		}
+		if noticed {
+			found++
+		}
+		if missing > 0 && !noticed {
+			t.Errorf("seed %d: %d acknowledged messages are gone, and the store does not know", seed, missing)
+		}
+	}
+	t.Logf("messages were lost %d times, the store knew %d times", lost, found)
+	if lost == 0 {
+		t.Error("nothing was ever lost: the power was not cut")
+	}
+}
+
+func cutAtLevelOS(seed uint64) (noticed bool, lost int, err error) {
+	l := crashtest.NewLedger()
+	l.MayLose()
+	sim := crashtest.NewSim(1+int(seed%2), seed, newClients(l))
+	mem := vfs.NewCrashableMem()
+	if err := errors.Join(mem.MkdirAll("data", 0o700), syncDir(mem, "")); err != nil {
+		return false, 0, err
+	}
+	var dead atomic.Bool
+	sim.Dead = dead.Load
+	config := Config{Dir: "data", FS: &lyingFS{FS: mem}, Durability: OS, MemTableBytes: 64 << 10, CacheBytes: 1 << 20}
+	s, err := startWith(sim, config)
+	if err != nil {
+		return false, 0, err
+	}
+	for range steps {
+		if err := step(sim); err != nil {
+			return false, 0, err
+		}
+	}
+	dead.Store(true)
+	config.FS = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: int(seed%3) * 30, RNG: rand.New(rand.NewPCG(seed, 3))})
+	if err := s.Close(); err != nil {
+		return false, 0, err
+	}
+	dead.Store(false)
+	if s, err = startWith(sim, config); err != nil {
+		return false, 0, fmt.Errorf("refused to start: %w", err)
+	}
+	noticed = s.Doubt()
+	err = errors.Join(sim.Drain(l, 40000), s.Close())
+	return noticed, l.Missing(), err
+}
