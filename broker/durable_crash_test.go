@@ -10,7 +10,7 @@ import (
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
-func crashClients(l *crashtest.Ledger) []*crashtest.Client {
+func crashClients(l *crashtest.Ledger, shards int) []*crashtest.Client {
 	list := []*crashtest.Client{
 		crashtest.NewClient(l, "s1", packet.V50, "t/#", ""),
 		crashtest.NewClient(l, "s2", packet.V311, "t/+", ""),
@@ -25,11 +25,15 @@ func crashClients(l *crashtest.Ledger) []*crashtest.Client {
 		crashtest.NewClient(l, "w1", packet.V311, "", ""),
 		crashtest.NewClient(l, "w2", packet.V50, "", ""),
 		crashtest.NewClient(l, "w3", packet.V50, "", ""),
+		crashtest.NewClient(l, "k", packet.V50, "", "k/r"),
+		crashtest.NewClient(l, "x", packet.V50, "", ""),
 	}
 	list[3].Padding = 200 // stored once for several
 	list[5].Fickle = true
 	list[8].Retain = true
 	list[9].Expiries = []uint32{3600, 1}
+	list[13].Retain, list[13].Clears = shards == 1, shards == 1
+	list[14].Expiry = 60
 	list[10].Will, list[10].Polite = &crashtest.Will{Topic: "t/w", QoS: 2}, true
 	list[11].Will = &crashtest.Will{Topic: "t/w", QoS: 1, Delay: 60}
 	list[12].Will, list[12].Polite = &crashtest.Will{Topic: "t/w", QoS: 1}, true
@@ -58,7 +62,7 @@ func TestCrashBehindEveryCommit(t *testing.T) {
 
 func crashOnce(shards int, seed uint64, stop int) error {
 	l := crashtest.NewLedger()
-	sim := crashtest.NewSim(shards, seed, crashClients(l))
+	sim := crashtest.NewSim(shards, seed, crashClients(l, shards))
 	store := newMemStore()
 	for round := range 3 {
 		store.stopAt = stop

@@ -21,6 +21,8 @@ type Client struct {
 	Fickle   bool     // it unsubscribes and subscribes again, see Change
 	Polite   bool     // it says DISCONNECT now and then, see Leave
 	Rare     bool     // it publishes next to nothing
+	Clears   bool     // every second message, of those it publishes retained, has no payload
+	Expiry   uint32   // Session Expiry Interval in seconds, for 5.0; 0: it never expires
 	Live     bool     // CONNACK came on this connection
 
 	ledger   *Ledger
@@ -29,6 +31,7 @@ type Client struct {
 	in       []byte
 	dialled  time.Time // when it began its connection
 	left     time.Time // when the one before ended
+	parted   time.Time // when the last one that the broker had answered ended
 	leaving  bool      // it has said DISCONNECT
 	doubt    bool      // nobody knows whether the broker has taken what it said last
 	known    bool      // the broker has acknowledged its Session at some time
@@ -38,7 +41,8 @@ type Client struct {
 	next     int
 	lastPID  uint16
 	pending  []outgoing
-	received map[uint16]bool // QoS 2 identifiers
+	received map[uint16]bool     // QoS 2 identifiers
+	given    map[*message]uint16 // the identifiers with which messages of QoS 1 came
 	wills    willing
 	visit    *visit // nil: it is no visitor
 }
@@ -63,7 +67,7 @@ type outgoing struct {
 
 // NewClient makes a client whose messages go into the ledger. All are made before the first one connects.
 func NewClient(l *Ledger, id string, v packet.Version, filter, topic string) *Client {
-	c := &Client{ID: id, Version: v, Filter: filter, Topic: topic, ledger: l, received: make(map[uint16]bool)}
+	c := &Client{ID: id, Version: v, Filter: filter, Topic: topic, ledger: l, received: make(map[uint16]bool), given: make(map[*message]uint16)}
 	l.add(c)
 	return c
 }
@@ -79,7 +83,9 @@ func (c *Client) Connect() []byte {
 	c.in, c.Live, c.leaving, c.doubt, c.dialled = nil, false, false, false, c.ledger.now()
 	p := packet.Connect{Version: c.Version, ClientID: []byte(c.ID), CleanStart: c.visit != nil}
 	if c.Version == packet.V50 && c.visit == nil {
-		p.SessionExpiry = ^uint32(0)
+		if p.SessionExpiry = ^uint32(0); c.Expiry > 0 {
+			p.SessionExpiry = c.Expiry
+		}
 	}
 	if c.Will != nil {
 		c.appendWill(&p)
@@ -96,7 +102,10 @@ func (c *Client) Lost() {
 	case c.wills.withdrawn != nil && c.leaving:
 		c.sayFarewell()
 	}
-	c.Live, c.left = false, c.ledger.now()
+	if c.left = c.ledger.now(); c.Live || c.leaving {
+		c.parted = c.left
+	}
+	c.Live = false
 }
 
 // Doubt is called when the broker may know nothing of what it was told and has not answered: another one runs, or the connection was cut.
@@ -135,12 +144,21 @@ func (c *Client) Publish(qos byte) []byte {
 
 func (c *Client) publish(to []byte, o *outgoing, dup bool) []byte {
 	payload := payloadOf(c.ID, o.number) + "|" + strings.Repeat("x", c.Padding)
+	if c.clears(o.number) {
+		payload = ""
+	}
+	if dup {
+		c.ledger.messages[payloadOf(c.ID, o.number)].again = true
+	}
 	h := packet.PublishHead{Flags: packet.PublishFlags(dup, o.qos, c.Retain), Topic: []byte(c.Topic), PacketID: o.pid, PayloadSize: len(payload)}
 	if interval := c.interval(o.number); interval > 0 {
 		h.HasExpiry, h.Expiry = true, uint32(interval/time.Second)
 	}
 	return packet.AppendPublish(to, &h, []byte(payload), c.Version)
 }
+
+// clears says of a message that it clears the Retained Message of its topic.
+func (c *Client) clears(number int) bool { return c.Clears && number%2 == 0 }
 
 // interval is the Message Expiry Interval of a message.
 func (c *Client) interval(number int) time.Duration {
@@ -200,8 +218,11 @@ func (c *Client) onConnack(out, body []byte) ([]byte, error) {
 		return out, fmt.Errorf("%s: CONNACK: %v %v", c.ID, r, p.Reason)
 	}
 	c.Live = true
-	if c.known && !p.SessionPresent {
-		c.forget()
+	if c.known {
+		over := c.ended(p.SessionPresent)
+		if !p.SessionPresent {
+			c.forget(over)
+		}
 	}
 	c.known = true
 	for i := range c.pending {
@@ -218,9 +239,25 @@ func (c *Client) onConnack(out, body []byte) ([]byte, error) {
 	return c.request(out), nil
 }
 
-// forget is for a Session that the broker no longer has: the client discards its own [MQTT-3.2.2-5].
-func (c *Client) forget() {
-	if !c.ledger.mayLose {
+// ended judges whether a Session that expires is there, and says whether its time may be over: it is when the interval has passed since its
+// client's last connection ended, whether a broker ran or not.
+func (c *Client) ended(present bool) bool {
+	if c.Expiry == 0 {
+		return false
+	}
+	interval := time.Duration(c.Expiry) * time.Second
+	if away := c.dialled.Sub(c.left); away > interval+tolerance {
+		c.ledger.tally.Ended++
+		if present {
+			c.ledger.problem("%s: its Session is there %v after its connection has ended, and was to expire after %v", c.ID, away, interval)
+		}
+	}
+	return c.dialled.Sub(c.parted) > interval-2*tolerance
+}
+
+// forget is for a Session that the broker no longer has, because its time may be over or not: the client discards its own [MQTT-3.2.2-5].
+func (c *Client) forget(over bool) {
+	if !over && !c.ledger.mayLose {
 		c.ledger.problem("%s: its Session, which was acknowledged, is gone", c.ID)
 	}
 	c.sub, c.ready, c.pending = unsubscribed, false, nil
@@ -238,6 +275,7 @@ func (c *Client) onPublish(out []byte, flags uint8, body []byte) ([]byte, error)
 	}
 	switch p.QoS {
 	case 1:
+		c.judgeIdentifier(&p)
 		c.ledger.arrivedAt(c, &p)
 		return packet.AppendAck(out, packet.PUBACK, p.PacketID, packet.Success, c.Version), nil
 	case 2:
@@ -250,6 +288,22 @@ func (c *Client) onPublish(out []byte, flags uint8, body []byte) ([]byte, error)
 		return packet.AppendAck(out, packet.PUBREC, p.PacketID, packet.Success, c.Version), nil
 	}
 	return out, nil
+}
+
+// judgeIdentifier finds that a message of QoS 1 that comes again does so with its Packet Identifier [MQTT-4.4.0-1]. One that was published
+// again is another message for its receivers.
+func (c *Client) judgeIdentifier(p *packet.Publish) {
+	m := c.ledger.messageOf(c, p.Payload)
+	if m == nil || p.Retain || m.again || m.will || c.ledger.readers[c.reader].shared {
+		return
+	}
+	first, ok := c.given[m]
+	if c.given[m] = p.PacketID; !ok {
+		return
+	}
+	if c.ledger.tally.Again++; first != p.PacketID && !c.ledger.mayLose {
+		c.ledger.problem("%s got %s:%d again with Packet Identifier %d; first it had %d", c.ID, m.publisher, m.number, p.PacketID, first)
+	}
 }
 
 func (c *Client) onAck(out []byte, kind packet.Kind, body []byte) ([]byte, error) {

@@ -22,5 +22,9 @@
 //     is early. One with a delay may be dropped once its client connects again, and is barred when that was in time [MQTT-3.1.3-9].
 //   - DISCONNECT is not answered: a crash may come before it is durable, and bring the Will. It is durable, and the Will barred, when the
 //     same broker answers the client's next CONNECT, or has acknowledged so much of others that it must have come to it (farewell).
-//   - Who subscribes anew gets, for each topic, the last Retained Message that was acknowledged by then or a later one.
+//   - Who subscribes anew gets, for each topic, the last Retained Message that was acknowledged by then or a later one, and none where the
+//     last one has cleared it.
+//   - One of QoS 1 that was published once comes again to a Session with the Packet Identifier that it had [MQTT-4.4.0-1].
+//   - A Session with a Session Expiry Interval is there until it has passed since its connection ended, and not afterwards. That, too, counts
+//     the time in which no broker ran.
 package crashtest

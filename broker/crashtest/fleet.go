@@ -42,6 +42,8 @@ const (
 	slowTurns = 4
 	// BriefInterval is the Message Expiry Interval of what is to run out while no broker runs.
 	BriefInterval = time.Second
+	// lateInterval is for how long a Client is away whose Session expires after two seconds.
+	lateInterval = 3200 * time.Millisecond
 )
 
 // NewFleet makes Clients of both protocol versions that connect by dial.
@@ -56,6 +58,7 @@ func NewFleet(dial func() (net.Conn, error)) *Fleet {
 	f.addShared()
 	f.addRetained()
 	f.addExpiring()
+	f.addMortals()
 	f.addWills()
 	return f
 }
@@ -72,16 +75,26 @@ func (f *Fleet) addShared() {
 	f.add("g2", packet.V311, "$share/g/t/#", "").away = func() bool { return f.runs%3 == 2 && !f.settling }
 }
 
-// addRetained adds publishers of Retained Messages: some whose messages are replaced all the time, and some whose last one gets old.
+// addRetained adds publishers of Retained Messages: some whose messages are replaced, or cleared, all the time, and some whose last one gets old.
 func (f *Fleet) addRetained() {
 	for i, v := range []packet.Version{packet.V50, packet.V311} {
 		w := f.add(fmt.Sprintf("r%d", i), v, "", fmt.Sprintf("t/r/%d", i))
 		w.pace, w.client.Retain, w.client.qos = slowTurns, true, byte(1+i)
+		w = f.add(fmt.Sprintf("k%d", i), v, "", fmt.Sprintf("k/r/%d", i)) // of which nobody but a visitor hears
+		w.pace, w.client.Retain, w.client.Clears, w.client.qos = slowTurns, true, true, byte(2-i)
 	}
 	for _, interval := range []uint32{3600, uint32(BriefInterval / time.Second)} {
 		w := f.add(fmt.Sprintf("r%ds", interval), packet.V50, "", fmt.Sprintf("t/r/%ds", interval))
 		w.client.Rare, w.client.Retain, w.client.Expiries = true, true, []uint32{interval}
 	}
+}
+
+// addMortals adds Clients whose Sessions expire: one that is away for longer than its Session, through several brokers, and one that is not.
+func (f *Fleet) addMortals() {
+	late := f.add("x1", packet.V50, "", "")
+	late.client.Expiry = 2
+	late.away = func() bool { return time.Since(late.client.left) < lateInterval }
+	f.add("x2", packet.V50, "", "").client.Expiry = 60
 }
 
 // addExpiring adds messages some of which run out, and who sleeps meanwhile.
@@ -131,7 +144,7 @@ func (f *Fleet) visit() {
 	if f.visitor != nil {
 		f.drop(f.visitor)
 	}
-	f.visitor = &wire{client: newVisitor(f.ledger, packet.V50, "t/r/+")}
+	f.visitor = &wire{client: newVisitor(f.ledger, packet.V50, "+/r/+")}
 }
 
 // Settle goes on without new publications until everything that was acknowledged has arrived, or patience is at its end.

@@ -31,13 +31,17 @@ type Tally struct {
 	Outlived     int // Message Expiry Intervals that came counted down by more than the tolerance
 	Expired      int // messages that were acknowledged, ran out, and came to nobody who was away
 	Retained     int // Retained Messages that somebody new was to find
+	Cleared      int // times that somebody new was to find none
+	Again        int // messages of QoS 1 that came again with their Packet Identifiers
+	Ended        int // Sessions whose time was over when their clients came back
 }
 
 // untried names what was never put to the test.
 func (t Tally) untried() (list []string) {
 	for name, n := range map[string]int{"message was acknowledged": t.Acknowledged, "Will was due": t.Wills, "Will was withdrawn": t.Withdrawn,
 		"message was barred from anybody": t.Barred, "Message Expiry Interval was counted down": t.Outlived, "message expired": t.Expired,
-		"message was found retained": t.Retained} {
+		"message was found retained": t.Retained, "Retained Message was found cleared": t.Cleared, "message of QoS 1 came again": t.Again,
+		"Session's time was over": t.Ended} {
 		if n == 0 {
 			list = append(list, "no "+name)
 		}
@@ -58,6 +62,7 @@ type message struct {
 	qos       byte
 	void      bool          // a Will that must not come
 	will      bool          //
+	again     bool          // it was published more than once
 	delay     time.Duration // of a Will
 	interval  time.Duration // Message Expiry Interval, 0 for none
 	sent      time.Time     // for the first time

@@ -54,8 +54,13 @@ func (s *Sim) Broker() *broker.Broker { return s.broker }
 // Now is the simulation's time.
 func (s *Sim) Now() time.Time { return s.now }
 
-// Sleep lets time pass in which no broker runs.
-func (s *Sim) Sleep(d time.Duration) { s.now = s.now.Add(d) }
+// Sleep lets time pass in which no broker runs: the connections of the one that did have ended.
+func (s *Sim) Sleep(d time.Duration) {
+	for i := range s.peers {
+		s.lose(i)
+	}
+	s.now = s.now.Add(d)
+}
 
 // Restart abandons the broker, if there is one, and starts one on a store.
 func (s *Sim) Restart(store broker.Store) error {
