@@ -58,26 +58,44 @@ func fillStore(t *testing.T, dir string, sessions, messages int) {
 	}
 }
 
-// TestReadySoon starts a broker on a store with many Sessions and messages: it is ready for connections soon, and what is queued costs no
-// memory. With RINGMQ_LONG there are 100,000 Sessions and a million messages, and ten.
+// TestReadySoon starts a broker on a store with many Sessions and messages: it is ready for connections within two seconds where there are 100,000
+// Sessions and a million messages, in proportion where there are fewer, and what is queued costs no memory. With RINGMQ_LONG there are as many,
+// and ten million. A start may be slow because the machine is: of three the best one counts.
 func TestReadySoon(t *testing.T) {
-	sessions, counts := 5000, []int{20_000}
+	const (
+		base    = 400 * time.Millisecond // for a store with nothing in it
+		session = 16 * time.Microsecond  // for each: with the base, 100,000 make two seconds
+		message = 500 * time.Nanosecond  // for each of the ten millions beyond the first, which are free: their tables have to be opened
+		queues  = 32 << 20               // memory: the store's cache
+	)
+	sessions, counts := 5000, []int{0, 100_000}
 	if os.Getenv("RINGMQ_LONG") != "" {
 		sessions, counts = 100_000, []int{0, 1_000_000, 10_000_000}
 	}
 	program, config := buildProgram(t), inFile(t, fmt.Sprintf("memory = \"1GiB\"\nmax_connections = 10000\nmax_sessions = %d\n", sessions+20000))
+	empty := int64(0)
 	for _, messages := range counts {
 		dir := t.TempDir()
 		fillStore(t, dir, sessions, messages)
-		start := time.Now()
-		p := startProgram(t, program, "serve", "-p", unusedPort(t), "-c", config, "--data", dir, "--admin", "none")
-		took := time.Since(start)
-		time.Sleep(2 * time.Second)
-		t.Logf("%d Sessions, %d messages: ready after %v, %d MiB resident", sessions, messages, took.Round(time.Millisecond), residentBytes(t, p.cmd.Process.Pid)>>20)
-		if took > 10*time.Second {
-			t.Errorf("ready after %v", took)
+		most := base + time.Duration(sessions)*session + time.Duration(max(0, messages-1_000_000))*message
+		best, resident := time.Hour, int64(0)
+		for tries := 0; tries < 3 && (tries == 0 || best > most); tries++ {
+			start := time.Now()
+			p := startProgram(t, program, "serve", "-p", unusedPort(t), "-c", config, "--data", dir, "--admin", "none")
+			best = min(best, time.Since(start))
+			time.Sleep(time.Second) // what is read in the background is read by then
+			resident = residentBytes(t, p.cmd.Process.Pid)
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
 		}
-		_ = p.cmd.Process.Kill()
-		_ = p.cmd.Wait()
+		t.Logf("%d Sessions, %d messages: ready after %v, %d MiB resident", sessions, messages, best.Round(time.Millisecond), resident>>20)
+		if best > most {
+			t.Errorf("ready after %v, want %v", best, most)
+		}
+		if messages == 0 {
+			empty = resident
+		} else if resident > empty+queues {
+			t.Errorf("%d messages that wait cost %d MiB of memory", messages, (resident-empty)>>20)
+		}
 	}
 }
