@@ -103,6 +103,7 @@ func (w *world) crash(o *Op) {
 		c.loseBroker()
 	}
 	w.ghosts, w.watched = nil, nil
+	crashed := moment{step: w.step, ms: w.disk.last - epochMS}
 	w.disk.crash()
 	w.broker.Release()
 	w.now.Add(int64(o.get("ms", 0)))
@@ -114,7 +115,7 @@ func (w *world) crash(o *Op) {
 	}
 	w.forgiveWills()
 	for _, c := range w.clients {
-		c.session.survive(w)
+		c.session.survive(w, crashed)
 	}
 }
 
@@ -141,13 +142,13 @@ func (c *client) loseBroker() {
 	c.endLink(c.link, true)
 }
 
-// survive is what a Session may be after a crash: it is offline since the store last noted the time, what nobody has acknowledged may be
-// lost, and a Retained Message may be an older one again.
-func (s *session) survive(w *world) {
-	s.alive.ms = min(s.alive.ms, w.disk.last-epochMS) - slackMS
-	s.gone = w.moment()
+// survive is what a Session may be after a crash: it is offline since the store last noted the time, not later, what nobody has acknowledged may
+// be lost, and a Retained Message may be an older one again.
+func (s *session) survive(w *world, crashed moment) {
+	s.alive.ms = min(s.alive.ms, crashed.ms) - slackMS
+	s.gone = crashed
 	if s.link != nil {
-		s.link.gone = w.moment()
+		s.link.gone = crashed
 	}
 	for key, at := range s.newest {
 		if at > 0 {
