@@ -24,8 +24,13 @@ func MountDisk(at string, sizeBytes string) (*Disk, error) {
 		return nil, err
 	}
 	d := &Disk{root: at, Data: filepath.Join(at, "data")}
-	return d, os.Mkdir(d.Data, 0o700)
+	// What ReadOnly mounts is seen by brokers in namespaces of their own, too.
+	return d, errors.Join(syscall.Mount("", at, "", syscall.MS_SHARED, ""), os.Mkdir(d.Data, 0o700), os.Mkdir(d.cover(), 0o700))
 }
+
+// cover is where the mount is made that lies on top of Data when it can only be read: a mount is passed on to other namespaces as it is when it is
+// made, and what becomes of it later is not.
+func (d *Disk) cover() string { return filepath.Join(d.root, "cover") }
 
 // Leave takes or gives back space so that this much is free.
 func (d *Disk) Leave(freeBytes int64) error {
@@ -74,17 +79,20 @@ func (d *Disk) Free() error {
 // ReadOnly has everything that is opened, made or removed in the store's directory from now on fail with EROFS. What is open already can still
 // be written, as the kernel makes no file system read-only that has such files: it takes another mount that lies on top.
 func (d *Disk) ReadOnly() error {
-	if err := syscall.Mount(d.Data, d.Data, "", syscall.MS_BIND, ""); err != nil {
+	if err := syscall.Mount(d.Data, d.cover(), "", syscall.MS_BIND, ""); err != nil {
 		return err
 	}
 	d.covered = true
-	return syscall.Mount("", d.Data, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
+	if err := syscall.Mount("", d.cover(), "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
+		return err
+	}
+	return syscall.Mount(d.cover(), d.Data, "", syscall.MS_BIND, "")
 }
 
 // Writable ends ReadOnly.
 func (d *Disk) Writable() error {
 	d.covered = false
-	return syscall.Unmount(d.Data, syscall.MNT_DETACH)
+	return errors.Join(syscall.Unmount(d.Data, syscall.MNT_DETACH), syscall.Unmount(d.cover(), syscall.MNT_DETACH))
 }
 
 // Unmount takes the Disk away, even while a broker that is about to end has it open.

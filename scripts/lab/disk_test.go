@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/crashtest"
@@ -33,15 +34,7 @@ func (s *scene) must(err error) {
 // rest goes on, and when there is space again what waited is acknowledged and what was acknowledged arrives once.
 func TestFullDiskOnRings(t *testing.T) {
 	s := newScene(t, 2)
-	d, err := crashtest.MountDisk(t.TempDir(), "64m")
-	s.must(err)
-	t.Cleanup(func() {
-		if err := d.Unmount(); err != nil {
-			t.Error(err)
-		}
-	})
-	config := filepath.Join(t.TempDir(), "ringmq.toml")
-	s.must(os.WriteFile(config, []byte("memory = \"256MiB\"\n[store]\nreserve = \"8MiB\"\n"), 0o600))
+	d, config := s.smallDisk()
 	b, c := s.serve("-c", config, "--data", d.Data), s.newTrouble()
 	s.must(c.Before())
 	b.must("status", "--ready")
@@ -69,6 +62,56 @@ func TestFullDiskOnRings(t *testing.T) {
 	if b.lane().sum(func(q queueReport) uint64 { return q.TCP.Accepted }) == 0 {
 		t.Error("nobody was on the rings")
 	}
+}
+
+// TestFailingDiskOnRings has the disk of such a broker fail without a warning, while messages come: it has no room for another file, and then the
+// file system can only be read. Log, status and readiness say so, and nobody is told a lie.
+func TestFailingDiskOnRings(t *testing.T) {
+	s := newScene(t, 2)
+	for _, c := range []struct {
+		name, why  string
+		begin, end func(*crashtest.Disk) error
+	}{
+		{"no files left", syscall.ENOSPC.Error(), (*crashtest.Disk).TakeFiles, (*crashtest.Disk).Free},
+		{"read-only", syscall.EROFS.Error(), (*crashtest.Disk).ReadOnly, (*crashtest.Disk).Writable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &scene{s.Lab, s.Pair, t}
+			d, config := s.smallDisk()
+			b, clients := s.serve("-c", config, "--data", d.Data), s.newTrouble()
+			s.must(clients.Before())
+			s.must(c.begin(d))
+			clients.Feed(200)
+			b.await("level=ERROR", "messages that are to be kept are refused", c.why)
+			if _, err := b.run("status", "--ready"); err == nil || !strings.Contains(err.Error(), c.why) {
+				t.Errorf("readiness says %v", err)
+			}
+			s.must(clients.Failing())
+			s.must(c.end(d))
+			b.await("store works again")
+			eventually(t, "ready again", func() bool { _, err := b.run("status", "--ready"); return err == nil })
+			s.must(clients.Over())
+			if b.lane().sum(func(q queueReport) uint64 { return q.TCP.Accepted }) == 0 {
+				t.Error("nobody was on the rings")
+			}
+			b.stop()
+		})
+	}
+}
+
+// smallDisk is a disk of 64 MiB, and the configuration of a broker that leaves 8 free on it.
+func (s *scene) smallDisk() (d *crashtest.Disk, config string) {
+	s.t.Helper()
+	d, err := crashtest.MountDisk(s.t.TempDir(), "64m")
+	s.must(err)
+	s.t.Cleanup(func() {
+		if err := d.Unmount(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	config = filepath.Join(s.t.TempDir(), "ringmq.toml")
+	s.must(os.WriteFile(config, []byte("memory = \"256MiB\"\n[store]\nreserve = \"8MiB\"\n"), 0o600))
+	return d, config
 }
 
 // TestDamagedStoreOnRings overwrites a part of a table, and then of a log, while the broker is down: the next one starts and serves on its
