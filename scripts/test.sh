@@ -221,7 +221,7 @@ shown "allocations, memory, speed; XDP mode in its lab" measured
 if [ -n "$long" ]; then
 	shown "XDP mode in its lab, the long run" env RINGMQ_LONG=1 go test -count=1 -timeout 60m ./scripts/lab
 	[ "$(id -u)" = 0 ] && modes=both || modes=standard
-	shown "200 times SIGKILL, and large stores" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'TestKillAndRecover|TestReadySoon' ./cmd/ringmq
+	shown "200 times SIGKILL, and large stores" env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'TestKillAndRecover|TestReadySoon|TestPlanHolds' ./cmd/ringmq
 	shown "every change of the disk as the last, the full, the failing one" \
 		env RINGMQ_LONG=1 go test -count=1 -timeout 60m -v -run 'EveryChange|OneSyncFails|LyingDisk|LevelOS|Salvage|TornLog' ./broker/store
 	shown "20,000 seeds" go run ./scripts/sim -from 1000 -seeds 20000 -jobs 2
