@@ -203,14 +203,18 @@ func (x *xdpSettings) tcp() netstack.TCPConfig {
 	return c
 }
 
-// parsePrefix reads 192.0.2.0/24, or one address.
+// parsePrefix reads 192.0.2.0/24, or one address. One of IPv4 within IPv6 is what comes as IPv4: no frame has it otherwise.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
+		a = a.Unmap()
 		return a.Prefix(a.BitLen())
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
 		return p, fmt.Errorf("%q is no prefix, such as 192.0.2.0/24 or 2001:db8::/32", text)
+	}
+	if bits := p.Bits() - 96; p.Addr().Is4In6() && bits >= 0 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), bits)
 	}
 	return p.Masked(), nil
 }
