@@ -146,7 +146,7 @@ func TestPowerCutAtEveryChange(t *testing.T) {
 			t.Errorf("of %d changes the last %d are left out", last, last-cutsMax)
 		}
 		cuts, meaning, all := 0, 0, 0
-		for at := int64(1); at <= min(last, cutsMax); at += sampled(71) {
+		for at := int64(1); at <= min(last, cutsMax); at += sampled(141) {
 			_, acknowledged, err := powerCut(shards, uint64(at), at, steps)
 			if err != nil {
 				t.Fatalf("%d shards, power cut at change %d: %v", shards, at, err)
@@ -182,7 +182,7 @@ func sampled(few int64) int64 {
 // when the disk works.
 func TestFullDiskAtEveryChange(t *testing.T) {
 	acknowledged, last := 0, int64(0)
-	for at := int64(1); at < 500; at += sampled(161) {
+	for at := int64(1); at < 500; at += sampled(199) {
 		for _, what := range []error{syscall.ENOSPC, errorfs.ErrInjected} {
 			d := &disaster{at: at}
 			d.do = func(op errorfs.Op) error {

@@ -20,7 +20,7 @@ func TestStopInOrderAtEveryLevel(t *testing.T) {
 		t.Run(durability, func(t *testing.T) {
 			dir, port, address := t.TempDir(), unusedPort(t), ""
 			q := crashtest.NewQueue(func() (net.Conn, error) { return net.Dial("tcp", address) })
-			const each = 50
+			const each = 20
 			run := func() *running {
 				p := startProgram(t, buildRaced(t), "serve", "-p", port, "--memory", "256MiB", "--data", dir, "--durability", durability, "--admin", "none")
 				address = p.address
