@@ -133,6 +133,8 @@ type batch struct {
 	until   uint64 // tickets below are in it
 	actions []action
 	bytes   int
+	// retained says that records of Retained Messages are in it, which may be other shards'.
+	retained bool
 }
 
 // awaited is what happens when a ticket becomes durable: a Session can go on, or an entry can be deleted.

@@ -75,6 +75,7 @@ func (s *Shard) handOver() {
 	ops := st.takeSpare(st.inTickets + len(st.ops))
 	ops = append(ops, st.ops...)
 	st.ops = st.ops[:0]
+	before := st.handed
 	for ; st.handed < st.ready; st.handed++ {
 		t := st.at(st.handed)
 		st.inTickets -= t.bytes
@@ -86,21 +87,27 @@ func (s *Shard) handOver() {
 	// Nobody takes the log of retained messages between our taking it and our handing it over: its records stay in order.
 	log := s.retainedLog
 	log.mu.Lock()
+	retained := len(log.ops) > 0
+	if retained {
+		log.underWay.Add(1)
+	}
 	ops = append(ops, log.ops...)
 	log.ops = log.ops[:0]
 	log.dirty.Store(false)
 	log.size.Store(0)
-	if len(ops) > 0 {
+	// What a ticket has retained may be in the batch of another shard: a batch of its own, with nothing in it, is durable behind that.
+	behind := log.underWay.Load() > 0 && st.handed > before
+	if len(ops) > 0 || behind {
 		s.store.Commit(s.id, ops)
 	}
 	log.mu.Unlock()
-	b := batch{until: st.handed, actions: actions, bytes: len(ops)}
+	b := batch{until: st.handed, actions: actions, bytes: len(ops), retained: retained}
 	st.underWay += b.bytes
-	if len(ops) == 0 {
+	if len(ops) == 0 && !behind {
 		st.keepSpare(ops, s.limits.streamBytes())
 	}
 	switch n := len(st.batches); {
-	case len(ops) > 0:
+	case len(ops) > 0 || behind:
 		st.batches = append(st.batches, b)
 	case n > 0: // there is nothing to write, but others were first
 		last := &st.batches[n-1]
@@ -197,6 +204,9 @@ func (s *Shard) Committed(ops []byte) {
 	st.batches[n] = batch{}
 	st.batches = st.batches[:n]
 	st.underWay -= b.bytes
+	if b.retained {
+		s.retainedLog.underWay.Add(-1)
+	}
 	st.keepSpare(ops, s.limits.streamBytes())
 	s.complete(&b)
 	s.settle()

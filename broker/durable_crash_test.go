@@ -32,7 +32,7 @@ func crashClients(l *crashtest.Ledger, shards int) []*crashtest.Client {
 	list[5].Fickle = true
 	list[8].Retain = true
 	list[9].Expiries = []uint32{3600, 1}
-	list[13].Retain, list[13].Clears = shards == 1, shards == 1
+	list[13].Retain, list[13].Clears = true, true
 	list[14].Expiry = 60
 	list[10].Will, list[10].Polite = &crashtest.Will{Topic: "t/w", QoS: 2}, true
 	list[11].Will = &crashtest.Will{Topic: "t/w", QoS: 1, Delay: 60}

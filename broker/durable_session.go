@@ -22,6 +22,8 @@ type retainedLog struct {
 	isLate    map[string]bool
 	lateBytes int
 	lates     atomic.Bool
+	// underWay is how many batches of all shards have records of it and are not durable; they change it.
+	underWay atomic.Int32
 }
 
 // lateName is what a name takes beside its bytes in both places, in bytes.
