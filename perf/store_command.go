@@ -76,6 +76,7 @@ func (r *storeRun) run(ctx context.Context) error {
 		{fmt.Sprintf("%d sessions", r.sessions), func() error { return r.makeSessions() }},
 		{"killed, started again", func() error { return r.restart(ctx) }},
 		{fmt.Sprintf("%d messages queued", r.messages), func() error { return r.queue(r.messages) }},
+		{"20 s later", func() error { return wait(ctx, reclaimTime) }},
 		{"killed, started again", func() error { return r.restart(ctx) }},
 		{"all delivered", func() error { return r.deliver() }},
 		{"20 s later", func() error { return wait(ctx, reclaimTime) }},
