@@ -61,7 +61,7 @@ type message struct {
 	number    int
 	qos       byte
 	void      bool          // a Will that must not come
-	will      bool          //
+	will      bool          // it is one
 	again     bool          // it was published more than once
 	delay     time.Duration // of a Will
 	interval  time.Duration // Message Expiry Interval, 0 for none

@@ -77,6 +77,12 @@ func (p *peer) disconnect() error {
 	return p.send(packet.AppendDisconnect(nil, &packet.Disconnect{}, p.version))
 }
 
+// end ends the Session with its connection.
+func (p *peer) end() error {
+	defer p.hangUp()
+	return p.send(packet.AppendDisconnect(nil, &packet.Disconnect{HasSessionExpiry: true}, p.version))
+}
+
 // hangUp ends the connection, if there is one.
 func (p *peer) hangUp() {
 	if p.conn != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/packet"
@@ -26,6 +27,7 @@ type Trouble struct {
 	dial     func() (net.Conn, error)
 	v5, v3   *peer   // publishers
 	passing  *peer   // subscriber whose Session ends with its connection
+	ending   *peer   // one whose Session is kept until it ends it, amid the trouble
 	present  []*peer // subscribers with kept Sessions that stay, of both versions
 	absent   *peer   // one that is away until it is over,
 	late     *peer   // one that comes back while Sessions that are there still may,
@@ -36,15 +38,16 @@ type Trouble struct {
 
 	feeder, fed *peer
 	fedMessages int
-	feeding     chan error // the end of Feed
+	feeding     sync.WaitGroup // Feed
+	feedErr     error          // read when that is over
 }
 
 // NewTrouble makes clients that connect by dial.
 func NewTrouble(dial func() (net.Conn, error)) *Trouble {
 	return &Trouble{dial: dial, v5: newPeer("publisher5", packet.V50, true), v3: newPeer("publisher3", packet.V311, true),
-		passing: newPeer("passing", packet.V311, false), present: []*peer{newPeer("present5", packet.V50, true), newPeer("present3", packet.V311, true)},
+		passing: newPeer("passing", packet.V311, false), ending: newPeer("ending", packet.V50, true), present: []*peer{newPeer("present5", packet.V50, true), newPeer("present3", packet.V311, true)},
 		absent: newPeer("absent", packet.V50, true), late: newPeer("late", packet.V50, true), old: newPeer("old", packet.V311, true),
-		feeder: newPeer("feeder", packet.V50, false), fed: newPeer("fed", packet.V50, true), feeding: make(chan error, 1)}
+		feeder: newPeer("feeder", packet.V50, false), fed: newPeer("fed", packet.V50, true)}
 }
 
 // receivers are who must get what is kept.
@@ -52,12 +55,12 @@ func (t *Trouble) receivers() []*peer { return append([]*peer{t.absent, t.late, 
 
 // Before connects everybody and has messages queued for those that go.
 func (t *Trouble) Before() error {
-	for _, p := range append([]*peer{t.v5, t.v3, t.feeder, t.passing, t.fed}, t.receivers()...) {
+	for _, p := range append([]*peer{t.v5, t.v3, t.feeder, t.passing, t.ending, t.fed}, t.receivers()...) {
 		if err := p.mustConnect(t.dial); err != nil {
 			return err
 		}
 	}
-	filters := map[*peer]string{t.passing: "passing", t.fed: "fed"}
+	filters := map[*peer]string{t.passing: "passing", t.ending: "ending", t.fed: "fed"}
 	for _, p := range t.receivers() {
 		filters[p] = "kept"
 	}
@@ -116,7 +119,7 @@ func (t *Trouble) Refused(level int) error {
 	return nil
 }
 
-// messages are refused at every level, and those of QoS 0 pass.
+// messages are refused at every level, and those of QoS 0 pass, as do those that are kept for nobody, even while a Session that is kept ends.
 func (t *Trouble) messages() error {
 	for _, c := range []struct {
 		topic  string
@@ -136,10 +139,23 @@ func (t *Trouble) messages() error {
 		}
 		t.waits = true
 	}
-	if err := t.v5.publish("passing", "passes", 0, false); err != nil {
-		return err
+	if t.ending.conn != nil {
+		if err := t.ending.end(); err != nil {
+			return err
+		}
 	}
-	return errors.Join(t.passing.gets(len(t.passing.got)+1), t.v3.silent())
+	for qos := range uint8(2) {
+		if err := t.v5.publish("passing", "passes", qos, false); err != nil {
+			return err
+		}
+		if err := t.passing.gets(len(t.passing.got) + 1); err != nil {
+			return err
+		}
+	}
+	if r, err := t.v5.acknowledged(1); err != nil || r.Failed() {
+		return errors.Join(fmt.Errorf("a message that is kept for nobody: %v", r), err)
+	}
+	return t.v3.silent()
 }
 
 // newcomers are told the same in both versions; those whose Sessions are not kept are served as ever.
@@ -204,15 +220,11 @@ func (t *Trouble) resumes(p *peer) error {
 // Feed publishes n large messages of QoS 1 for an absent client and looks at their acknowledgements when it is over.
 func (t *Trouble) Feed(n int) {
 	t.fedMessages = n
-	go func() {
-		for i := range n {
-			if err := t.feeder.publish("fed", fmt.Sprint(i, " ", strings.Repeat("x", fedBytes)), 1, false); err != nil {
-				t.feeding <- err
-				return
-			}
+	t.feeding.Go(func() {
+		for i := 0; i < n && t.feedErr == nil; i++ {
+			t.feedErr = t.feeder.publish("fed", fmt.Sprint(i, " ", strings.Repeat("x", fedBytes)), 1, false)
 		}
-		t.feeding <- nil
-	}()
+	})
 }
 
 // Failing finds that messages are refused and that who needs the store waits for it: nothing can be written, although there is space.
@@ -259,8 +271,8 @@ func (t *Trouble) eaten() error {
 	if t.fedMessages == 0 {
 		return nil
 	}
-	if err := <-t.feeding; err != nil {
-		return err
+	if t.feeding.Wait(); t.feedErr != nil {
+		return t.feedErr
 	}
 	var want []string
 	for i := range t.fedMessages {
@@ -301,7 +313,11 @@ func (t *Trouble) retained() error {
 
 // HangUp ends all connections, whatever has become of them.
 func (t *Trouble) HangUp() {
-	for _, p := range append([]*peer{t.v5, t.v3, t.passing, t.feeder, t.fed}, t.receivers()...) {
+	if t.feeder.conn != nil {
+		_ = t.feeder.conn.Close()
+	}
+	t.feeding.Wait()
+	for _, p := range append([]*peer{t.v5, t.v3, t.passing, t.ending, t.feeder, t.fed}, t.receivers()...) {
 		p.hangUp()
 	}
 	if t.newcomer != nil {
