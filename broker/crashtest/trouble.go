@@ -16,6 +16,7 @@ import (
 const (
 	queuedMessages = 20       // before it
 	fedBytes       = 64 << 10 // each of Feed
+	stagesMax      = 4        // calls of Refused and Failing
 )
 
 // refusedPayload is of what the broker is to refuse.
@@ -27,7 +28,7 @@ type Trouble struct {
 	dial     func() (net.Conn, error)
 	v5, v3   *peer   // publishers
 	passing  *peer   // subscriber whose Session ends with its connection
-	ending   *peer   // one whose Session is kept until it ends it, amid the trouble
+	ending   []*peer // those whose Sessions are kept until they end them, one at each stage
 	present  []*peer // subscribers with kept Sessions that stay, of both versions
 	absent   *peer   // one that is away until it is over,
 	late     *peer   // one that comes back while Sessions that are there still may,
@@ -44,10 +45,14 @@ type Trouble struct {
 
 // NewTrouble makes clients that connect by dial.
 func NewTrouble(dial func() (net.Conn, error)) *Trouble {
-	return &Trouble{dial: dial, v5: newPeer("publisher5", packet.V50, true), v3: newPeer("publisher3", packet.V311, true),
-		passing: newPeer("passing", packet.V311, false), ending: newPeer("ending", packet.V50, true), present: []*peer{newPeer("present5", packet.V50, true), newPeer("present3", packet.V311, true)},
+	t := &Trouble{dial: dial, v5: newPeer("publisher5", packet.V50, true), v3: newPeer("publisher3", packet.V311, true),
+		passing: newPeer("passing", packet.V311, false), present: []*peer{newPeer("present5", packet.V50, true), newPeer("present3", packet.V311, true)},
 		absent: newPeer("absent", packet.V50, true), late: newPeer("late", packet.V50, true), old: newPeer("old", packet.V311, true),
 		feeder: newPeer("feeder", packet.V50, false), fed: newPeer("fed", packet.V50, true)}
+	for i := range stagesMax {
+		t.ending = append(t.ending, newPeer(fmt.Sprint("ending", i), packet.V50, true))
+	}
+	return t
 }
 
 // receivers are who must get what is kept.
@@ -55,14 +60,17 @@ func (t *Trouble) receivers() []*peer { return append([]*peer{t.absent, t.late, 
 
 // Before connects everybody and has messages queued for those that go.
 func (t *Trouble) Before() error {
-	for _, p := range append([]*peer{t.v5, t.v3, t.feeder, t.passing, t.ending, t.fed}, t.receivers()...) {
+	for _, p := range append([]*peer{t.v5, t.v3, t.feeder, t.passing, t.fed}, append(t.receivers(), t.ending...)...) {
 		if err := p.mustConnect(t.dial); err != nil {
 			return err
 		}
 	}
-	filters := map[*peer]string{t.passing: "passing", t.ending: "ending", t.fed: "fed"}
+	filters := map[*peer]string{t.passing: "passing", t.fed: "fed"}
 	for _, p := range t.receivers() {
 		filters[p] = "kept"
+	}
+	for _, p := range t.ending {
+		filters[p] = "ending"
 	}
 	for p, filter := range filters {
 		if r, err := p.subscribe(filter, 2); err != nil || r.Failed() {
@@ -139,10 +147,10 @@ func (t *Trouble) messages() error {
 		}
 		t.waits = true
 	}
-	if t.ending.conn != nil {
-		if err := t.ending.end(); err != nil {
-			return err
-		}
+	ending := t.ending[0]
+	t.ending = t.ending[1:]
+	if err := ending.end(); err != nil {
+		return err
 	}
 	for qos := range uint8(2) {
 		if err := t.v5.publish("passing", "passes", qos, false); err != nil {
@@ -227,13 +235,22 @@ func (t *Trouble) Feed(n int) {
 	})
 }
 
-// Failing finds that messages are refused and that who needs the store waits for it: nothing can be written, although there is space.
+// Failing finds that messages are refused and that who needs the store waits for it, or is told that too much waits already: nothing can be
+// written, although there is space.
 func (t *Trouble) Failing() error {
 	t.newcomer = newPeer("newcomer", packet.V50, true)
 	if err := t.newcomer.begin(t.dial); err != nil {
 		return err
 	}
-	return errors.Join(t.messages(), t.newcomer.silent())
+	if err := t.messages(); err != nil {
+		return err
+	}
+	if t.newcomer.silent() == nil {
+		return nil
+	}
+	t.newcomer.hangUp()
+	t.newcomer = nil
+	return t.answered(newPeer("newcomer", packet.V50, true), packet.ServerBusy)
 }
 
 // Over finds that what waited is acknowledged, and that everybody has got what was, once and in order, and nothing that was refused.
@@ -317,7 +334,7 @@ func (t *Trouble) HangUp() {
 		_ = t.feeder.conn.Close()
 	}
 	t.feeding.Wait()
-	for _, p := range append([]*peer{t.v5, t.v3, t.passing, t.ending, t.feeder, t.fed}, t.receivers()...) {
+	for _, p := range append([]*peer{t.v5, t.v3, t.passing, t.feeder, t.fed}, append(t.receivers(), t.ending...)...) {
 		p.hangUp()
 	}
 	if t.newcomer != nil {
