@@ -189,23 +189,44 @@ func (d *durableRun) rowName(c durableCase) string {
 
 // measureBare measures what the disk and Pebble do at full speed.
 func (d *durableRun) measureBare(load durableLoad) error {
-	disk, err := measureDisk(d.dir, load.duration/2)
-	if err != nil {
-		return err
+	for _, c := range [...]struct {
+		name string
+		size int
+	}{{diskSyncs, 4 << 10}, {"disk: write 1 MiB, fsync", 1 << 20}} {
+		disk, err := measureDisk(d.dir, c.size, load.duration/2)
+		if err != nil {
+			return err
+		}
+		d.note(c.name, load, disk)
 	}
-	d.note("disk: write 4 KiB, fsync", load, disk)
 	for _, sync := range []bool{true, false} {
 		bare, err := measurePebble(d.dir, load.publishers, load, sync)
 		if err != nil {
 			return err
 		}
-		d.note(map[bool]string{true: "bare Pebble, sync", false: "bare Pebble, no sync"}[sync], load, bare)
+		d.note(bareName(sync), load, bare)
 	}
 	return nil
 }
 
+// diskSyncs is the row of what the disk syncs in a second.
+const diskSyncs = "disk: write 4 KiB, fsync"
+
+// bareName is the row of the bare database.
+func bareName(sync bool) string {
+	if sync {
+		return "bare Pebble, sync"
+	}
+	return "bare Pebble, no sync"
+}
+
+// rowOf is a row of the table.
+func rowOf(receivers string, publishers int, name string) string {
+	return fmt.Sprintf("%-9s %5d  %s", receivers, publishers, name)
+}
+
 func (d *durableRun) note(name string, l durableLoad, r durableResult) {
-	row := fmt.Sprintf("%-9s %5d  %s", l.receivers, l.publishers, name)
+	row := rowOf(l.receivers, l.publishers, name)
 	if !slices.Contains(d.rows, row) {
 		d.rows = append(d.rows, row)
 	}
@@ -306,9 +327,32 @@ func (d *durableRun) pacedName(c durableCase) string {
 func (d *durableRun) print() {
 	fmt.Println("receivers  publishers  what                       per second       p50       p99   (medians)")
 	for _, row := range d.rows {
-		list := d.results[row]
-		slices.SortFunc(list, func(a, b durableResult) int { return int(a.perSecond - b.perSecond) })
-		m := list[len(list)/2]
-		fmt.Printf("%-50s %s\n", row, m)
+		fmt.Printf("%-50s %s%s\n", row, d.median(row), d.ratios(row))
 	}
+}
+
+// median is the middle one of a row's results; zero where there is no such row.
+func (d *durableRun) median(row string) durableResult {
+	list := slices.Clone(d.results[row])
+	if len(list) == 0 {
+		return durableResult{}
+	}
+	slices.SortFunc(list, func(a, b durableResult) int { return int(a.perSecond - b.perSecond) })
+	return list[len(list)/2]
+}
+
+// ratios says how many messages a broker's row has for each record of the bare database that syncs as it does, and for each sync of the disk.
+func (d *durableRun) ratios(row string) string {
+	var receivers, name string
+	var publishers int
+	if _, err := fmt.Sscan(row, &receivers, &publishers, &name); err != nil || strings.Contains(row, ":") || name == "bare" {
+		return ""
+	}
+	bare := d.median(rowOf(receivers, publishers, bareName(strings.Contains(name, "sync"))))
+	disk := d.median(rowOf(receivers, publishers, diskSyncs))
+	if bare.perSecond == 0 || disk.perSecond == 0 {
+		return ""
+	}
+	n := d.median(row).perSecond
+	return fmt.Sprintf("   %.2f of bare Pebble, %.1f per fsync of the disk", n/bare.perSecond, n/disk.perSecond)
 }

@@ -354,7 +354,7 @@ func acknowledgeAll(c net.Conn, taken *atomic.Int64) {
 }
 
 // measureDisk writes and syncs a plain file, one write after the other.
-func measureDisk(dir string, duration time.Duration) (durableResult, error) {
+func measureDisk(dir string, size int, duration time.Duration) (durableResult, error) {
 	f, err := os.Create(filepath.Join(dir, "plain"))
 	if err != nil {
 		return durableResult{}, err
@@ -362,7 +362,7 @@ func measureDisk(dir string, duration time.Duration) (durableResult, error) {
 	defer os.Remove(f.Name())
 	defer f.Close()
 	var all []time.Duration
-	block := make([]byte, 4096)
+	block := durableLoad{payload: size}.noise()
 	start := time.Now()
 	for at := start; at.Sub(start) < duration; {
 		if _, err := f.Write(block); err != nil {
