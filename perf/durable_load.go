@@ -52,6 +52,7 @@ type durableResult struct {
 	late      time.Duration // a paced load: p99 of how late it was sent, which is counted in the others
 	ratio     float64       // of its p99 to that of the bare disk in the same run; 0: not compared
 	cpu       time.Duration // processor time of the broker, or of what else is measured, per message; 0: not measured
+	machine   float64       // a paced load: the part of all processors that was busy
 	resident  int64         // most bytes that the broker had resident; 0: not measured
 }
 
@@ -63,6 +64,9 @@ func (r durableResult) String() string {
 	}
 	if r.resident > 0 {
 		text += fmt.Sprintf(", at most %d MiB resident", r.resident>>20)
+	}
+	if r.machine > 0 {
+		text += fmt.Sprintf("   machine %.0f %% busy", 100*r.machine)
 	}
 	if r.late > 0 {
 		text += fmt.Sprintf("   sent late by %v (p99, counted)", r.late.Round(time.Microsecond))

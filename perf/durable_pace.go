@@ -11,6 +11,7 @@ import (
 
 	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/perf/epoll"
+	"github.com/ringmq/ringmq/perf/load"
 )
 
 const (
@@ -36,7 +37,8 @@ type pacer struct {
 	in          [64 << 10]byte
 	count       bool            // the warming up is over
 	took, late  []time.Duration // per message, from when it was due; per burst
-	loaded      time.Duration   // how long the load has run while it counted
+	loaded      time.Duration   // how long the load has run while it counted,
+	busy, wall  time.Duration   // what all processors were busy then, and how long it took
 }
 
 // pacedPublisher is one connection.
@@ -100,6 +102,7 @@ func (l durableLoad) pace(address netip.AddrPort, between func() error) (durable
 	}
 	r := resultOf(p.took, p.loaded)
 	r.late = resultOf(p.late, p.loaded).p99
+	r.machine = p.busy.Seconds() / p.wall.Seconds() / float64(runtime.NumCPU())
 	return r, nil
 }
 
@@ -142,6 +145,10 @@ func patiently(try func() error) error {
 // slice publishes for a while and waits for all acknowledgements.
 func (p *pacer) slice(length time.Duration) error {
 	start := time.Now()
+	used, err := load.MachineTime()
+	if err != nil {
+		return err
+	}
 	end, next := start.Add(length), start
 	for now := start; next.Before(end) || p.acked < p.sent; now = time.Now() {
 		for ; next.Before(end) && !next.After(now); next = next.Add(p.every) {
@@ -161,7 +168,11 @@ func (p *pacer) slice(length time.Duration) error {
 		}
 	}
 	if p.count {
-		p.loaded += length
+		now, err := load.MachineTime()
+		if err != nil {
+			return err
+		}
+		p.loaded, p.busy, p.wall = p.loaded+length, p.busy+now-used, p.wall+time.Since(start)
 	}
 	return nil
 }
