@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringmq/ringmq/broker/record"
 )
 
 // isDamage says whether a store cannot be opened because of what is in it, and not because of the machine.
@@ -62,6 +64,7 @@ func (s *Store) lastStep() error {
 	s.counts.salvaged.Add(int64(last.found.saved))
 	s.counts.lostRecords.Add(int64(last.found.lostRecords))
 	s.counts.lostFiles.Add(int64(last.found.lostFiles))
+	s.counts.leftRecords.Add(int64(last.found.left))
 	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", last.why, last.aside, last.found))
 	return nil
 }
@@ -85,27 +88,36 @@ func (s *Store) finishSalvage() error {
 }
 
 // salvage makes a new store of what can be read of a damaged one, and puts the old one aside under a name that says when. The
-// new one is complete before the old one moves: whenever this is cut short or fails, it starts again or is done.
-func (s *Store) salvage(why error) error {
-	if !s.onlyLastStep() {
-		if err := s.makeSalvage(why); err != nil {
-			if !s.onlyLastStep() {
-				err = errors.Join(err, s.config.FS.RemoveAll(s.salvageDir()))
-			}
+// new one is complete before the old one moves: whenever this is cut short or fails, it starts again or is done. A broker that runs waits
+// until there is room for all of it; one that starts does with what fits.
+func (s *Store) salvage(why error, starts bool) error {
+	if s.onlyLastStep() {
+		return s.lastStep()
+	}
+	for amount := salvageAll; ; amount++ {
+		err := s.makeSalvage(why, amount, starts)
+		if err == nil {
+			return s.lastStep()
+		}
+		if s.onlyLastStep() {
+			return err
+		}
+		if err := errors.Join(err, s.config.FS.RemoveAll(s.salvageDir())); !isFull(err) || !starts || amount == salvageNothing {
 			return err
 		}
 	}
-	return s.lastStep()
 }
 
 // makeSalvage is all of salvage but the last step.
-func (s *Store) makeSalvage(why error) error {
+func (s *Store) makeSalvage(why error, amount salvageAmount, starts bool) error {
 	fsys, dir := s.config.FS, s.salvageDir()
 	if err := fsys.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := s.hasRoomForSalvage(); err != nil {
-		return err
+	missing := s.missingRoom()
+	if missing > 0 && !starts {
+		return fmt.Errorf("to copy what can be read needs %d MiB more than are free on the disk of %s; free them, or start the "+
+			"broker again: it begins with what fits then", missing>>20+1, s.config.Dir)
 	}
 	if err := fsys.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -114,27 +126,100 @@ func (s *Store) makeSalvage(why error) error {
 	if err != nil {
 		return err
 	}
-	found, err := s.salvageRecords(in)
+	found, err := s.salvageRecords(in, s.passes(amount, missing))
 	if err != nil {
 		in.discard()
 		return err
 	}
+	found.missing = missing
 	s.salvaged = salvaged{why: why, found: found}
 	return s.putAside(why)
 }
 
-// hasRoomForSalvage says how much is to be freed when a copy of the store does not fit beside it: the disk is not filled in vain.
-func (s *Store) hasRoomForSalvage() error {
+// salvageAmount is how much of a damaged store is copied.
+type salvageAmount int
+
+// Each is for when the one before has filled the disk.
+const (
+	salvageAll salvageAmount = iota
+	salvageFirst
+	salvageNothing
+)
+
+// missingRoom is how many bytes more than there are a copy of everything needs at worst: records are collected, and then put in their place.
+func (s *Store) missingRoom() uint64 {
+	needed := 2*dirSize(s.config.FS, s.databaseDir()) + uint64(s.config.ReserveBytes)/2
+	avail, known := s.free()
+	if !known || avail >= needed {
+		return 0
+	}
+	return needed - avail
+}
+
+// free is how much space is free; where the file system does not say, writing will.
+func (s *Store) free() (avail uint64, known bool) {
 	u, err := s.config.FS.GetDiskUsage(s.config.Dir)
-	if err != nil {
-		return nil // Writing will say so.
+	return u.AvailBytes, err == nil
+}
+
+// roomEvery is after how many bytes a salvage asks how much space there is.
+const roomEvery = 64 << 10
+
+// pass is one reading of a damaged store.
+type pass struct {
+	kinds kindSet
+	full  func(written int) bool // says whether there is room for nothing more, after so many bytes; nil: there is for all
+}
+
+// kindSet are kinds of records.
+type kindSet int
+
+const (
+	allKinds   kindSet = iota
+	firstKinds         // what clients cannot give again, which is little: Sessions, subscriptions, Packet Identifiers, and Retained Messages
+	queueKinds         // what waits for clients
+)
+
+// has says whether a key is of these kinds.
+func (k kindSet) has(key []byte) bool {
+	queue := false
+	if len(key) > 0 {
+		switch record.Kind(key[0]) {
+		case record.KindMessage, record.KindEntry, record.KindReference:
+			queue = true
+		}
 	}
-	needed := dirSize(s.config.FS, s.databaseDir()) + uint64(s.config.ReserveBytes)/2
-	if u.AvailBytes >= needed {
-		return nil
+	return k == allKinds || queue == (k == queueKinds)
+}
+
+// passes are the readings that put so much in.
+func (s *Store) passes(amount salvageAmount, missing uint64) []pass {
+	nothing := func(int) bool { return true }
+	switch {
+	case amount == salvageNothing:
+		return []pass{{allKinds, nothing}}
+	case amount == salvageFirst:
+		return []pass{s.newPass(firstKinds, 1), {queueKinds, nothing}}
+	case missing > 0: // With what waits there should be room to work.
+		return []pass{s.newPass(firstKinds, 1), s.newPass(queueKinds, 5)}
 	}
-	return fmt.Errorf("it is damaged, and a copy of what can be read needs %d MiB, of which %d MiB are free on the disk of %s; free the rest",
-		needed>>20+1, u.AvailBytes>>20, s.config.Dir)
+	return []pass{{}}
+}
+
+// newPass is a pass that leaves so many halves of the reserve free when everything has been put in its place, which takes what was collected once more.
+func (s *Store) newPass(kinds kindSet, halves uint64) pass {
+	first, _ := s.free()
+	leave := halves * uint64(s.config.ReserveBytes) / 2
+	asked, isFull := -roomEvery, false
+	return pass{kinds, func(written int) bool {
+		if !isFull && written-asked >= roomEvery {
+			asked = written
+			avail, known := s.free()
+			inMemory := min(uint64(written), memTables*uint64(s.config.MemTableBytes)) // which may be in a log as well, until it is in tables
+			isFull = known && first < leave+2*(first-min(avail, first)+inMemory)
+		}
+		return isFull
+	}}
 }
 
 // dirSize is how many bytes the files of a directory have; 0 where there is none.
@@ -174,21 +259,28 @@ type salvaged struct {
 // findings are what salvage has read of a store.
 type findings struct {
 	saved       int   // records that the new store has
+	left        int   // records, and versions of records, for which there was no room
 	lostRecords int   // records, and versions of records, in parts of tables that cannot be read
 	lostFiles   int   // files of which nothing says how much could not be read
 	doubted     int64 // messages of QoS 2 that are not delivered again for that reason
+	missing     uint64
 }
 
 // String is what was found in words.
 func (f findings) String() string {
-	return fmt.Sprintf("%d records were read from it, %d could not be read, %d files could not be read to their end, "+
+	text := fmt.Sprintf("%d records were read from it, %d could not be read, %d files could not be read to their end, "+
 		"%d messages of QoS 2 that may have been delivered are not delivered again", f.saved, f.lostRecords, f.lostFiles, f.doubted)
+	if f.left > 0 {
+		text += fmt.Sprintf("; for %d more records and versions of records there was no room, and they are there only: to have them, stop the broker, free %d MiB, "+
+			"remove db and progress beside it, rename it to db and start it again, without what it has taken in between", f.left, f.missing>>20+1)
+	}
+	return text
 }
 
 // salvageRecords copies what can be read of a damaged store's tables and logs. The newest version of each record counts; as
 // nothing says any more which table is newer, all versions go into the new store first, under a prefix and with their
 // number, and then the newest of each is put in its place.
-func (s *Store) salvageRecords(in *instance) (findings, error) {
+func (s *Store) salvageRecords(in *instance, passes []pass) (findings, error) {
 	f := new(findings) // whoever is still at work for an instance that has failed may write to it, and nobody reads it then
 	var names []string
 	if s.isFile() {
@@ -199,7 +291,29 @@ func (s *Store) salvageRecords(in *instance) (findings, error) {
 			return findings{}, err
 		}
 	}
-	v, lastLog := versions{}, ""
+	slices.Sort(names)
+	slices.Reverse(names) // the newest first: where room runs out, what was acknowledged lately is known to be
+	v := versions{}
+	for i, p := range passes {
+		v.pass = p
+		lostRecords, lostFiles, err := s.salvagePass(in, &v, names)
+		if err != nil {
+			return findings{}, err
+		}
+		if i == 0 {
+			f.lostRecords, f.lostFiles = lostRecords, f.lostFiles+lostFiles
+		}
+	}
+	f.left = v.left
+	if err := s.settleSalvage(in, &v, f); err != nil {
+		return findings{}, err
+	}
+	return *f, nil
+}
+
+// salvagePass reads all files of a damaged store once.
+func (s *Store) salvagePass(in *instance, v *versions, names []string) (lostRecords, lostFiles int, err error) {
+	lastLog := ""
 	for _, name := range names {
 		if filepath.Ext(name) == ".log" {
 			lastLog = max(lastLog, name)
@@ -207,29 +321,26 @@ func (s *Store) salvageRecords(in *instance) (findings, error) {
 	}
 	for _, name := range names {
 		path := filepath.Join(s.databaseDir(), name)
-		err := s.salvageFile(in, func(db *pebble.DB, patient bool) error {
-			v.db = db
+		lost, left := 0, v.left
+		err := s.salvageFile(in, func(db *pebble.DB, patient bool) (err error) {
+			v.db, v.left = db, left
 			switch filepath.Ext(name) {
 			case ".sst":
-				lost, err := v.readTable(s.config.FS, path, patient)
-				f.lostRecords += lost
-				return err
+				lost, err = v.readTable(s.config.FS, path, patient)
 			case ".log":
-				return v.readLog(s.config.FS, path, name == lastLog)
+				err = v.readLog(s.config.FS, path, name == lastLog)
 			}
-			return nil
+			return err
 		})
 		if in.hasFailed() {
-			return findings{}, in.err
+			return 0, 0, in.err
 		}
+		lostRecords += lost
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // What has gone since the list was made, Pebble had no use for.
-			f.lostFiles++
+			lostFiles++
 		}
 	}
-	if err := s.settleSalvage(in, &v, f); err != nil {
-		return findings{}, err
-	}
-	return *f, nil
+	return lostRecords, lostFiles, nil
 }
 
 // salvageFile reads a file of a damaged store, which what cannot be read of it does not end before the last try: versions that are put
@@ -252,7 +363,7 @@ func (s *Store) salvageFile(in *instance, read func(db *pebble.DB, patient bool)
 // settleSalvage puts what was read in its place and closes the new store.
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
-	lost := f.lostRecords+f.lostFiles > 0
+	lost := f.lostRecords+f.lostFiles+f.left > 0
 	if err := in.close(func(db *pebble.DB) (err error) {
 		v.db = db // which nothing has set when there was no file to read
 		if err = v.settle(); err != nil {

@@ -47,7 +47,7 @@ func early[T any](s *Store, f func(*pebble.DB) (T, error)) (T, error) {
 			s.warn(fmt.Sprintf("the store cannot be read, which is tried again in %v, try %d of %d: %v", wait, n+1, unreadMax, err))
 			time.Sleep(wait)
 		} else {
-			if err := s.salvage(err); err != nil {
+			if err := s.salvage(err, true); err != nil {
 				return nothing, fmt.Errorf("salvage the store in %s: %w", s.config.Dir, err)
 			}
 			n, salvaged = 0, true

@@ -173,7 +173,7 @@ type counts struct {
 	lostCommits, doubted atomic.Int64
 	expired              atomic.Int64 // messages that were removed because they had expired
 	// What salvage has found.
-	salvages, salvaged, lostRecords, lostFiles atomic.Int64
+	salvages, salvaged, lostRecords, lostFiles, leftRecords atomic.Int64
 }
 
 // request is a batch, a load or what has expired, in the order in which they were asked for.

@@ -123,13 +123,15 @@ type Stats struct {
 	// Expired messages were removed from the queues of clients that are away.
 	Expired int64 `json:"expired"`
 	// What was lost, since the store was opened: LostCommits were made by an earlier run and are gone, Doubted messages of QoS 2 are not
-	// delivered for that reason or because of damage. Salvages have read Salvaged records; LostRecords and the rest of LostFiles could not be read.
+	// delivered for that reason or because of damage. Salvages have read Salvaged records; LostRecords and the rest of LostFiles could not be read,
+	// and for LeftRecords there was no room on the disk.
 	LostCommits int64 `json:"lost_commits"`
 	Doubted     int64 `json:"doubted"`
 	Salvages    int64 `json:"salvages"`
 	Salvaged    int64 `json:"salvaged"`
 	LostRecords int64 `json:"lost_records"`
 	LostFiles   int64 `json:"lost_files"`
+	LeftRecords int64 `json:"left_records"`
 	Health
 }
 
@@ -143,7 +145,7 @@ type KindStats struct {
 func (s *Store) Stats(records bool) (Stats, error) {
 	out := Stats{Records: make(map[string]KindStats), Commits: s.counts.commits.Load(), Batches: s.counts.batches.Load(),
 		Changes: s.counts.changes.Load(), Bytes: s.counts.bytes.Load(), Failures: s.counts.failures.Load(), LostCommits: s.counts.lostCommits.Load(), Doubted: s.counts.doubted.Load(), Salvages: s.counts.salvages.Load(),
-		Salvaged: s.counts.salvaged.Load(), LostRecords: s.counts.lostRecords.Load(), LostFiles: s.counts.lostFiles.Load(), Expired: s.counts.expired.Load(), Health: s.Health()}
+		Salvaged: s.counts.salvaged.Load(), LostRecords: s.counts.lostRecords.Load(), LostFiles: s.counts.lostFiles.Load(), LeftRecords: s.counts.leftRecords.Load(), Expired: s.counts.expired.Load(), Health: s.Health()}
 	now := time.Now()
 	out.Wait, out.Commit, out.Sync = s.waits.read(now), s.commitTimes.read(now), s.syncTimes.read(now)
 	s.mu.Lock()

@@ -212,50 +212,6 @@ func TestSalvageLastStepFails(t *testing.T) {
 	}
 }
 
-// TestSalvageNeedsRoom: a damaged store that does not fit a second time is not begun to be copied; it says how much is to be freed. One whose
-// copy fails leaves nothing of it.
-func TestSalvageNeedsRoom(t *testing.T) {
-	for _, known := range []bool{true, false} {
-		mem := vfs.NewMem()
-		fill(t, mem, true)
-		for _, path := range files(t, mem, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
-			if err := writeFile(mem, path, make([]byte, 300)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var fsys vfs.FS = mem
-		if known {
-			setFree(mem, 16<<10)
-		} else {
-			var n atomic.Int64
-			fsys = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-				if op.Kind != errorfs.OpFileWrite || !strings.Contains(op.Path, "salvaged") {
-					return nil
-				}
-				if n.Add(1) > 20 {
-					return syscall.ENOSPC
-				}
-				return nil
-			}))
-		}
-		_, err := Open(Config{Dir: "data", FS: fsys, MemTableBytes: 256 << 10, CacheBytes: 1 << 20, ReserveBytes: 4 << 10, Warn: func(string) {}})
-		if err == nil || known && !strings.Contains(err.Error(), "free the rest") || !known && !isFull(err) {
-			t.Errorf("space known %v: Open says %v", known, err)
-		}
-		if left, _ := mem.List("data/salvaged"); len(left) > 0 {
-			t.Errorf("space known %v: %d files are left", known, len(left))
-		}
-		setFree(mem, 1<<40)
-		s, _ := open(t, mem)
-		if list, err := entries(s); err != nil || len(list) != damagedEntries-1 {
-			t.Errorf("then %d of %d entries are there, %v", len(list), damagedEntries-1, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // TestExpirySearchAndTrouble: while the writer can remove nothing, nothing more is found for it; and an instance that is opened again is searched
 // anew, for what was removed may be back.
 func TestExpirySearchAndTrouble(t *testing.T) {

@@ -23,9 +23,12 @@ const versionPrefix = '~'
 
 // versions are all the versions of a damaged store's records that could be read.
 type versions struct {
-	db     *pebble.DB
-	ranges []deletedRange
-	saved  int
+	db      *pebble.DB
+	pass    pass
+	ranges  []deletedRange
+	written int // bytes of what was collected
+	left    int // versions for which there was no room
+	saved   int
 }
 
 // deletedRange is a range that was deleted by change number seq.
@@ -34,8 +37,18 @@ type deletedRange struct {
 	seq      uint64
 }
 
-// put collects one version. The newest of a key sorts first.
+// put collects one version, if this pass is for it and there is room. The newest of a key sorts first.
 func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
+	if !v.pass.kinds.has(key) {
+		return nil
+	}
+	if v.pass.full != nil && v.pass.full(v.written) {
+		if set {
+			v.left++
+		}
+		return nil
+	}
+	v.written += len(key) + len(value)
 	k := append([]byte{versionPrefix}, key...)
 	k = binary.BigEndian.AppendUint64(k, math.MaxUint64-seq)
 	kind := byte(0)
@@ -46,6 +59,9 @@ func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
 }
 
 func (v *versions) putRange(from, to []byte, seq uint64) {
+	if v.pass.kinds == queueKinds {
+		return // the first pass has it
+	}
 	v.ranges = append(v.ranges, deletedRange{bytes.Clone(from), bytes.Clone(to), seq})
 }
 

@@ -277,7 +277,9 @@ func (s *Store) openAgain() (*instance, error) {
 		}
 		why = &err
 	}
-	if err := s.salvage(*why); err != nil {
+	if err := s.salvage(*why, false); err != nil {
+		err = fmt.Errorf("the store is damaged (%w) and not salvaged yet: %w", *why, err)
+		s.warn(err.Error())
 		return nil, err
 	}
 	return s.openDatabase()
