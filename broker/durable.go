@@ -52,6 +52,7 @@ type kept struct {
 	// doubtful says that the store has lost something, and that the Session has had no connection to its end since then: a QoS 2 message
 	// that its client sends again may have been received and delivered.
 	doubtful bool
+	doubt    uint32 // the last loss that makes no difference to it, as its record says
 
 	forgetting []forgetting // whose PUBCOMP waits, in the order in which it goes out
 

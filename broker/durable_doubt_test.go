@@ -28,3 +28,41 @@ func TestDoubtWhileReading(t *testing.T) {
 		w.end()
 	}
 }
+
+// TestDoubtOverRuns: what a store has lost counts for a Session until a connection of its has ended, however many runs later, and not for a Session
+// that was made afterwards; not even a crash before the end of such a connection makes it sure.
+func TestDoubtOverRuns(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	again := func(losses uint32) {
+		store = store.crashed(w.now.UnixMilli())
+		store.doubt += losses
+		w.broker.Release()
+		w = newWorldOn(t, 1, script.New("options"), store, w.now)
+	}
+	sayAll(t, w, "connect p v5 expiry=1000", "disconnect p")
+	again(1) // and nobody comes
+	again(0)
+	isTaken := func(who, message string, id string) bool {
+		before := strings.Count(w.out.String(), "a < PUBLISH")
+		sayAll(t, w, "publish "+who+" t "+message+" qos=2 dup=1 id="+id)
+		return strings.Count(w.out.String(), "a < PUBLISH") > before
+	}
+	sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000", "connect q v5 expiry=1000")
+	if isTaken("p", "one", "1") || !isTaken("q", "two", "1") {
+		t.Errorf("heard %q", w.out.String())
+	}
+	again(0) // without an end of p's connection
+	sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000")
+	if isTaken("p", "three", "2") {
+		t.Errorf("heard %q", w.out.String())
+	}
+	sayAll(t, w, "disconnect p")
+	again(0)
+	sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000")
+	if !isTaken("p", "four", "3") {
+		t.Errorf("heard %q", w.out.String())
+	}
+	sayAll(t, w, "connect q v5") // which ends its Session
+	w.end()
+}

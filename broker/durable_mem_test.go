@@ -22,7 +22,7 @@ type memStore struct {
 	commits int
 	stopAt  int // no commit beyond it, 0: no limit
 	stuck   bool
-	doubt   bool
+	doubt   uint32
 	damaged record.Kind // whose records turn out to be lost when they are read
 	written int64
 }
@@ -37,16 +37,16 @@ func newMemStore() *memStore { return &memStore{boot: 1, records: map[string]str
 
 // crashed is the store as the next run finds it.
 func (m *memStore) crashed(last int64) *memStore {
-	return &memStore{boot: m.boot + 1, last: last, records: maps.Clone(m.records)}
+	return &memStore{boot: m.boot + 1, last: last, records: maps.Clone(m.records), doubt: m.doubt}
 }
 
 func (m *memStore) Boot() uint32      { return m.boot }
 func (m *memStore) LastCommit() int64 { return m.last }
-func (m *memStore) Doubt() bool       { return m.doubt }
+func (m *memStore) Doubt() uint32     { return m.doubt }
 
 func (m *memStore) Each(kind record.Kind, f func(key, value []byte) error) error {
 	if kind == m.damaged {
-		m.doubt = true
+		m.doubt++
 		return nil
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.records)) {

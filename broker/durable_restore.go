@@ -44,7 +44,7 @@ func (w *shared) restore(now time.Time) error {
 	}
 	doubt := w.store.Doubt() // not before all is read
 	for _, sess := range r.bySID {
-		sess.kept.doubtful = doubt
+		sess.kept.doubtful = sess.kept.doubt < doubt
 	}
 	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
 	w.handOverRestored()
@@ -100,7 +100,8 @@ func (r *restoring) session(key, value []byte) error {
 		return nil
 	}
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
-	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0}
+	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0,
+		doubtful: true, doubt: in.Doubt} // until all is read
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
 	sess.kept = k
 	sess.durable.Store(true)

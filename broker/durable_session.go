@@ -184,7 +184,10 @@ func (s *Shard) recordSession(sess *Session, expiry, will, delay uint32, offline
 func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uint32, offline int64) []byte {
 	k := sess.kept
 	k.expiry, k.offline, k.hasWill = expiry, offline, will != 0
-	out := record.Session{ClientID: sess.clientID, User: sess.user, Expiry: expiry, Offline: offline, WillDelay: delay}
+	if !k.doubtful {
+		k.doubt = s.store.Doubt()
+	}
+	out := record.Session{ClientID: sess.clientID, User: sess.user, Expiry: expiry, Offline: offline, WillDelay: delay, Doubt: k.doubt}
 	if will != 0 {
 		out.Will = s.appendMessage(nil, will)
 	}
@@ -195,11 +198,11 @@ func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uin
 // offlineKept records that a kept Session has no connection any more, where that makes a difference, and lets its queue go to disk.
 func (s *Shard) offlineKept(sess *Session) {
 	k := sess.kept
-	same := k.expiry == sess.expiry && !k.hasWill && sess.will == 0
+	same := k.expiry == sess.expiry && !k.hasWill && sess.will == 0 && !k.doubtful
+	k.loading, k.doubtful = false, false
 	if !same || sess.expiry != neverExpires && k.offline != s.wall(s.now) {
 		s.recordSession(sess, sess.expiry, sess.will, sess.willDelay, s.wall(s.now))
 	}
-	k.loading, k.doubtful = false, false
 	s.spill(sess)
 }
 

@@ -14,7 +14,7 @@
 //	Q sid pos     a queue entry: one delivery, with its message or the mid of a shared one
 //	R topic       a Retained Message
 //	S sid         a Session
-//	T             the time of the last commit
+//	T             the time of the last commit, how many there were, and how often records have been lost
 //	X mid sid pos says that queue entry (sid, pos) needs message mid
 //
 // # Numbers
@@ -54,6 +54,25 @@ const PacketIDs = 65535
 
 // FirstOf is the first number of a run of the broker, for sid, mid and pos.
 func FirstOf(boot uint32) uint64 { return uint64(boot) * positionsPerBoot }
+
+// BootOf is the last run of the broker that a key has a number of; 0 for none.
+func BootOf(k []byte) (boot uint32) {
+	numbers := 0
+	if len(k) > 0 {
+		switch Kind(k[0]) {
+		case KindEnded, KindSubscription, KindReceived, KindSent, KindMessage, KindSession:
+			numbers = 1
+		case KindEntry:
+			numbers = 2
+		case KindReference:
+			numbers = 3
+		}
+	}
+	for i := 0; i < numbers && len(k) >= 9+8*i; i++ {
+		boot = max(boot, uint32(Number(k, i)/positionsPerBoot))
+	}
+	return boot
+}
 
 // PacketID is the Packet Identifier of the delivery at a position.
 func PacketID(pos uint64) uint16 { return uint16(pos%PacketIDs) + 1 }

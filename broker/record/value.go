@@ -86,6 +86,8 @@ type Session struct {
 	Offline   int64  // unix milliseconds at which its connection ended; 0 while it has one
 	WillDelay uint32 // seconds
 	Will      []byte // a Message that waits for the connection to end, or for its delay; empty for none
+	// Doubt is the last loss of records, counted by the store, that makes no difference to it any more.
+	Doubt uint32
 }
 
 // Append appends the Session's value.
@@ -94,7 +96,11 @@ func (s *Session) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(s.Expiry))
 	dst = binary.AppendUvarint(dst, uint64(s.Offline))
 	dst = binary.AppendUvarint(dst, uint64(s.WillDelay))
-	return appendBytes(dst, s.Will)
+	dst = appendBytes(dst, s.Will)
+	if s.Doubt == 0 {
+		return dst
+	}
+	return binary.AppendUvarint(dst, uint64(s.Doubt))
 }
 
 // Decode reads what Append wrote; Will aliases b.
@@ -104,6 +110,11 @@ func (s *Session) Decode(b []byte) error {
 	s.ClientID, s.User = string(r.bytes()), string(r.bytes())
 	s.Expiry, s.Offline, s.WillDelay = uint32(r.atMost(math.MaxUint32)), int64(r.number()), uint32(r.atMost(math.MaxUint32))
 	s.Will = r.bytes()
+	s.Doubt = 0
+	if len(r.rest) > 0 {
+		s.Doubt = uint32(r.atMost(math.MaxUint32))
+		r.bad = r.bad || s.Doubt == 0
+	}
 	return r.end()
 }
 

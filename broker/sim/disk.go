@@ -42,7 +42,7 @@ func (d *disk) Boot() uint32 { return d.boot }
 func (d *disk) LastCommit() int64 { return d.last }
 
 // Doubt is part of broker.Store: what was committed is there.
-func (d *disk) Doubt() bool { return false }
+func (d *disk) Doubt() uint32 { return 0 }
 
 // Each is part of broker.Store.
 func (d *disk) Each(kind record.Kind, f func(key, value []byte) error) (err error) {

@@ -280,7 +280,7 @@ func failForAWhile(seed uint64, d *disaster) (acknowledged int, err error) {
 	if s, err = start(sim, crashed); err != nil {
 		return acknowledged, err
 	}
-	if s.Doubt() {
+	if s.Doubt() > 0 {
 		return acknowledged, errors.New("the store doubts what it has")
 	}
 	return acknowledged, errors.Join(sim.Drain(l, 40000), s.Close())

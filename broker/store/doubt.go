@@ -8,8 +8,8 @@ import (
 	"github.com/ringmq/ringmq/broker/record"
 )
 
-// Doubt is part of broker.Store: something of the last run is missing.
-func (s *Store) Doubt() bool { return s.doubt }
+// Doubt is part of broker.Store: how often records have been lost.
+func (s *Store) Doubt() uint32 { return s.doubt.Load() }
 
 // settleDoubt has no message of QoS 2 delivered that was there in an earlier state of the store: whether it was delivered
 // since then nobody knows, and a second time is worse than none [MQTT-4.3.3-1]. Its Packet Identifier is released, so that a

@@ -135,7 +135,7 @@ func lieAndCut(seed uint64) (noticed bool, lost int, err error) {
 	if s, err = start(sim, after); err != nil {
 		return false, 0, fmt.Errorf("refused to start: %w", err)
 	}
-	noticed = s.Doubt()
+	noticed = s.Doubt() > 0
 	err = errors.Join(sim.Drain(l, 40000), s.Close())
 	return noticed, l.Missing(), err
 }
@@ -176,7 +176,7 @@ func cutAtLevelOS(seed uint64) (noticed bool, lost int, err error) {
 	if s, err = startWith(sim, config); err != nil {
 		return false, 0, fmt.Errorf("refused to start: %w", err)
 	}
-	noticed = s.Doubt()
+	noticed = s.Doubt() > 0
 	err = errors.Join(sim.Drain(l, 40000), s.Close())
 	return noticed, l.Missing(), err
 }

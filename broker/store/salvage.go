@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,27 +52,40 @@ func (s *Store) onlyLastStep() bool {
 
 // lastStep puts the new store in the old one's place, and says what the salvage has found unless that was another run's.
 func (s *Store) lastStep() error {
-	if err := errors.Join(s.config.FS.Rename(s.salvageDir(), s.databaseDir()), syncDir(s.config.FS, s.config.Dir)); err != nil {
+	if err := s.config.FS.Rename(s.salvageDir(), s.databaseDir()); err != nil {
 		return err
 	}
 	s.unread.forget()
 	s.damage.Store(nil)
+	s.tellSalvage()
+	return syncDir(s.config.FS, s.config.Dir)
+}
+
+// tellSalvage makes known what a salvage of this run has found.
+func (s *Store) tellSalvage() {
 	last := s.salvaged
+	s.salvaged = salvaged{}
 	if last.why == nil {
-		return nil
+		return
 	}
+	if last.found.doubt > 0 {
+		s.doubt.Store(last.found.doubt)
+	}
+	s.counts.doubted.Add(last.found.doubted)
 	s.counts.salvages.Add(1)
 	s.counts.salvaged.Add(int64(last.found.saved))
 	s.counts.lostRecords.Add(int64(last.found.lostRecords))
 	s.counts.lostFiles.Add(int64(last.found.lostFiles))
 	s.counts.leftRecords.Add(int64(last.found.left))
 	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", last.why, last.aside, last.found))
-	return nil
 }
 
 // openDatabase opens the store. Pebble would make a directory where there is none, so a salvage whose last step failed comes first.
 func (s *Store) openDatabase() (*instance, error) {
 	if s.onlyLastStep() {
+		if s.config.readOnly {
+			return nil, fmt.Errorf("a salvage of it lacks its last step; start ringmq serve with it once")
+		}
 		if err := s.lastStep(); err != nil {
 			return nil, err
 		}
@@ -263,6 +277,7 @@ type findings struct {
 	lostRecords int   // records, and versions of records, in parts of tables that cannot be read
 	lostFiles   int   // files of which nothing says how much could not be read
 	doubted     int64 // messages of QoS 2 that are not delivered again for that reason
+	doubt       uint32
 	missing     uint64
 }
 
@@ -363,22 +378,53 @@ func (s *Store) salvageFile(in *instance, read func(db *pebble.DB, patient bool)
 // settleSalvage puts what was read in its place and closes the new store.
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
-	lost := f.lostRecords+f.lostFiles+f.left > 0
-	if err := in.close(func(db *pebble.DB) (err error) {
+	commits := s.commits // whoever goes on with an instance that has failed must not read it
+	return in.close(func(db *pebble.DB) (err error) {
 		v.db = db // which nothing has set when there was no file to read
 		if err = v.settle(); err != nil {
 			return err
 		}
-		if f.saved = v.saved; lost {
-			if f.doubted, err = settleDoubt(db); err != nil {
-				return err
-			}
+		f.saved = v.saved
+		if err = s.settleNumbers(db, v, f, commits); err != nil {
+			return err
 		}
 		return db.Flush()
-	}); err != nil {
+	})
+}
+
+// settleNumbers sees to it that no number is made twice and, where something was lost, that the next runs know it: what T and B say may be
+// what was lost.
+func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits uint64) error {
+	boot, err := get(db, []byte{byte(record.KindBoot)})
+	if err != nil {
 		return err
 	}
-	s.doubt = s.doubt || lost
-	s.counts.doubted.Add(f.doubted)
-	return nil
+	last := max(v.boot, s.boot)
+	if len(boot) == 4 {
+		last = max(last, binary.BigEndian.Uint32(boot))
+	}
+	b := db.NewBatch()
+	defer b.Close()
+	if last > 0 {
+		if err := b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, last), nil); err != nil {
+			return err
+		}
+	}
+	if f.lostRecords+f.lostFiles+f.left > 0 {
+		if f.doubted, err = settleDoubt(db); err != nil {
+			return err
+		}
+		l, err := lastTime(db)
+		if err != nil {
+			return err
+		}
+		noted, _ := s.readProgress()
+		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
+		l.doubt = max(l.doubt, v.doubt, s.doubt.Load()) + 1
+		f.doubt = l.doubt
+		if err := setTime(b, l); err != nil {
+			return err
+		}
+	}
+	return db.Apply(b, pebble.NoSync)
 }

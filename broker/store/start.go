@@ -71,16 +71,13 @@ func (s *Store) openFirst() error {
 			return err
 		}
 	}
-	r, err := early(s, s.nextRun)
+	r, err := early(s, s.beginRun)
 	if err != nil {
 		return err
 	}
-	if _, err := early(s, func(db *pebble.DB) (struct{}, error) { return struct{}{}, s.noteRun(db, r) }); err != nil {
-		return err
-	}
-	s.boot, s.last, s.commits, s.done = r.boot, r.last, r.commits, r.commits
+	s.boot, s.last, s.commits, s.done = r.boot, r.last.at, r.last.commits, r.last.commits
+	s.doubt.Store(r.last.doubt)
 	if r.lost > 0 {
-		s.doubt = true
 		s.counts.lostCommits.Store(int64(r.lost))
 		s.counts.doubted.Add(r.doubted)
 		s.tellLoss(r.lost, r.doubted)
@@ -107,22 +104,44 @@ func verify(db *pebble.DB) (struct{}, error) {
 // run is where a run begins.
 type run struct {
 	boot    uint32
-	last    int64  // T of the run before
-	commits uint64 // of all runs before
-	lost    uint64 // those of them that are gone
-	doubted int64  // messages of QoS 2 that are not delivered for that reason
+	last    lastCommit // of the run before
+	lost    uint64     // commits of it that are gone
+	doubted int64      // messages of QoS 2 that are not delivered for that reason
 }
 
-// lastTime is when the last commit was made, and how many there were.
-func lastTime(db *pebble.DB) (at int64, commits uint64, err error) {
+// lastCommit is what T says.
+type lastCommit struct {
+	at      int64  // unix milliseconds
+	commits uint64 // of all runs, before it
+	doubt   uint32 // how often records have been lost
+}
+
+// lastTime reads T.
+func lastTime(db *pebble.DB) (l lastCommit, err error) {
 	v, err := get(db, []byte{byte(record.KindTime)})
 	if err != nil || len(v) < 8 {
-		return 0, 0, err
+		return l, err
 	}
-	return int64(binary.BigEndian.Uint64(v)), record.ReadNumber(v[8:]), nil
+	l.at = int64(binary.BigEndian.Uint64(v))
+	if len(v) >= 16 {
+		l.commits = binary.BigEndian.Uint64(v[8:])
+	}
+	if len(v) >= 20 {
+		l.doubt = binary.BigEndian.Uint32(v[16:])
+	}
+	return l, nil
 }
 
-// nextRun says where the next run begins. It may be done again, and finds the same.
+// beginRun finds where the next run begins, and notes that durably, before any number is made of it. What was lost is settled with the same
+// sync: that it is settled is never known alone.
+func (s *Store) beginRun(db *pebble.DB) (r run, err error) {
+	if r, err = s.nextRun(db); err != nil {
+		return r, err
+	}
+	return r, s.noteRun(db, r)
+}
+
+// nextRun says where the next run begins.
 func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 	boot, err := get(db, []byte{byte(record.KindBoot)})
 	if err != nil {
@@ -131,24 +150,25 @@ func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 	if len(boot) == 4 {
 		r.boot = binary.BigEndian.Uint32(boot)
 	}
-	if r.last, r.commits, err = lastTime(db); err != nil {
+	if r.last, err = lastTime(db); err != nil {
 		return r, err
 	}
-	if r.lost, r.boot = s.compareProgress(r.commits, r.boot); r.lost > 0 {
+	if r.lost, r.boot = s.compareProgress(r.last.commits, r.boot); r.lost > 0 {
 		if r.doubted, err = settleDoubt(db); err != nil {
 			return r, err
 		}
-		r.commits += r.lost // numbers go on where the lost ones ended
+		r.last.commits += r.lost // numbers go on where the lost ones ended
+		r.last.doubt++
 	}
 	r.boot++
 	return r, nil
 }
 
-// noteRun writes where a run begins, durably, before any number is made of it.
+// noteRun writes where a run begins.
 func (s *Store) noteRun(db *pebble.DB, r run) error {
 	b := db.NewBatch()
 	defer b.Close()
-	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, r.boot), nil), s.setTime(b, r.commits, r.last)); err != nil {
+	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, r.boot), nil), setTime(b, r.last)); err != nil {
 		return err
 	}
 	if err := db.Apply(b, s.syncOption()); err != nil {

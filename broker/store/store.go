@@ -130,8 +130,8 @@ type Store struct {
 	fresh  bool // there is no store in the directory yet
 	// badFormat is that FORMAT is damaged, and the database is there.
 	badFormat bool
-	last      int64 // T of the last run
-	doubt     bool  // the last run had more than was found
+	last      int64         // T of the last run
+	doubt     atomic.Uint32 // how often records have been lost
 
 	commits  uint64 // of all runs; the writer's, once it runs
 	progress progress
@@ -212,10 +212,11 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") }
 
-// setTime has a batch record when it was committed, in unix milliseconds, and how many commits there were before.
-func (s *Store) setTime(b *pebble.Batch, commits uint64, now int64) error {
-	value := binary.BigEndian.AppendUint64(nil, uint64(now))
-	return b.Set([]byte{byte(record.KindTime)}, record.AppendNumber(value, commits), nil)
+// setTime has a batch record when it was committed, in unix milliseconds, how many commits there were before, and how often records have been lost.
+func setTime(b *pebble.Batch, l lastCommit) error {
+	value := binary.BigEndian.AppendUint64(nil, uint64(l.at))
+	value = record.AppendNumber(value, l.commits)
+	return b.Set([]byte{byte(record.KindTime)}, binary.BigEndian.AppendUint32(value, l.doubt), nil)
 }
 
 func (s *Store) syncOption() *pebble.WriteOptions {

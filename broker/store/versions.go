@@ -16,6 +16,8 @@ import (
 	walrecord "github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringmq/ringmq/broker/record"
 )
 
 // versionPrefix stands before the keys under which salvage collects versions: no kind of record has it.
@@ -29,6 +31,8 @@ type versions struct {
 	written int // bytes of what was collected
 	left    int // versions for which there was no room
 	saved   int
+	boot    uint32 // the last run of which there is a number
+	doubt   uint32 // the last loss that a Session knows of
 }
 
 // deletedRange is a range that was deleted by change number seq.
@@ -39,6 +43,7 @@ type deletedRange struct {
 
 // put collects one version, if this pass is for it and there is room. The newest of a key sorts first.
 func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
+	v.boot = max(v.boot, record.BootOf(key))
 	if !v.pass.kinds.has(key) {
 		return nil
 	}
@@ -110,7 +115,7 @@ func (v *versions) readPoints(r *sstable.Reader, backward bool) (n int, err erro
 	for kv := first(); kv != nil; kv = next() {
 		value, _, err := kv.Value(nil)
 		if err == nil {
-			err = v.put(kv.K.UserKey, uint64(kv.SeqNum()), kv.Kind() == pebble.InternalKeyKindSet, value)
+			err = v.put(kv.K.UserKey, uint64(kv.SeqNum()), kv.Kind() != pebble.InternalKeyKindDelete, value) // a set behind a deletion is a kind of its own
 		}
 		if err != nil {
 			return n, errors.Join(err, it.Close())
@@ -206,9 +211,17 @@ func (v *versions) settle() error {
 			return nil
 		}
 		v.saved++
+		v.noteDoubt(key, value[1:])
 		return v.db.Set(key, value[1:], pebble.NoSync)
 	})
 	return errors.Join(err, v.db.DeleteRange(from, to, pebble.NoSync), v.db.Flush())
+}
+
+func (v *versions) noteDoubt(key, value []byte) {
+	var sess record.Session
+	if record.Kind(key[0]) == record.KindSession && sess.Decode(value) == nil {
+		v.doubt = max(v.doubt, sess.Doubt)
+	}
 }
 
 func (v *versions) isDeleted(key []byte, seq uint64) bool {

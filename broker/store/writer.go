@@ -151,7 +151,7 @@ func (s *Store) commit(round []request) error {
 		}
 	}
 	s.commits++
-	if err := s.setTime(b, s.commits, time.Now().UnixMilli()); err != nil {
+	if err := setTime(b, s.lastCommit(s.commits)); err != nil {
 		return errors.Join(err, b.Close())
 	}
 	s.counts.commits.Add(1)
@@ -231,11 +231,11 @@ func (s *Store) tryInstance(in *instance) error {
 	number, done := s.commits, s.done
 	gone := make(chan uint64, 1)
 	err := in.do(func(db *pebble.DB) error {
-		_, commits, err := lastTime(db)
+		last, err := lastTime(db)
 		if err != nil {
 			return err
 		}
-		gone <- done - min(done, commits)
+		gone <- done - min(done, last.commits)
 		return s.probe(db, number)
 	})
 	if err != nil || s.config.Durability != None {
@@ -301,11 +301,16 @@ func (s *Store) repair() bool {
 	return true
 }
 
+// lastCommit is a commit of now, behind so many.
+func (s *Store) lastCommit(commits uint64) lastCommit {
+	return lastCommit{at: time.Now().UnixMilli(), commits: commits, doubt: s.doubt.Load()}
+}
+
 // probe finds out whether the store can be written.
 func (s *Store) probe(db *pebble.DB, number uint64) error {
 	b := db.NewBatch()
 	defer b.Close()
-	if err := s.setTime(b, number, time.Now().UnixMilli()); err != nil {
+	if err := setTime(b, s.lastCommit(number)); err != nil {
 		return err
 	}
 	return db.Apply(b, s.syncOption())

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ringmq/ringmq/broker/record"
+)
+
+// dataBlocks are the offsets of a table's data blocks.
+func dataBlocks(t *testing.T, fsys vfs.FS, path string) (at []int64) {
+	t.Helper()
+	f, err := fsys.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readable, err := sstable.NewSimpleReadable(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := sstable.NewReader(context.Background(), readable, readerOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l, err := r.Layout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range l.Data {
+		at = append(at, int64(b.Offset))
+	}
+	return at
+}
+
+// damageBlocks overwrites some data blocks of every table, counted from the first or, below zero, from the last.
+func damageBlocks(t *testing.T, fsys vfs.FS, which ...int) {
+	t.Helper()
+	for _, path := range files(t, fsys, isTable) {
+		blocks := dataBlocks(t, fsys, path)
+		f, err := fsys.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range which {
+			if n < 0 {
+				n += len(blocks)
+			}
+			if _, err := f.WriteAt([]byte("damage"), blocks[n]+2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// damageManifest makes Pebble's list of tables useless.
+func damageManifest(t *testing.T, fsys vfs.FS) {
+	t.Helper()
+	for _, path := range files(t, fsys, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
+		if err := writeFile(fsys, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSalvageOfWhatWasSetAgain: a record that was deleted and set anew is a record, of whatever kind a table says that it is.
+func TestSalvageOfWhatWasSetAgain(t *testing.T) {
+	mem := vfs.NewMem()
+	s, a := open(t, mem)
+	key := record.SubscriptionKey(nil, 7, "", "a/b")
+	s.Commit(0, record.AppendSet(nil, key, (&record.Subscription{QoS: 1}).Append(nil)))
+	s.Commit(0, record.AppendDelete(nil, key))
+	s.Commit(0, record.AppendSet(nil, key, (&record.Subscription{QoS: 2}).Append(nil)))
+	a.until(t, "commits", func() bool { return a.committed == 3 })
+	if err := s.in.do((*pebble.DB).Flush); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageManifest(t, mem)
+	s, _ = open(t, mem)
+	if n := count(t, s, record.KindSubscription); n != 1 || s.Doubt() > 0 {
+		t.Errorf("%d subscriptions after the salvage, doubt %d", n, s.Doubt())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLossIsRemembered: that records were lost, as a disk loses them that lies, or in a salvage at the start or while the broker serves, is known to
+// every run after it, as one loss. A salvage that has lost the time of the last commit blames nobody for commits.
+func TestLossIsRemembered(t *testing.T) {
+	for _, how := range []string{"lie", "salvage at the start", "salvage while serving"} {
+		mem := vfs.NewMem()
+		fill(t, mem, true)
+		switch how {
+		case "lie":
+			p := progress{}
+			p.file, _ = mem.Create("data/progress", vfs.WriteCategoryUnspecified)
+			p.note(math.MaxInt32, 1)
+		case "salvage at the start":
+			damageBlocks(t, mem, -1)
+		}
+		for run := range 3 {
+			s, a := open(t, mem)
+			if how == "salvage while serving" && run == 0 {
+				damageBlocks(t, mem, 1)
+				s.Compact() // comes upon it
+				a.until(t, "the salvage", func() bool { return s.counts.salvages.Load() == 1 && !a.refusing })
+			}
+			if lost := s.counts.lostCommits.Load(); s.Doubt() != 1 || (lost > 0) != (how == "lie" && run == 0) {
+				t.Errorf("%s, run %d: doubt %d, %d commits lost", how, run, s.Doubt(), lost)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestNumbersAreNotUsedTwice: the number of the last run is known when its record is lost, from what that run has written.
+func TestNumbersAreNotUsedTwice(t *testing.T) {
+	for _, d := range []Durability{Fsync, None} {
+		mem := dataDir(t)
+		s, a := openWith(t, mem, d)
+		first := record.FirstOf(s.Boot())
+		for n := range uint64(1000) {
+			s.Commit(0, entryBatch(1, first+n, strings.Repeat("y", 500)))
+		}
+		a.until(t, "commits", func() bool { return a.committed == 1000 })
+		if err := s.in.do((*pebble.DB).Flush); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := mem.Remove("data/progress"); err != nil && d != None {
+			t.Fatal(err)
+		}
+		damageBlocks(t, mem, 0)
+		if s, _ = openWith(t, mem, d); s.Boot() != 2 {
+			t.Errorf("%v: the second run has number %d", d, s.Boot())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
