@@ -126,7 +126,8 @@ type stream struct {
 	told      []bool // shards to be told of the next watermark
 	loads     int    // asked and not answered
 	// passed are the places in the queues of ended Sessions, by sid, of what was given to others from memory: see passedFromDisk.
-	passed map[uint64][]uint64
+	passed  map[uint64][]uint64
+	renewal renewal
 }
 
 // batch is what was handed over together.

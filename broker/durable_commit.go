@@ -43,7 +43,7 @@ func (a *action) size() int { return int(sizeOf[action]()) + len(a.bytes) }
 // hasWork says whether there is anything to hand over.
 func (s *Shard) hasWork() bool {
 	st := s.stream
-	return st.ready > st.handed || len(st.ops)+len(st.actions)+len(st.touched) > 0 || s.retainedLog.dirty.Load() || s.retainedLog.lates.Load()
+	return st.ready > st.handed || len(st.ops)+len(st.actions)+len(st.touched) > 0 || s.retainedLog.dirty.Load() || s.retainedLog.lates.Load() || s.renews()
 }
 
 // Persist hands over what has gathered, unless a batch is under way: what comes meanwhile goes with the next one, by one sync. The
@@ -72,6 +72,7 @@ func (s *Shard) handOver() {
 	st := s.stream
 	s.flushTouched()
 	s.logLate()
+	s.renew()
 	ops := st.takeSpare(st.inTickets + len(st.ops))
 	ops = append(ops, st.ops...)
 	st.ops = st.ops[:0]

@@ -99,7 +99,9 @@ func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 		s.beginKeeping(sess)
 	}
 	k := sess.kept
-	if !sess.unsure.Load() && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
+	if !k.doubtful && k.doubt != s.store.Doubt() { // See renewSession.
+		s.recordContent(sess)
+	} else if !sess.unsure.Load() && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
 		return false
 	}
 	sess.unsure.Store(true)
@@ -124,11 +126,8 @@ func (s *Shard) attachLater(id uint32, sess *Session) {
 
 // beginKeeping makes a Session one that is kept, with all it has.
 func (s *Shard) beginKeeping(sess *Session) {
-	k := &kept{sid: s.newNumber(), next: s.firstPosition(), expiry: neverExpires - 1}
+	k := &kept{sid: s.newNumber(), next: s.firstPosition(), expiry: neverExpires - 1, doubt: s.store.Doubt()}
 	sess.kept = k
-	for sub := sess.subs; sub != nil; sub = sub.next {
-		s.recordSubscription(sess, sub, sub.cursor != nil)
-	}
 	for _, q := range [...]*queue{&sess.sent, &sess.wait, &sess.held} {
 		for id := q.head; id != 0; id = s.entries[id].next {
 			if s.entries[id].qos() == 0 {
@@ -140,9 +139,7 @@ func (s *Shard) beginKeeping(sess *Session) {
 			k.next++
 		}
 	}
-	for pid := range sess.receivedIDs(s) {
-		s.stream.ops = record.AppendSet(s.stream.ops, record.ReceivedKey(s.keyRoom(), k.sid, pid), nil)
-	}
+	s.recordContent(sess)
 	s.index.Update(sess.filters, func(uint64) { sess.durable.Store(true) })
 }
 

@@ -171,6 +171,7 @@ func newShard(w *shared, id int, seed uint64) (*Shard, error) {
 	s.keyBytes = make([]byte, 0, 256) // Keys of messages are short; those with a Topic Filter may be longer.
 	if w.store != nil {
 		s.stream = newStream(w.limits.Shards)
+		s.stream.renewal = renewal{doubt: w.store.Doubt(), part: registryParts + retainedParts} // and from here on it may lose what was read
 	}
 	s.in, s.out = make([]*ring, w.limits.Shards), make([]outbox, w.limits.Shards)
 	return s, nil

@@ -1,0 +1,96 @@
+package broker_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ringmq/ringmq/broker/record"
+	"github.com/ringmq/ringmq/broker/script"
+)
+
+// lose has the store lose all records but those of queues, as a salvage may.
+func (m *memStore) lose() {
+	maps.DeleteFunc(m.records, func(k, _ string) bool { return strings.IndexByte("FIRS", k[0]) >= 0 })
+	m.doubt++
+}
+
+// withoutQueues are the records that lose takes, but for what they say of losses.
+func (m *memStore) withoutQueues(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for k, v := range m.records {
+		if k[0] == byte(record.KindSession) {
+			var s record.Session
+			if err := s.Decode([]byte(v)); err != nil {
+				t.Fatal(err)
+			}
+			s.Doubt = 0
+			v = fmt.Sprintf("%+v", s)
+		}
+		if strings.IndexByte("FIRS", k[0]) >= 0 {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// TestLossWhileServing has a store lose Sessions, subscriptions, Packet Identifiers and Retained Messages while clients are there and absent: with the next
+// thing that is written all of it is there again, and a message that is acknowledged then is there for an absent client after a crash.
+func TestLossWhileServing(t *testing.T) {
+	for _, shards := range []int{1, 3} {
+		store := newMemStore()
+		w := newWorldOn(t, shards, script.New("options"), store, startOfTime())
+		sayAll(t, w, "connect away v5 expiry=1000", "subscribe away t/# qos=1", "subscribe away $share/g/s qos=2", "disconnect away",
+			"connect never v311 clean=0", "subscribe never t/# qos=2", "disconnect never",
+			"connect here v5 expiry=500 will=w willpayload=gone willqos=1", "subscribe here x qos=2",
+			"connect p v5 expiry=1000", "publish p r/1 one qos=1 retain=1 id=1", "publish p r/2 two qos=1 retain=1 id=2", "publish p t/2 m qos=2 id=3")
+		for n := range 300 { // more than a shard may hand over at a time
+			sayAll(t, w, fmt.Sprintf("publish p r/%d size=2000 qos=0 retain=1", n+10))
+		}
+		before := store.withoutQueues(t)
+		if len(before) < 4+4+1+302 {
+			t.Fatalf("%d records", len(before))
+		}
+		store.lose()
+		sayAll(t, w, "publish p t/1 later qos=1 id=4")
+		if after := store.withoutQueues(t); !maps.Equal(before, after) {
+			for _, k := range slices.Sorted(maps.Keys(before)) {
+				if after[k] != before[k] {
+					t.Errorf("%d shards: %q is %q, it was %q", shards, k, after[k], before[k])
+				}
+			}
+			t.Errorf("%d shards: %d records, there were %d", shards, len(after), len(before))
+		}
+		store = store.crashed(w.now.UnixMilli())
+		w.broker.Release()
+		w = newWorldOn(t, shards, script.New("options"), store, w.now)
+		sayAll(t, w, "connect away v5 clean=0 expiry=1000")
+		if heard := w.out.String(); !strings.Contains(heard, "Success present") || !strings.Contains(heard, "later") {
+			t.Errorf("%d shards: after the crash: heard %q", shards, heard)
+		}
+		w.broker.Release()
+	}
+}
+
+// TestLossBeforeConnect: a Session whose client comes back before its records were written anew is written before CONNECT is answered, wherever it is.
+func TestLossBeforeConnect(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 2, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect c v5 expiry=1000", "subscribe c t qos=1", "disconnect c", "connect p v5", "connect q v5")
+	store.stuck = true
+	sayAll(t, w, "publish p t m qos=1 id=1", "publish q t m qos=1 id=1") // Now both shards have a batch under way, and write nothing else before it is durable.
+	store.lose()
+	sayAll(t, w, "connect c v5 clean=0 expiry=1000")
+	if strings.Contains(w.out.String(), "present") {
+		t.Errorf("heard %q", w.out.String())
+	}
+	store.stuck = false
+	w.settle()
+	if n := len(store.withoutQueues(t)); n != 2 {
+		t.Errorf("%d records when CONNACK has come, a Session and a subscription are expected", n)
+	}
+	w.broker.Release()
+}
