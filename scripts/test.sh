@@ -82,6 +82,7 @@ missing_packages() {
 	# Who has clang can compile the steering program, which a test then does; nobody else needs its headers.
 	command -v clang >/dev/null && [ ! -e /usr/include/bpf/bpf_endian.h ] && echo libbpf-dev
 	command -v capsh >/dev/null || echo libcap2-bin
+	command -v strace >/dev/null || echo strace
 }
 
 # has_paho looks where scripts/interop looks for Python's MQTT client.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"testing"
 )
 
 // diskFiles is how many files a Disk has room for; a store has some twenty.
@@ -18,8 +19,25 @@ type Disk struct {
 	covered bool
 }
 
-// MountDisk makes a Disk at a directory; without CAP_SYS_ADMIN the error is EPERM. Whoever has mounted it unmounts it.
-func MountDisk(at string, sizeBytes string) (*Disk, error) {
+// MountDisk mounts a Disk until the test ends, or skips.
+func MountDisk(t *testing.T, sizeBytes string) *Disk {
+	t.Helper()
+	d, err := mountDisk(t.TempDir(), sizeBytes)
+	if err == syscall.EPERM {
+		t.Skip("needs CAP_SYS_ADMIN to mount a small disk")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.unmount(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func mountDisk(at, sizeBytes string) (*Disk, error) {
 	if err := syscall.Mount("tmpfs", at, "tmpfs", 0, fmt.Sprintf("size=%s,nr_inodes=%d", sizeBytes, diskFiles)); err != nil {
 		return nil, err
 	}
@@ -95,8 +113,8 @@ func (d *Disk) Writable() error {
 	return errors.Join(syscall.Unmount(d.Data, syscall.MNT_DETACH), syscall.Unmount(d.cover(), syscall.MNT_DETACH))
 }
 
-// Unmount takes the Disk away, even while a broker that is about to end has it open.
-func (d *Disk) Unmount() (err error) {
+// unmount takes the Disk away, even while a broker that is about to end has it open.
+func (d *Disk) unmount() (err error) {
 	if d.covered {
 		err = d.Writable()
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -23,6 +24,7 @@ type peer struct {
 	lastPID  uint16
 	got      []string        // Application Messages, in the order of their first arrival
 	received map[uint16]bool // Packet Identifiers of QoS 2 that are not released
+	again    bool            // the broker was killed: messages of QoS 1 may come again, with DUP
 }
 
 func newPeer(id string, v packet.Version, kept bool) *peer {
@@ -240,7 +242,8 @@ func (p *peer) take(got incoming) error {
 		if r := m.DecodeFromServer(got.Flags, got.body, p.version); r != packet.Success {
 			return fmt.Errorf("PUBLISH: %v", r)
 		}
-		if m.QoS < 2 || !p.received[m.PacketID] {
+		comesAgain := m.QoS == 2 && p.received[m.PacketID] || m.QoS == 1 && p.again && m.Dup && slices.Contains(p.got, string(m.Payload))
+		if !comesAgain {
 			p.got = append(p.got, string(m.Payload))
 		}
 		switch m.QoS {

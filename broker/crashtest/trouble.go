@@ -39,6 +39,7 @@ type Trouble struct {
 
 	feeder, fed *peer
 	fedMessages int
+	fedWant     []string       // those of them that were acknowledged
 	feeding     sync.WaitGroup // Feed
 	feedErr     error          // read when that is over
 }
@@ -253,8 +254,8 @@ func (t *Trouble) Failing() error {
 	return t.answered(newPeer("newcomer", packet.V50, true), packet.ServerBusy)
 }
 
-// Over finds that what waited is acknowledged, and that everybody has got what was, once and in order, and nothing that was refused.
-func (t *Trouble) Over() error {
+// Acknowledged finds, when it is over, that what waited is acknowledged.
+func (t *Trouble) Acknowledged() error {
 	if r, err := t.v3.acknowledged(2); err != nil || r.Failed() {
 		return errors.Join(fmt.Errorf("what %s has published is to be acknowledged now: %v", t.v3.id, r), err)
 	}
@@ -264,15 +265,23 @@ func (t *Trouble) Over() error {
 			return errors.Join(fmt.Errorf("%s: CONNACK %v", t.newcomer.id, r), err)
 		}
 	}
-	if err := errors.Join(t.eaten(), t.keep(t.v5, "after", 2)); err != nil {
+	return errors.Join(t.fedAnswers(), t.keep(t.v5, "after", 2))
+}
+
+// Delivered finds, when the broker was killed behind that and another runs, that everybody gets what was acknowledged, once and in order, and
+// nothing that was refused.
+func (t *Trouble) Delivered() error {
+	t.HangUp()
+	for _, p := range append([]*peer{t.v5, t.fed}, t.receivers()...) {
+		p.again = true
+		if r, present, err := p.connect(t.dial); err != nil || r.Failed() || !present {
+			return errors.Join(fmt.Errorf("%s: CONNACK %v, its Session is there: %v", p.id, r, present), err)
+		}
+	}
+	if err := t.keep(t.v5, "after the kill", 1); err != nil {
 		return err
 	}
 	for _, p := range t.receivers() {
-		if p.conn == nil {
-			if err := p.mustConnect(t.dial); err != nil {
-				return err
-			}
-		}
 		if err := errors.Join(p.gets(len(t.want)), p.settled()); err != nil {
 			return err
 		}
@@ -280,36 +289,37 @@ func (t *Trouble) Over() error {
 			return fmt.Errorf("%s got %q, want %q", p.id, p.got, t.want)
 		}
 	}
-	return t.retained()
+	return errors.Join(t.eaten(), t.retained())
 }
 
-// eaten finds that what was acknowledged of Feed, and nothing else, has arrived.
-func (t *Trouble) eaten() error {
-	if t.fedMessages == 0 {
-		return nil
-	}
+// fedAnswers are of what was fed.
+func (t *Trouble) fedAnswers() error {
 	if t.feeding.Wait(); t.feedErr != nil {
 		return t.feedErr
 	}
-	var want []string
 	for i := range t.fedMessages {
 		r, err := t.feeder.acknowledged(1)
 		if err != nil {
 			return err
 		}
 		if !r.Failed() {
-			want = append(want, fmt.Sprint(i))
-		}
-	}
-	if err := errors.Join(t.fed.mustConnect(t.dial), t.fed.gets(len(want))); err != nil {
-		return err
-	}
-	for i, payload := range t.fed.got {
-		if n, _, _ := strings.Cut(payload, " "); n != want[i] {
-			return fmt.Errorf("message %d of those that were fed is %s; want %s", i, n, want[i])
+			t.fedWant = append(t.fedWant, fmt.Sprint(i))
 		}
 	}
 	return nil
+}
+
+// eaten finds that what was acknowledged of Feed, and nothing else, has arrived.
+func (t *Trouble) eaten() error {
+	if err := t.fed.gets(len(t.fedWant)); err != nil {
+		return err
+	}
+	for i, payload := range t.fed.got {
+		if n, _, _ := strings.Cut(payload, " "); n != t.fedWant[i] {
+			return fmt.Errorf("message %d of those that were fed is %s; want %s", i, n, t.fedWant[i])
+		}
+	}
+	return t.fed.silent()
 }
 
 // retained finds that the Retained Message is not one that was refused.

@@ -99,21 +99,21 @@ func (p *running) keepLines(lines *bufio.Scanner) {
 	close(p.lines)
 }
 
-// waitLine waits for a log line that contains text.
-func (p *running) waitLine(t *testing.T, text string) string {
+// waitLine waits for a log line that has all the words.
+func (p *running) waitLine(t *testing.T, words ...string) string {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(30 * time.Second)
 	for {
 		select {
 		case line, ok := <-p.lines:
 			if !ok {
-				t.Fatalf("the program ended before it logged %q", text)
+				t.Fatalf("the program ended before it logged %q", words)
 			}
-			if strings.Contains(line, text) {
+			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
 				return line
 			}
 		case <-limit:
-			t.Fatalf("no log line with %q", text)
+			t.Fatalf("no log line with %q", words)
 		}
 	}
 }

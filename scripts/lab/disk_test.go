@@ -5,114 +5,73 @@ package lab
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/crashtest"
 )
 
-// newTrouble makes clients that connect from the clients' namespace.
-func (s *scene) newTrouble() *crashtest.Trouble {
-	c := crashtest.NewTrouble(func() (net.Conn, error) { return dial(s.Client, s.Broker4) })
-	s.t.Cleanup(c.HangUp)
-	return c
+// operator runs the program in XDP mode, where its clients are on the rings.
+type operator struct {
+	*scene
+	*process
+	t         *testing.T
+	arguments []string
+	found     int // lines of the log that Await has gone through
 }
 
-func (s *scene) must(err error) {
-	s.t.Helper()
-	if err != nil {
-		s.t.Fatal(err)
+// operate makes operators in a lab.
+func (s *scene) operate(t *testing.T, d *crashtest.Disk) crashtest.Operator {
+	config := filepath.Join(t.TempDir(), "ringmq.toml")
+	if err := os.WriteFile(config, []byte(crashtest.SceneConfig), 0o600); err != nil {
+		t.Fatal(err)
 	}
+	return &operator{scene: &scene{s.Lab, s.Pair, t}, t: t, arguments: []string{"-c", config, "--data", d.Data}}
 }
 
-// TestFullDiskOnRings fills the disk of a broker whose clients are on its rings, mark by mark: what README's table says is refused, the
-// rest goes on, and when there is space again what waited is acknowledged and what was acknowledged arrives once.
-func TestFullDiskOnRings(t *testing.T) {
-	s := newScene(t, 2)
-	d, config := s.smallDisk()
-	b, c := s.serve("-c", config, "--data", d.Data), s.newTrouble()
-	s.must(c.Before())
-	b.must("status", "--ready")
-	for _, stage := range []struct {
-		level int
-		free  int64
-		line  string
-	}{
-		{1, 12 << 20, "messages that are to be kept are refused"},
-		{2, 6 << 20, "new Sessions and their subscriptions are refused"},
-		{3, 0, "nothing is written until it recovers"},
-	} {
-		s.must(d.Leave(stage.free))
-		b.await("level=ERROR", stage.line, "left on the disk")
-		s.must(c.Refused(stage.level))
-		if _, err := b.run("status", "--ready"); err == nil || !strings.Contains(err.Error(), "left on the disk") {
-			t.Errorf("level %d: readiness says %v", stage.level, err)
-		}
+func (o *operator) Serve() { o.process, o.found = o.serve(o.arguments...), 0 }
+
+func (o *operator) PID() int { return o.cmd.Process.Pid }
+
+func (o *operator) Dial() (net.Conn, error) { return dial(o.scene.Client, o.Broker4) }
+
+func (o *operator) Command(arguments ...string) (string, error) { return o.run(arguments...) }
+
+func (o *operator) Kill() {
+	if o.lane().sum(func(q queueReport) uint64 { return q.TCP.Accepted }) == 0 {
+		o.t.Error("nobody was on the rings")
 	}
-	eventually(t, "each refused message is counted once", func() bool { return b.status().Counters["store_refused"] == 13 })
-	s.must(d.Free())
-	b.await("store works again")
-	eventually(t, "ready again", func() bool { _, err := b.run("status", "--ready"); return err == nil })
-	s.must(c.Over())
-	if b.lane().sum(func(q queueReport) uint64 { return q.TCP.Accepted }) == 0 {
-		t.Error("nobody was on the rings")
-	}
+	o.kill()
 }
 
-// TestFailingDiskOnRings has the disk of such a broker fail without a warning, while messages come: it has no room for another file, and then the
-// file system can only be read. Log, status and readiness say so, and nobody is told a lie.
-func TestFailingDiskOnRings(t *testing.T) {
-	s := newScene(t, 2)
-	for _, c := range []struct {
-		name, why  string
-		begin, end func(*crashtest.Disk) error
-	}{
-		{"no files left", syscall.ENOSPC.Error(), (*crashtest.Disk).TakeFiles, (*crashtest.Disk).Free},
-		{"read-only", syscall.EROFS.Error(), (*crashtest.Disk).ReadOnly, (*crashtest.Disk).Writable},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := &scene{s.Lab, s.Pair, t}
-			d, config := s.smallDisk()
-			b, clients := s.serve("-c", config, "--data", d.Data), s.newTrouble()
-			s.must(clients.Before())
-			s.must(c.begin(d))
-			clients.Feed(200)
-			b.await("level=ERROR", "messages that are to be kept are refused", c.why)
-			if _, err := b.run("status", "--ready"); err == nil || !strings.Contains(err.Error(), c.why) {
-				t.Errorf("readiness says %v", err)
-			}
-			s.must(clients.Failing())
-			s.must(c.end(d))
-			b.await("store works again")
-			eventually(t, "ready again", func() bool { _, err := b.run("status", "--ready"); return err == nil })
-			s.must(clients.Over())
-			if b.lane().sum(func(q queueReport) uint64 { return q.TCP.Accepted }) == 0 {
-				t.Error("nobody was on the rings")
-			}
-			b.stop()
+func (o *operator) Await(words ...string) (line string) {
+	o.t.Helper()
+	eventually(o.t, fmt.Sprintf("a log line with %q", words), func() bool {
+		lines := strings.Split(o.log(), "\n")[o.found:]
+		at := slices.IndexFunc(lines, func(l string) bool {
+			return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(l, w) })
 		})
-	}
+		if at >= 0 {
+			line, o.found = lines[at], o.found+at+1
+		}
+		return at >= 0
+	})
+	return line
 }
 
-// smallDisk is a disk of 64 MiB, and the configuration of a broker that leaves 8 free on it.
-func (s *scene) smallDisk() (d *crashtest.Disk, config string) {
-	s.t.Helper()
-	d, err := crashtest.MountDisk(s.t.TempDir(), "64m")
-	s.must(err)
-	s.t.Cleanup(func() {
-		if err := d.Unmount(); err != nil {
-			s.t.Error(err)
-		}
-	})
-	config = filepath.Join(s.t.TempDir(), "ringmq.toml")
-	s.must(os.WriteFile(config, []byte("memory = \"256MiB\"\n[store]\nreserve = \"8MiB\"\n"), 0o600))
-	return d, config
-}
+// What becomes of a disk in XDP mode.
+
+func TestFullDiskOnRings(t *testing.T) { crashtest.PlayFull(t, newScene(t, 2).operate) }
+
+func TestFailingDiskOnRings(t *testing.T) { crashtest.PlayFailing(t, newScene(t, 2).operate) }
+
+func TestUnreadDiskOnRings(t *testing.T) { crashtest.PlayUnread(t, newScene(t, 2).operate) }
 
 // TestDamagedStoreOnRings overwrites a part of a table, and then of a log, while the broker is down: the next one starts and serves on its
 // rings, what can be read arrives, what was damaged is kept and says why, and what was lost is counted.
@@ -125,16 +84,16 @@ func TestDamagedStoreOnRings(t *testing.T) {
 			data := t.TempDir()
 			q := crashtest.NewQueue(func() (net.Conn, error) { return dial(s.Client, s.Broker4) })
 			b := s.serve("--data", data)
-			s.must(q.Fill(queued / 2))
+			must(t, q.Fill(queued/2))
 			b.kill()
 			s.storeCommand("compact", data)
 			b = s.serve("--data", data)
-			s.must(q.Fill(queued / 2))
+			must(t, q.Fill(queued/2))
 			b.kill()
 			damage(t, data, extension)
 			b = s.serve("--data", data)
 			n, err := q.Drain()
-			s.must(err)
+			must(t, err)
 			b.await("level=WARN", "the store was damaged", filepath.Join(data, "damaged-"))
 			r := b.store()
 			// Of a table both ends are read. A log is one up to its first damage: half of the messages are before it.
@@ -156,6 +115,13 @@ func TestDamagedStoreOnRings(t *testing.T) {
 				t.Errorf("the salvaged store: %s", out)
 			}
 		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
