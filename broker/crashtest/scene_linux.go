@@ -97,12 +97,12 @@ func PlayFailing(t *testing.T, operator NewOperator) {
 	var f *Fault
 	for _, c := range []struct {
 		name       string
-		why        error
+		why        string
 		begin, end func(*scene) error
 	}{
-		{"no files left", syscall.ENOSPC, func(s *scene) error { return s.disk.TakeFiles() }, func(s *scene) error { return s.disk.Free() }},
-		{"read-only", syscall.EROFS, func(s *scene) error { return s.disk.ReadOnly() }, func(s *scene) error { return s.disk.Writable() }},
-		{"nothing is synced", syscall.EIO, func(s *scene) error {
+		{"no files left", syscall.ENOSPC.Error(), func(s *scene) error { return s.disk.TakeFiles() }, func(s *scene) error { return s.disk.Free() }},
+		{"read-only", syscall.EROFS.Error(), func(s *scene) error { return s.disk.ReadOnly() }, func(s *scene) error { return s.disk.Writable() }},
+		{"nothing is synced", ": " + syscall.EIO.Error(), func(s *scene) error {
 			f = Inject(s.t, s.PID(), "fsync,fdatasync,sync_file_range")
 			return nil
 		}, func(*scene) error { return f.End() }},
@@ -111,7 +111,7 @@ func PlayFailing(t *testing.T, operator NewOperator) {
 			s := newScene(t, operator)
 			s.must(c.begin(s))
 			s.Feed(200)
-			s.refuses("store fails: messages that are to be kept are refused", c.why.Error())
+			s.refuses("store fails: messages that are to be kept are refused", c.why)
 			s.must(s.Failing())
 			s.counted(nil)
 			s.must(c.end(s))

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -63,7 +64,7 @@ func (f *fenceFS) open(name string, c vfs.DiskWriteCategory, do func() (vfs.File
 	}
 	f.change(func() error { file, err = do(); return err })
 	if file != nil && err == nil {
-		return &fencedFile{File: file, fence: f, log: strings.HasSuffix(name, ".log")}, nil
+		return &fencedFile{File: file, name: name, fence: f, log: strings.HasSuffix(name, ".log")}, nil
 	}
 	return f.nowhere.Create(hidden(name), c)
 }
@@ -96,7 +97,7 @@ func (f *fenceFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	if err != nil || !f.inside(name) {
 		return file, err
 	}
-	return &fencedFile{File: file, fence: f}, nil
+	return &fencedFile{File: file, name: name, fence: f}, nil
 }
 
 // OpenDir opens a directory to sync it.
@@ -105,7 +106,7 @@ func (f *fenceFS) OpenDir(name string) (vfs.File, error) {
 	if err != nil || !f.inside(name) {
 		return file, err
 	}
-	return &fencedFile{File: file, fence: f}, nil
+	return &fencedFile{File: file, name: name, fence: f}, nil
 }
 
 // Stat describes a file.
@@ -187,6 +188,7 @@ func (nothing) Close() error { return nil }
 // fencedFile is a file on the disk.
 type fencedFile struct {
 	vfs.File
+	name  string
 	fence *fenceFS
 	log   bool // it is a write-ahead log
 }
@@ -210,21 +212,30 @@ func (f *fencedFile) Sync() error { return f.sync(f.File.Sync) }
 func (f *fencedFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *fencedFile) sync(do func() error) error {
+	named := func() error { return f.named(do()) }
 	switch {
 	case f.log && f.fence.lazyWAL:
 	case f.log && f.fence.syncs != nil:
 		start := time.Now()
-		f.fence.change(do)
+		f.fence.change(named)
 		f.fence.syncs.note(start, time.Now())
 	default:
-		f.fence.change(do)
+		f.fence.change(named)
 	}
 	return nil
 }
 
+// named says which file could not be synced: Pebble's files answer with what the system call says, and no more.
+func (f *fencedFile) named(err error) error {
+	if errno, bare := err.(syscall.Errno); bare {
+		return &fs.PathError{Op: "sync", Path: f.name, Err: errno}
+	}
+	return err
+}
+
 // SyncTo starts to make durable what was written, or does.
 func (f *fencedFile) SyncTo(length int64) (full bool, err error) {
-	f.fence.change(func() (err error) { full, err = f.File.SyncTo(length); return err })
+	f.fence.change(func() (err error) { full, err = f.File.SyncTo(length); return f.named(err) })
 	return full, nil
 }
 

@@ -36,6 +36,9 @@ func early[T any](s *Store, f func(*pebble.DB) (T, error)) (T, error) {
 		}
 		again := isUnread(err) && n < unreadMax
 		if s.config.mustExist || s.fresh && s.isEmpty() || !isUnread(err) && !isDamage(err) || salvaged && !again {
+			if _, writing := errors.AsType[writeError](err); writing {
+				return nothing, s.unusable(err)
+			}
 			return nothing, fmt.Errorf("open the store in %s: %w", s.config.Dir, err)
 		}
 		if s.in != nil {

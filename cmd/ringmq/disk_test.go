@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,12 +99,21 @@ func TestDiskRefusals(t *testing.T) {
 		refused(append([]string{"setpriv", "--bounding-set", "-dac_override"}, serve()...), "not writable", "permission denied", "the user that runs ringmq")
 		must(os.Chmod(d.Data, 0o700))
 	}
+	unsynced := func() {
+		t.Run("nothing is synced", func(t *testing.T) {
+			crashtest.NeedStrace(t)
+			for _, calls := range []string{"fsync", "fdatasync"} { // of what is tried first, and of the database's log
+				refused(slices.Concat([]string{"strace"}, crashtest.EIO(calls), serve()), "sync "+d.Data, "input/output error", "mend its disk")
+			}
+		})
+	}
 	readOnly("not writable", "read-only file system", "for writing")
 	little()
 	unwritable()
 	if list, err := os.ReadDir(d.Data); err != nil || len(list) > 0 {
 		t.Errorf("what is refused has changed the directory: %v %v", list, err)
 	}
+	unsynced()
 	p := startProgram(t, serve()[0], serve()[1:]...)
 	refused(serve(), "in use by another process", "stop that, or name another directory")
 	must(p.cmd.Process.Kill())
@@ -111,4 +121,5 @@ func TestDiskRefusals(t *testing.T) {
 	readOnly("not writable", "read-only file system", "for writing") // with a store in it
 	little()
 	unwritable()
+	unsynced()
 }
