@@ -28,6 +28,13 @@ func operate(t *testing.T, d *crashtest.Disk) crashtest.Operator {
 	return o
 }
 
+func (o *operator) must(err error) {
+	o.t.Helper()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+}
+
 func (o *operator) Serve() { o.running = startProgram(o.t, buildRaced(o.t), o.serve...) }
 
 func (o *operator) PID() int { return o.cmd.Process.Pid }
@@ -58,6 +65,40 @@ func TestFullDisk(t *testing.T) { crashtest.PlayFull(t, operate) }
 func TestFailingDisk(t *testing.T) { crashtest.PlayFailing(t, operate) }
 
 func TestUnreadDisk(t *testing.T) { crashtest.PlayUnread(t, operate) }
+
+// TestUnreadAtStart has a disk on which no table can be read when the broker starts, and then they can: it tries again and has lost nothing.
+func TestUnreadAtStart(t *testing.T) {
+	crashtest.NeedStrace(t)
+	const queued = 100
+	d := crashtest.MountDisk(t, "64m")
+	o := operate(t, d).(*operator)
+	o.Serve()
+	q := crashtest.NewQueue(o.Dial)
+	o.must(q.Fill(queued))
+	o.Kill()
+	o.Serve() // What is in the log goes to a table.
+	o.Kill()
+	tables, err := filepath.Glob(filepath.Join(d.Data, "db", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("%q: what is kept is in no table (%v)", tables, err)
+	}
+	command := append(crashtest.EIO("pread64"), "-D", "-I", "2")
+	for _, table := range tables {
+		command = append(command, "-P", table)
+	}
+	tries := 0
+	o.running = startHeard(t, func(p *running, line string) {
+		if !strings.Contains(line, "the store cannot be read, which is tried again") {
+			return
+		}
+		if tries++; tries == 1 {
+			o.must(crashtest.EndOf(p.cmd.Process.Pid))
+		}
+	}, "strace", append(append(command, buildRaced(t)), o.serve...)...)
+	if n, err := q.Drain(); err != nil || n != queued+1 || tries == 0 {
+		t.Errorf("%d messages have come after %d tries, want %d (%v)", n, tries, queued+1, err)
+	}
+}
 
 // TestDiskRefusals: a broker that cannot keep anything where it is to does not start. It says in one line what is wrong, where, and what to do.
 func TestDiskRefusals(t *testing.T) {

@@ -67,6 +67,12 @@ func isRaced() bool {
 // startProgram starts a broker and waits until it listens.
 func startProgram(t *testing.T, program string, args ...string) *running {
 	t.Helper()
+	return startHeard(t, func(*running, string) {}, program, args...)
+}
+
+// startHeard has what it logs until then heard.
+func startHeard(t *testing.T, hear func(p *running, line string), program string, args ...string) *running {
+	t.Helper()
 	p := &running{cmd: exec.Command(program, args...), lines: make(chan string, 1024)}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -83,6 +89,7 @@ func startProgram(t *testing.T, program string, args ...string) *running {
 			go p.keepLines(lines)
 			return p
 		}
+		hear(p, lines.Text())
 	}
 	t.Fatal("the broker did not start")
 	return nil
