@@ -5,6 +5,7 @@ package kernel
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,10 @@ func listenAll(config Config) ([]*listener, error) {
 	listeners := make([]*listener, 0, len(config.Addresses))
 	for i, address := range config.Addresses {
 		l, err := listen(config, address)
+		if config.Later && err == nil && slices.ContainsFunc(listeners, l.meets) {
+			_ = unix.Close(l.fd)
+			err = unix.EADDRINUSE // as Listen would say, when much has been done
+		}
 		if err != nil {
 			closeListeners(listeners)
 			return nil, fmt.Errorf("listen %v: %w%s", address, err, listenAdvice(err))
@@ -32,6 +37,12 @@ func listenAll(config Config) ([]*listener, error) {
 		listeners = append(listeners, l)
 	}
 	return listeners, nil
+}
+
+// meets tells whether two sockets that are bound cannot both listen.
+func (l *listener) meets(other *listener) bool {
+	a, b := l.address.Addr(), other.address.Addr()
+	return l.address.Port() == other.address.Port() && a.Is4() == b.Is4() && (a == b || a.IsUnspecified() || b.IsUnspecified())
 }
 
 func closeListeners(listeners []*listener) {

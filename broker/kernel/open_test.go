@@ -124,3 +124,25 @@ func TestListenLaterIsClosed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestListenLaterTwice: addresses that cannot both listen are found when they are bound, before anybody has done more.
+func TestListenLaterTwice(t *testing.T) {
+	before := openDescriptors(t)
+	group, err := Open(Config{Addresses: loopback()[:1], Later: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := group.Addresses()[0]
+	if err := group.Close(); err != nil {
+		t.Error(err)
+	}
+	anywhere := netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port())
+	for _, addresses := range [][]netip.AddrPort{{address, address}, {address, anywhere}, {anywhere, address}} {
+		if _, err := Open(Config{Addresses: addresses, Later: true}); !errors.Is(err, unix.EADDRINUSE) {
+			t.Errorf("%v: %v", addresses, err)
+		}
+	}
+	if err := sameDescriptors(before, openDescriptors(t)); err != nil {
+		t.Error(err)
+	}
+}

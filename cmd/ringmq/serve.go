@@ -151,9 +151,6 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 	if err := p.pin(); err != nil {
 		return err
 	}
-	if err := p.openStore(); err != nil {
-		return err
-	}
 	// Queues that another process has just left may take seconds to come free, and a large memory some time to be had. Who came
 	// before the steering would be the kernel's for life: a fleet that reconnects at once after a restart. So the kernel does
 	// not listen until the queues take new connections.
@@ -162,10 +159,13 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 		return err
 	}
 	defer p.closeBypass()
-	if err := p.listen(addresses, loopback); err != nil {
+	if err := p.bind(addresses, loopback); err != nil {
 		return err
 	}
 	defer p.group.Close()
+	if err := p.openStore(); err != nil { // behind what may be in use by another broker: then nothing on disk has changed
+		return err
+	}
 	if err := p.open(loopback); err != nil {
 		return errors.Join(err, p.durable.close())
 	}
@@ -260,9 +260,9 @@ func (p *process) closeBypass() {
 	}
 }
 
-// listen opens the sockets. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
-func (p *process) listen(addresses []netip.AddrPort, loopback bool) error {
-	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks(), Later: p.plane.isXDP()}
+// bind opens the sockets, which listen when everything else is there. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
+func (p *process) bind(addresses []netip.AddrPort, loopback bool) error {
+	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks(), Later: true}
 	group, err := kernel.Open(config)
 	if loopback && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 		four := slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return a.Addr().Is6() })

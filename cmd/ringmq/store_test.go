@@ -128,8 +128,18 @@ func TestStoreRefusals(t *testing.T) {
 			t.Errorf("--data %s: exit code %d, %s", dir, code, stderr)
 		}
 	}
-	for _, dir := range []string{other, newer} {
-		if list, err := os.ReadDir(dir); err != nil || len(list) != 1 {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	unused := t.TempDir()
+	if _, stderr, code := ringmq(t, "serve", "-p", port, "--admin", "none", "--data", unused); code == 0 || !strings.Contains(stderr, "another broker?") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("a port in use: exit code %d, %s", code, stderr)
+	}
+	for dir, files := range map[string]int{other: 1, newer: 1, unused: 0} {
+		if list, err := os.ReadDir(dir); err != nil || len(list) != files {
 			t.Errorf("%s was changed: %v %v", dir, list, err)
 		}
 	}

@@ -79,8 +79,12 @@ func TestUndone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	undone("port in use", opened, nil, "1883", "address already in use")
+	data := t.TempDir()
+	undone("port in use", opened, []string{"--data", data}, "1883", "address already in use")
 	listener.Close()
+	if list, err := os.ReadDir(data); err != nil || len(list) > 0 {
+		t.Errorf("what is refused has changed the directory: %v %v", list, err)
+	}
 	undone("no place for the admin socket", opened, []string{"--admin", "/proc/version/admin.sock"}, "/proc/version", "--admin")
 	undone("more prefixes than there is room for", "", []string{"-c", s.config(denyMany())}, s.BrokerIf, "prefixes")
 
