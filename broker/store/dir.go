@@ -166,13 +166,31 @@ func (s *Store) takeLock() (err error) {
 	if info, err := s.config.FS.Stat(name); err == nil && info.IsDir() {
 		return fmt.Errorf("%s is a directory, and it is to be a file; remove it", name)
 	}
-	if s.lock, err = s.config.FS.Lock(name); err == nil {
+	if s.lock, err = s.config.FS.Lock(name); s.config.readOnly && (isReadOnly(err) || errors.Is(err, fs.ErrPermission)) {
+		s.lock, err = s.lockToRead(name)
+	}
+	if err == nil {
 		return nil
 	}
 	if !isTaken(err) {
 		return s.unusable(err)
 	}
 	return fmt.Errorf("data directory %s is %w (%v); stop that, or name another directory", s.config.Dir, ErrInUse, err)
+}
+
+// lockToRead is for tools on a directory that they may not change. Where there is no file to be locked nobody serves.
+func (s *Store) lockToRead(name string) (io.Closer, error) {
+	f, err := s.config.FS.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nothing{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := lockShared(f.Fd()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // prepareDir makes what the directory lacks. One that has all can be one in which nothing new can be made: it is found out now, and not by

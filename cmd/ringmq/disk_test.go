@@ -164,3 +164,28 @@ func TestDiskRefusals(t *testing.T) {
 	unwritable()
 	unsynced()
 }
+
+// TestToolsOnReadOnlyDisk: what only looks at a store needs nothing to be written, with a LOCK or, as in a backup, without; and it sees a broker that
+// has the store all the same.
+func TestToolsOnReadOnlyDisk(t *testing.T) {
+	d := crashtest.MountDisk(t, "64m")
+	o := operate(t, d).(*operator)
+	look := func(words string) {
+		t.Helper()
+		o.must(d.ReadOnly())
+		for _, name := range []string{"check", "stats", "dump"} {
+			stdout, stderr, code := ringmq(t, "store", name, d.Data)
+			if words == "" && (code != 0 || !strings.Contains(stdout, "queue entr")) || !strings.Contains(stderr, words) {
+				t.Errorf("ringmq store %s: exit code %d, %s%s", name, code, stdout, stderr)
+			}
+		}
+		o.must(d.Writable())
+	}
+	o.Serve()
+	o.must(crashtest.NewQueue(o.Dial).Fill(10))
+	look("in use by another process")
+	o.Kill()
+	look("")
+	o.must(os.Remove(filepath.Join(d.Data, "LOCK")))
+	look("")
+}
