@@ -53,6 +53,7 @@ type durableResult struct {
 	ratio     float64       // of its p99 to that of the bare disk in the same run; 0: not compared
 	cpu       time.Duration // processor time of the broker, or of what else is measured, per message; 0: not measured
 	machine   float64       // a paced load: the part of all processors that was busy
+	kept      float64       // a paced load: the part of it that was acknowledged as fast as it came, the rest later
 	resident  int64         // most bytes that the broker had resident; 0: not measured
 }
 
@@ -66,7 +67,7 @@ func (r durableResult) String() string {
 		text += fmt.Sprintf(", at most %d MiB resident", r.resident>>20)
 	}
 	if r.machine > 0 {
-		text += fmt.Sprintf("   machine %.0f %% busy", 100*r.machine)
+		text += fmt.Sprintf("   machine %.0f %% busy, kept up with %.0f %%", 100*r.machine, 100*r.kept)
 	}
 	if r.late > 0 {
 		text += fmt.Sprintf("   sent late by %v (p99, counted)", r.late.Round(time.Microsecond))

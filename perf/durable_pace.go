@@ -102,6 +102,7 @@ func (l durableLoad) pace(address netip.AddrPort, between func() error) (durable
 	}
 	r := resultOf(p.took, p.loaded)
 	r.late = resultOf(p.late, p.loaded).p99
+	r.kept = p.loaded.Seconds() / p.wall.Seconds()
 	r.machine = p.busy.Seconds() / p.wall.Seconds() / float64(runtime.NumCPU())
 	return r, nil
 }
