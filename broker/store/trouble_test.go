@@ -134,6 +134,17 @@ func TestUnreadMoments(t *testing.T) {
 	}
 }
 
+// TestUnreadPauses: each is twice as long as the one before, until what cannot be read is given up, for which nothing is waited.
+func TestUnreadPauses(t *testing.T) {
+	var u unread
+	for n, quarters := range [unreadMax + 1]time.Duration{1, 1, 2, 4, 8, 16, 1} {
+		if got, want := u.pause(reopenEvery), quarters*reopenEvery; got != want {
+			t.Errorf("after %d failures: %v, want %v", n, got, want)
+		}
+		u.count(nil)
+	}
+}
+
 // TestUnreadInSalvage has a disk that cannot read for a moment while a store is salvaged, for damage elsewhere: it costs nothing.
 func TestUnreadInSalvage(t *testing.T) {
 	for _, over := range []int64{1, 2, -1, 1 - unreadMax} { // of the end of the table, which is read first, or of what is in it

@@ -72,11 +72,11 @@ func (u *unread) forget() {
 	u.mu.Unlock()
 }
 
-// pause is how long to wait before the store is opened again.
+// pause is how long to wait before the store is opened again: what has failed too often is given up, for which there is nothing to wait.
 func (u *unread) pause(first time.Duration) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.n == 0 || time.Since(u.last) > unreadForget {
+	if u.n == 0 || u.n >= unreadMax || time.Since(u.last) > unreadForget {
 		return reopenEvery
 	}
 	return unreadPause(first, u.n)
