@@ -29,11 +29,15 @@ func EIO(calls string) []string {
 	return []string{"-f", "-o", "/dev/null", "-e", "trace=" + calls, "-e", "inject=" + calls + ":error=EIO"}
 }
 
-// Inject begins a Fault of a process that runs. All its threads have it when this returns.
-func Inject(t *testing.T, pid int, calls string) *Fault {
+// Inject begins a Fault of a process that runs, of all files or of those that are named. All its threads have it when this returns.
+func Inject(t *testing.T, pid int, calls string, paths ...string) *Fault {
 	t.Helper()
 	NeedStrace(t)
-	f := &Fault{exec.Command("strace", append(EIO(calls), "-p", fmt.Sprint(pid))...), make(chan struct{})}
+	arguments := append(EIO(calls), "-p", fmt.Sprint(pid))
+	for _, path := range paths {
+		arguments = append(arguments, "-P", path)
+	}
+	f := &Fault{exec.Command("strace", arguments...), make(chan struct{})}
 	says, err := f.strace.StderrPipe()
 	if err == nil {
 		err = f.strace.Start()

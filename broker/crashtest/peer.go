@@ -12,7 +12,7 @@ import (
 )
 
 // peerPatience bounds the wait for what must come; only a test that fails waits as long.
-const peerPatience = 20 * time.Second
+const peerPatience = 60 * time.Second
 
 // peer is a client that waits for each answer. It acknowledges what it gets and remembers it.
 type peer struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -120,45 +121,97 @@ func PlayFailing(t *testing.T, operator NewOperator) {
 	}
 }
 
+// queueHalf is how many messages of a Queue are in each of the tables of a scene.
+const queueHalf = 200
+
+// newQueueScene has messages of a Queue wait in two tables.
+func newQueueScene(t *testing.T, operator NewOperator) (s *scene, q *Queue, tables []string) {
+	t.Helper()
+	NeedStrace(t)
+	d := MountDisk(t, "64m")
+	s = &scene{Operator: operator(t, d), t: t, disk: d}
+	s.Serve()
+	q = NewQueue(s.Dial)
+	for range 2 {
+		s.must(q.Fill(queueHalf))
+		s.Kill()
+		s.Serve() // Opened again, Pebble writes what is in the log to a table.
+	}
+	tables, err := filepath.Glob(filepath.Join(d.Data, "db", "*.sst"))
+	if err != nil || len(tables) < 2 {
+		t.Fatalf("%q: what waits is in no two tables (%v)", tables, err)
+	}
+	return s, q, tables
+}
+
+// drain has the client come; the answer is how many messages have.
+func (s *scene) drain(q *Queue) <-chan int {
+	done := make(chan int, 1)
+	go func() {
+		n, err := q.Drain()
+		if err != nil {
+			s.t.Error(err)
+		}
+		done <- n
+	}()
+	return done
+}
+
+// storeCounts is of what ringmq store stats says.
+type storeCounts struct {
+	Failures, Salvages int
+	LostFiles          int `json:"lost_files"`
+	LostRecords        int `json:"lost_records"`
+}
+
+func (s *scene) counts() (c storeCounts) {
+	s.t.Helper()
+	out, err := s.Command("store", "stats", "--json")
+	s.must(err)
+	s.must(json.Unmarshal([]byte(out), &c))
+	return c
+}
+
 // PlayUnread has a disk on which no table can be read when the client comes whose messages wait in one. They are late, the broker says why, and
 // when the disk can be read again they come by themselves.
 func PlayUnread(t *testing.T, operator NewOperator) {
-	const queued = 400
-	NeedStrace(t)
-	d := MountDisk(t, "64m")
-	s := &scene{Operator: operator(t, d), t: t, disk: d}
-	s.Serve()
-	q := NewQueue(s.Dial)
-	s.must(q.Fill(queued))
-	s.Kill()
-	s.Serve() // Opened again, Pebble writes what is in the log to a table.
-	if tables, err := filepath.Glob(filepath.Join(d.Data, "db", "*.sst")); err != nil || len(tables) == 0 {
-		t.Fatalf("%q: what waits is in no table (%v)", tables, err)
-	}
+	s, q, _ := newQueueScene(t, operator)
 	f := Inject(t, s.PID(), "pread64")
-	type drained struct {
-		n   int
-		err error
-	}
-	done := make(chan drained, 1)
-	go func() {
-		n, err := q.Drain()
-		done <- drained{n, err}
-	}()
+	drained := s.drain(q)
 	s.Await("level=ERROR", "store fails: messages that are to be kept are refused", syscall.EIO.Error())
 	s.unready(syscall.EIO.Error())
 	s.must(f.End()) // Six tries, which take eight seconds, would be damage.
-	if r := <-done; r.err != nil || r.n != queued+1 {
-		t.Errorf("%d messages have come, want %d (%v)", r.n, queued+1, r.err)
+	if n := <-drained; n != 2*queueHalf+1 {
+		t.Errorf("%d messages have come, want %d", n, 2*queueHalf+1)
 	}
 	s.ready()
-	var stats struct{ Failures, Salvages int }
-	out, err := s.Command("store", "stats", "--json")
-	s.must(err)
-	s.must(json.Unmarshal([]byte(out), &stats))
-	if stats.Failures == 0 || stats.Salvages > 0 {
-		t.Errorf("the store says %+v", stats)
+	if c := s.counts(); c.Failures == 0 || c.Salvages > 0 {
+		t.Errorf("the store says %+v", c)
 	}
+}
+
+// PlayBadSector has one table that can never be read again. The broker tries, salvages the store while it serves, says what was lost and where
+// the rest is, and what stood in other tables arrives.
+func PlayBadSector(t *testing.T, operator NewOperator) {
+	s, q, tables := newQueueScene(t, operator)
+	f := Inject(t, s.PID(), "pread64", tables[len(tables)-1])
+	n := <-s.drain(q)
+	s.Await("level=WARN", "the store was damaged", filepath.Join(s.disk.Data, "damaged-"))
+	if n < queueHalf+1 || n > 2*queueHalf {
+		t.Errorf("%d messages have come; half of %d was in another table", n, 2*queueHalf)
+	}
+	s.ready()
+	if c := s.counts(); c.Salvages != 1 || c.LostFiles+c.LostRecords == 0 {
+		t.Errorf("the store says %+v", c)
+	}
+	why, err := filepath.Glob(filepath.Join(s.disk.Data, "damaged-*", "WHY"))
+	if err != nil || len(why) != 1 {
+		t.Fatalf("%q is kept (%v)", why, err)
+	}
+	if text, err := os.ReadFile(why[0]); err != nil || !strings.Contains(string(text), syscall.EIO.Error()) {
+		t.Errorf("WHY says %q (%v)", text, err)
+	}
+	s.must(f.End())
 }
 
 // refuses waits for the line in the log and finds the same, and why, in status and readiness.

@@ -66,6 +66,13 @@ func TestFailingDisk(t *testing.T) { crashtest.PlayFailing(t, operate) }
 
 func TestUnreadDisk(t *testing.T) { crashtest.PlayUnread(t, operate) }
 
+func TestBadSector(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes sixteen seconds, in which the broker tries to read: runs without -short")
+	}
+	crashtest.PlayBadSector(t, operate)
+}
+
 // TestUnreadAtStart has a disk on which no table can be read when the broker starts, and then they can: it tries again and has lost nothing.
 func TestUnreadAtStart(t *testing.T) {
 	crashtest.NeedStrace(t)

@@ -73,6 +73,8 @@ func TestFailingDiskOnRings(t *testing.T) { crashtest.PlayFailing(t, newScene(t,
 
 func TestUnreadDiskOnRings(t *testing.T) { crashtest.PlayUnread(t, newScene(t, 2).operate) }
 
+func TestBadSectorOnRings(t *testing.T) { crashtest.PlayBadSector(t, newScene(t, 2).operate) }
+
 // TestDamagedStoreOnRings overwrites a part of a table, and then of a log, while the broker is down: the next one starts and serves on its
 // rings, what can be read arrives, what was damaged is kept and says why, and what was lost is counted.
 func TestDamagedStoreOnRings(t *testing.T) {
