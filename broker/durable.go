@@ -184,6 +184,12 @@ func (s *Shard) streamRoom() bool {
 	return len(s.stream.tickets)+len(s.stream.actions) < ticketsMax && s.stream.size() < s.limits.streamBytes()
 }
 
+// willRoom says whether there is room for another Will, for which nothing waits: as much again as for what can wait.
+func (s *Shard) willRoom() bool {
+	st, bound := s.stream, 2*s.limits.streamBytes()
+	return len(st.tickets) < 2*ticketsMax && st.size() < bound && s.retainedLog.size.Load() < int64(bound)
+}
+
 // size is how many bytes wait: for the hand-over, and for the store.
 func (st *stream) size() int { return len(st.ops) + st.inTickets + st.underWay + st.answers }
 

@@ -1,10 +1,12 @@
 package broker
 
 import (
+	"fmt"
 	"runtime"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
 )
 
 // TestFloodBeforeStoreThatStandsStill has one client say the same again and again while the store does nothing: whatever it says, what waits for
@@ -55,6 +57,116 @@ func TestReconnectsBeforeStoreThatStandsStill(t *testing.T) {
 		b.turn(0, int64(i))
 	}
 	boundedStream(t, s, before)
+}
+
+// TestWillsBeforeStoreThatStandsStill has one client that keeps nothing connect with a Will and go, again and again, while nothing is written: where its
+// Will would have to be, CONNECT is refused, at once if the store refuses everything, else when too much waits; any other Will is published each time.
+func TestWillsBeforeStoreThatStandsStill(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		refusal Refusal
+		topic   string
+		qos     uint8
+		retain  bool
+		refused bool
+	}{
+		{"retained, QoS 1", RefuseAll, "will", 1, true, true},
+		{"retained, QoS 2", RefuseMessages, "will", 2, true, true},
+		{"retained, QoS 0", RefuseAll, "will", 0, true, false},
+		{"for a kept Session, QoS 1", RefuseAll, "one", 1, false, true},
+		{"for a kept Session, QoS 2", RefuseMessages, "one", 2, false, true},
+		{"for a kept Session, QoS 0", RefuseAll, "one", 0, false, false},
+		{"for nobody", RefuseAll, "will", 1, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b, x := floodScene(t, &lateStore{})
+			s := x.s
+			b.b.Refuse(c.refusal)
+			in := withWill("flap", c.topic, c.qos, c.retain)
+			before := heapBytes()
+			const n = 300
+			published, refused := 0, 0
+			for i := range n {
+				h := b.open(0, in)
+				if !h.live() {
+					refused++
+					if got := h.hear(); len(got) != 1 || got[0].body[1] != byte(packet.ServerBusy) {
+						t.Fatalf("CONNECT is answered by %v", got)
+					}
+				} else {
+					published++
+				}
+				s.Closed(h.id, "reset")
+				b.turn(0, int64(10*i))
+				x.hear()
+			}
+			boundedStream(t, s, before)
+			if size := int(s.retainedLog.size.Load()); size > 3*s.limits.streamBytes() {
+				t.Errorf("%d bytes of Retained Messages wait; %d is the bound", size, s.limits.streamBytes())
+			}
+			want := 0
+			if c.refused && c.refusal != RefuseAll {
+				want = 2 * s.limits.streamBytes() / len(in.Will.Payload)
+			}
+			if c.refused && (published < want || published > want+1) || !c.refused && refused > 0 {
+				t.Errorf("%d are taken, %d refused", published, refused)
+			}
+			if got := s.counters[CounterStoreRefusedSessions]; got != uint64(refused) {
+				t.Errorf("%d count as refused, of %d", got, refused)
+			}
+		})
+	}
+}
+
+// TestWillsOfManyBeforeStoreThatStandsStill has all clients go that were connected before the store stood still: who is connected gets each of
+// their Wills, what waits is bounded, and those that the store does not get for that are counted. What they retain it has in the end.
+func TestWillsOfManyBeforeStoreThatStandsStill(t *testing.T) {
+	const clients = 90
+	store := &lateStore{}
+	b, x := floodScene(t, store)
+	s := x.s
+	watcher := b.open(0, transient("watcher"))
+	watcher.subscribeMany(0, 1, "one", "will/+")
+	watcher.hear()
+	var all []*hand
+	for i := range clients {
+		in := withWill(fmt.Sprint("c", i), "one", 1, false)
+		if i%2 == 0 {
+			in.Will.Topic, in.Will.Retain = fmt.Append(nil, "will/", i), true
+		}
+		all = append(all, b.open(0, in))
+	}
+	b.b.Refuse(RefuseAll)
+	before := heapBytes()
+	got := 0
+	for i, h := range all {
+		if !h.live() {
+			t.Fatal("refused before the store stood still")
+		}
+		s.Closed(h.id, "reset")
+		b.turn(0, int64(10*i))
+		got += len(watcher.acknowledge(""))
+	}
+	boundedStream(t, s, before)
+	if got != clients || s.retainedLog.size.Load() > 3*int64(s.limits.streamBytes()) {
+		t.Errorf("%d Wills are delivered; %d bytes of Retained Messages wait", got, s.retainedLog.size.Load())
+	}
+	missed := s.counters[CounterStoreRefused]
+	b.b.Refuse(RefuseNothing)
+	for range 50 {
+		store.all(s)
+	}
+	retained, queued := store.of(record.KindRetained), store.of(record.KindEntry)
+	if retained != clients/2 || queued == 0 || queued >= clients/2 || missed == 0 || uint64(clients-queued) < missed {
+		t.Errorf("the store has %d Retained Messages and %d that wait; %d are counted", retained, queued, missed)
+	}
+}
+
+// withWill is the CONNECT of a client that keeps nothing.
+func withWill(clientID, topic string, qos uint8, retain bool) packet.Connect {
+	in := transient(clientID)
+	in.HasWill, in.Will = true, packet.Will{QoS: qos, Retain: retain, Topic: []byte(topic), Payload: make([]byte, 60000)}
+	return in
 }
 
 // boundedStream finds that no more waits for the store than a shard may gather, and takes a Go heap that was so large before.

@@ -27,7 +27,7 @@ func (t *bench) settleStored(store *lateStore, now int64) {
 	}
 }
 
-// acknowledge answers each PUBLISH but those to a topic, and says to what topics they were.
+// acknowledge answers each PUBLISH of QoS 1 but those to a topic, and says to what topics they were.
 func (h *hand) acknowledge(but string) (topics []string) {
 	var pub packet.Publish
 	for _, p := range h.hear() {
@@ -35,7 +35,7 @@ func (h *hand) acknowledge(but string) (topics []string) {
 			continue
 		}
 		topics = append(topics, string(pub.Topic))
-		if string(pub.Topic) != but {
+		if pub.QoS > 0 && string(pub.Topic) != but {
 			h.give(packet.AppendAck(nil, packet.PUBACK, pub.PacketID, packet.Success, h.v))
 		}
 	}

@@ -24,6 +24,9 @@ func (w *shared) refuses(r Refusal) bool { return w.refusing.Load() >= int32(r) 
 // without an answer, or does not fit in what waits already. A Session that exists goes on as long as anything is written, for to deliver what
 // waits for it frees space.
 func (s *Shard) refusesSession(c *conn, clientID string) packet.Reason {
+	if s.refusesWill(c) {
+		return packet.ServerBusy // Limit: the store, Wills.
+	}
 	full := s.stream != nil && !s.streamRoom()
 	if !full && !s.refuses(RefuseNew) {
 		return packet.Success
@@ -38,6 +41,21 @@ func (s *Shard) refusesSession(c *conn, clientID string) packet.Reason {
 		return packet.Success // Its record stays as it is.
 	}
 	return packet.ServerBusy // Limit: the store, Sessions that exist.
+}
+
+// refusesWill says whether a connection has a Will that would have to be written if it were due now, while nothing is written or what waits is
+// too much: nothing can be made to wait for it then, and CONNACK says that it will be published [MQTT-3.1.2-8].
+func (s *Shard) refusesWill(c *conn) bool {
+	if s.stream == nil || c.will == 0 || !s.refuses(RefuseAll) && s.willRoom() {
+		return false
+	}
+	m := s.ms.at(c.will)
+	if m.qos() == 0 {
+		return false
+	}
+	name, _ := s.ms.meta(m)
+	e := s.lookup(name)
+	return e != nil && s.concernsKept(m.retain(), e)
 }
 
 // requestWaits says whether a SUBSCRIBE or UNSUBSCRIBE waits for room in the stream. SUBSCRIBE does not, where it is refused anyway.

@@ -86,12 +86,12 @@ const ticketWeight = 1 << 20
 // wantsTicket says whether a publication from connection c must be durable before it is acknowledged, or must wait its turn
 // behind one that must, or behind the end of a Session that would have got it.
 func (s *Shard) wantsTicket(c *conn, p *publication, sess *Session, e *cached) bool {
-	return p.qos > 0 && (c.unacked > 0 || p.qos == 2 && sess.kept != nil || s.concernsKept(p, e))
+	return p.qos > 0 && (c.unacked > 0 || p.qos == 2 && sess.kept != nil || s.concernsKept(p.retain, e))
 }
 
 // concernsKept says whether a publication of QoS 1 or 2 has something that is kept.
-func (s *Shard) concernsKept(p *publication, e *cached) bool {
-	if e.kept || p.retain {
+func (s *Shard) concernsKept(retain bool, e *cached) bool {
+	if e.kept || retain {
 		return true
 	}
 	for _, g := range e.groups {
@@ -119,10 +119,16 @@ func (s *Shard) openTicket(p *publication) *ticket {
 	return t
 }
 
-// openIfKept is openTicket for a publication that nobody is to be told about.
-func (s *Shard) openIfKept(p *publication, e *cached) {
-	if s.stream != nil && p.own == nil && p.qos > 0 && s.concernsKept(p, e) {
+// keepOwn is openTicket for a publication that nobody is to be told about, where it has something that is kept. A Will that the store does not
+// have and for which there is no room goes out as one of QoS 0: to who is connected, and its Retained Message may be late.
+func (s *Shard) keepOwn(p *publication, e *cached, due uint64) {
+	switch {
+	case s.stream == nil || p.qos == 0 || !s.concernsKept(p.retain, e):
+	case due != 0 || s.willRoom():
 		s.openTicket(p)
+	default:
+		s.counters[CounterStoreRefused]++
+		p.qos, s.ms.at(p.msg).flags = 0, packet.PublishFlags(false, 0, p.retain)
 	}
 }
 

@@ -107,7 +107,7 @@ func (r *rig) start() {
 	config := broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Passwords: true, Methods: []string{"M"}, Seed: 1}
 	o := broker.Options{Config: config, Host: r.host, Clock: func() time.Time { return r.now }}
 	if r.store != nil {
-		limits.StoreBytes, limits.Memory, o.Store = 1<<20, limits.Memory+4<<20, r.store
+		limits.StoreBytes, limits.Memory, o.Store = 1<<20, limits.Memory+5<<20, r.store
 	}
 	var err error
 	if o.Limits, err = limits.Resolve(); err != nil {

@@ -293,7 +293,7 @@ func (l Limits) Plan() (Plan, error) {
 		p.Lines = append(p.Lines,
 			PlanLine{"store: memtables and cache", 1, l.StoreOutsideBytes, false},
 			PlanLine{"store: what else it has in the heap", 1, l.StoreBytes - l.StoreOutsideBytes, true},
-			PlanLine{"store: batches", shards, 3*int64(l.streamBytes()) + int64(l.MaxPacketSize), true},
+			PlanLine{"store: batches", shards, 4*int64(l.streamBytes()) + int64(l.MaxPacketSize), true},
 			PlanLine{"sessions that are kept", sessions, sizeOf[kept](), true})
 	}
 	for _, line := range p.Lines {

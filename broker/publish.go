@@ -403,7 +403,7 @@ func (s *Shard) route(p *publication, e *cached) bool {
 func (s *Shard) publishOwn(p *publication, due uint64) {
 	e := s.lookup(p.topic)
 	if e != nil {
-		s.openIfKept(p, e)
+		s.keepOwn(p, e, due)
 	}
 	if e == nil || !s.prepare(p, e) {
 		s.counters[CounterDroppedNoMemory]++
