@@ -263,3 +263,52 @@ func TestRetainedLogIsBounded(t *testing.T) {
 		t.Errorf("%d Retained Messages are in the store, want the first one", n)
 	}
 }
+
+// TestClearBehindLateClear has a Retained Message cleared with QoS 0 while the log is full, so that its record stays on disk for now, and again with
+// QoS 1 on another shard, when there is nothing to clear any more: once that is acknowledged the next run does not find the message.
+func TestClearBehindLateClear(t *testing.T) {
+	store := &lateStore{}
+	b := newStoreBenchOf(t, store, 2, 10)
+	a, c := b.open(0, transient("a")), b.open(1, transient("c"))
+	a.give(retainBytes("t", 1, 1, 10))
+	b.settleStored(store, 1)
+	c.hear()
+	lateClear(t, store, a, "t")
+	c.give(retainBytes("t", 1, 7, 0))
+	c.s.Persist()
+	if !a.s.retainedLog.isLate["t"] {
+		t.Fatal("it is not late any more: the scene is another one")
+	}
+	for answered := false; !answered; answered = len(c.hear()) > 0 {
+		if len(store.batches) == 0 {
+			t.Fatal("no answer")
+		}
+		store.commit(c.s)
+	}
+	if _, has := store.records[string(record.RetainedKey(nil, "t"))]; has {
+		t.Error("it is acknowledged, and the next run has the message")
+	}
+}
+
+// lateClear has a client clear a topic with QoS 0 while the log of Retained Messages is full, behind so much else that is late that the log becomes
+// free for others more than once before this is logged.
+func lateClear(t *testing.T, store *lateStore, a *hand, topic string) {
+	t.Helper()
+	a.give(retainBytes("first", 0, 0, 10))
+	a.s.Persist() // it is under way
+	for i := range 40 {
+		a.give(retainBytes(fmt.Sprint("late", i), 0, 0, 30000))
+	}
+	a.give(retainBytes(topic, 0, 0, 0))
+	store.commit(a.s)
+	a.s.Persist()
+	if log := a.s.retainedLog; !log.isLate[topic] || log.size.Load() > 0 {
+		t.Fatalf("what is late: %v; %d bytes wait: the scene is another one", log.late, log.size.Load())
+	}
+}
+
+// retainBytes is a PUBLISH with RETAIN.
+func retainBytes(topic string, qos uint8, id uint16, payload int) []byte {
+	h := &packet.PublishHead{Flags: packet.PublishFlags(false, qos, true), Topic: []byte(topic), PacketID: id}
+	return packet.AppendPublish(nil, h, make([]byte, payload), packet.V50)
+}

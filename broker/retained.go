@@ -45,7 +45,7 @@ func (s *Shard) retain(p *publication) bool {
 		part.mu.Lock()
 		old, had := part.topics.Delete(string(p.topic))
 		rs.seq.Add(1)
-		if had {
+		if had || p.qos > 0 { // The disk may have what an earlier one of QoS 0 has cleared: see retainedLog.late.
 			s.logRetained(string(p.topic), 0, p.qos == 0)
 		}
 		part.mu.Unlock()
