@@ -27,6 +27,7 @@ func (w *shared) restore(now time.Time) error {
 	}
 	w.startWall = now.UnixMilli()
 	w.numbers.Store(record.FirstOf(w.store.Boot()))
+	defer w.allowMore()()
 	r := &restoring{w: w, bySID: make(map[uint64]*Session), wall: w.startWall, last: w.store.LastCommit()}
 	if r.last == 0 || r.last > r.wall {
 		r.last = r.wall // a clock that was set back must not keep Sessions for longer than one interval
@@ -52,6 +53,27 @@ func (w *shared) restore(now time.Time) error {
 		w.peers[sid%uint64(len(w.peers))].fetchPassing(sid, 0)
 	}
 	return nil
+}
+
+// allowMore raises the limits of what the store may have more of than memory had, until what it returns is called: Retained Messages and
+// subscriptions whose end was not written yet when another shard's new one was. What they take more is of the heap that is kept free.
+func (w *shared) allowMore() (again func()) {
+	given, l := w.limits, &w.limits
+	more := l.headroom() / 2
+	l.MaxRetained += int(more / retainedBytes)
+	l.MaxSubscriptions += int(more / subscriptionBytes)
+	return func() {
+		w.limits = given
+		w.warnBeyond("Retained Messages", "max_retained", w.retained.count.Load(), given.MaxRetained)
+		w.warnBeyond("subscriptions", "max_subscriptions", w.subscribed.Load(), given.MaxSubscriptions)
+	}
+}
+
+func (w *shared) warnBeyond(what, name string, n int64, most int) {
+	if n > int64(most) {
+		text := fmt.Sprintf("the store has %d %s, more than %s (%d): new ones are refused until there are fewer", n, what, name, most)
+		w.peers[0].event(LogEvent{Kind: EventBeyondLimit, Text: text})
+	}
 }
 
 // handOverRestored makes the corrections of all shards one batch, the first of this run. Any batch brings the time with it: before
@@ -163,7 +185,7 @@ func (r *restoring) subscription(key, value []byte) error {
 		o.RetainHandling = 0
 	}
 	if s.addSubscription(sess, string(share), string(filter), in.ID, o).Failed() {
-		return fmt.Errorf("the store has more subscriptions than max_subscriptions (%d) or memory allow; raise it", r.w.limits.MaxSubscriptions)
+		return fmt.Errorf("the store has more subscriptions than the %d that there is room for; raise max_subscriptions or --memory", r.w.limits.MaxSubscriptions)
 	}
 	return nil
 }
@@ -203,7 +225,7 @@ func (r *restoring) retained(key, value []byte) error {
 	}
 	msg := s.ms.store(in.Topic, in.Props, in.Payload, origin{flags: in.Flags, from: in.From, expires: r.w.clockOf(in.Expires)})
 	if msg == 0 || !s.admitRetained(len(in.Topic)) {
-		return fmt.Errorf("the store has more Retained Messages than max_retained (%d) or --memory (%d bytes) allow; raise it",
+		return fmt.Errorf("the store has more Retained Messages than the %d or the --memory (%d bytes) that there is room for; raise max_retained or --memory",
 			r.w.limits.MaxRetained, r.w.limits.Memory)
 	}
 	r.w.retained.part(in.Topic).topics.Set(string(in.Topic), retainedMessage{msg: msg, seq: r.w.retained.seq.Add(1)})

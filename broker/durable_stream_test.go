@@ -2,6 +2,8 @@ package broker
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -290,14 +292,91 @@ func TestClearBehindLateClear(t *testing.T) {
 	}
 }
 
+// TestStartBeyondLimits ends the broker when the disk has more than the limits say, as what was to go first was not written yet: a Retained Message
+// that was cleared late, and a subscription that another shard had given up, each with a new one behind it. The next run starts with all of
+// them, says so, and takes no new ones.
+func TestStartBeyondLimits(t *testing.T) {
+	const most = 100 // of both, see newStoreBenchOf
+	store := &lateStore{}
+	b := newStoreBenchOf(t, store, 3, 10)
+	a, c, x, y := b.open(0, transient("a")), b.open(1, transient("c")), b.open(2, persistent("x")), b.open(1, persistent("y"))
+	b.settleStored(store, 1)
+	for i := range most {
+		a.give(retainBytes(fmt.Sprint("r", i), 1, uint16(i+1), 10))
+		x.subscribeMany(0, 1, fmt.Sprint("s", i))
+		b.settleStored(store, int64(i))
+	}
+	for _, h := range []*hand{a, c, x, y} {
+		h.hear()
+	}
+	lateClear(t, store, a, fmt.Sprint("r", most-1))
+	x.give(packet.AppendUnsubscribe(nil, &packet.Unsubscribe{PacketID: 9}, [][]byte{[]byte("s0")}, packet.V50)) // not handed over
+	c.give(retainBytes("new", 1, 7, 10))
+	y.subscribeMany(0, 1, "new")
+	c.s.Persist()
+	for range 3 {
+		store.commit(c.s)
+		c.s.Persist()
+	}
+	if n, s := store.of(record.KindRetained), store.of(record.KindSubscription); n <= most || s <= most {
+		t.Fatalf("the disk has %d Retained Messages and %d subscriptions: the scene is another one", n, s)
+	}
+
+	l := Limits{Memory: 64 << 20, Shards: 3, MaxConnections: 100, MaxSubscriptions: most, MaxRetained: most, StoreBytes: 4 << 20}
+	l, err := l.Resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := &hearing{}
+	next, err := New(Options{Limits: l, Host: host, Config: Config{Listeners: []ListenerConfig{{AllowAnonymous: true}}, Seed: 1}, Store: &nextStore{lateStore: store}},
+		make([]Plane, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, s := next.world, next.loops[0].shard
+	if w.retained.count.Load() != most+1 || w.subscribed.Load() != most+1 || len(host.events) != 2 {
+		t.Errorf("%d Retained Messages, %d subscriptions, %v", w.retained.count.Load(), w.subscribed.Load(), host.events)
+	}
+	if s.admitRetained(1) || s.admitSubscription(1) {
+		t.Error("there is room for new ones")
+	}
+}
+
+// nextStore is a store in the next run of the broker.
+type nextStore struct{ *lateStore }
+
+func (*nextStore) Boot() uint32 { return 2 }
+
+func (n *nextStore) Each(kind record.Kind, f func(key, value []byte) error) error {
+	for _, k := range slices.Sorted(maps.Keys(n.records)) {
+		if k[0] == byte(kind) {
+			if err := f([]byte(k), []byte(n.records[k])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hearing is a Host that notes what it is told.
+type hearing struct {
+	quiet
+	events []LogEvent
+}
+
+func (h *hearing) Log(e LogEvent) bool {
+	h.events = append(h.events, e)
+	return true
+}
+
 // lateClear has a client clear a topic with QoS 0 while the log of Retained Messages is full, behind so much else that is late that the log becomes
 // free for others more than once before this is logged.
 func lateClear(t *testing.T, store *lateStore, a *hand, topic string) {
 	t.Helper()
-	a.give(retainBytes("first", 0, 0, 10))
+	a.give(retainBytes("r0", 0, 0, 10))
 	a.s.Persist() // it is under way
 	for i := range 40 {
-		a.give(retainBytes(fmt.Sprint("late", i), 0, 0, 30000))
+		a.give(retainBytes(fmt.Sprint("r", i), 0, 0, 30000))
 	}
 	a.give(retainBytes(topic, 0, 0, 0))
 	store.commit(a.s)

@@ -18,6 +18,7 @@ const (
 	EventCaughtUp             // nothing waits for a client any more that had lost messages; Text is how many
 	EventExhausted            // memory for messages was used up in the last second; Text is how often
 	EventAcceptFailed         // a listener could not accept; Text is the reason
+	EventBeyondLimit          // the store had more of something than its limit when the broker started; Text says of what
 )
 
 // LogEvent is something worth a log line. Shards hand them to the Host, which must not block.

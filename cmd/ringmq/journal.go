@@ -88,7 +88,7 @@ func levelOf(e *broker.LogEvent) slog.Level {
 			return slog.LevelWarn
 		}
 		return slog.LevelDebug
-	case broker.EventDropping, broker.EventAcceptFailed, broker.EventExhausted:
+	case broker.EventDropping, broker.EventAcceptFailed, broker.EventExhausted, broker.EventBeyondLimit:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
@@ -109,6 +109,8 @@ func (j *journal) write(e *broker.LogEvent) {
 		j.log.Info("client has caught up", "client", e.ClientID, "dropped", e.Text)
 	case broker.EventExhausted:
 		j.log.Warn("memory for messages is used up: publishers are refused or wait", "times", e.Text, "remedy", "raise --memory or lower max_queued_messages")
+	case broker.EventBeyondLimit:
+		j.log.Warn(e.Text)
 	case broker.EventRefused:
 		j.writeRefused(e)
 	}
