@@ -53,6 +53,8 @@ type kept struct {
 	// that its client sends again may have been received and delivered.
 	doubtful bool
 	doubt    uint32 // the last loss that makes no difference to it, as its record says
+	// restored are the QoS 2 Packet Identifiers that such a store had, in order, until they come again, on whatever connection.
+	restored []uint16
 
 	forgetting []forgetting // whose PUBCOMP waits, in the order in which it goes out
 

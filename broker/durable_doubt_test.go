@@ -66,3 +66,35 @@ func TestDoubtOverRuns(t *testing.T) {
 	sayAll(t, w, "connect q v5") // which ends its Session
 	w.end()
 }
+
+// TestNewMessageInDoubt has the store forget that a Packet Identifier was released, as it has lost something: the client uses it for a new QoS 2
+// message, which has DUP 0 and is delivered, once, however often it comes again; one that it sends again from before has DUP 1 and is not.
+func TestNewMessageInDoubt(t *testing.T) {
+	for _, c := range []struct {
+		say  []string
+		want int // PUBLISH packets that the subscriber gets
+	}{
+		{[]string{"publish p t new qos=2 id=1 dup=0"}, 1},
+		{[]string{"publish p t new qos=2 id=1 dup=0", "publish p t new qos=2 id=1 dup=1", "publish p t new qos=2 id=1 dup=0"}, 1},
+		{[]string{"publish p t new qos=2 id=1 dup=0", "pubrel p 1", "publish p t newer qos=2 id=1 dup=0"}, 2},
+		{[]string{"publish p t m qos=2 id=1 dup=1"}, 0},
+		{[]string{"publish p t m qos=2 id=1 dup=1", "publish p t m qos=2 id=1 dup=0"}, 0},
+		{[]string{"pubrel p 1", "publish p t new qos=2 id=1 dup=0"}, 1},
+		{[]string{"close p", "connect p v5 clean=0 expiry=1000", "publish p t new qos=2 id=1 dup=0"}, 1},
+	} {
+		store := newMemStore()
+		w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+		sayAll(t, w, "connect p v5 expiry=1000", "publish p t m qos=2 id=1")
+		next := store.crashed(w.now.UnixMilli())
+		next.doubt++
+		w = newWorldOn(t, 1, script.New("options"), next, w.now)
+		sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000")
+		w.out.Reset()
+		sayAll(t, w, c.say...)
+		heard := w.out.String()
+		if got := strings.Count(heard, "a < PUBLISH"); got != c.want || !strings.Contains(heard, "p < PUBREC 1") {
+			t.Errorf("%v: %d messages are delivered, want %d; heard %q", c.say, got, c.want, heard)
+		}
+		w.end()
+	}
+}

@@ -393,6 +393,23 @@ func (s *Shard) mayHaveReceived(sess *Session, pid uint16) bool {
 	return true
 }
 
+// forgetRestored takes the first QoS 2 PUBLISH with a Packet Identifier that the store had for a new message, where the store has lost something and
+// DUP is not set [MQTT-3.3.1-1]: what is lost is that the identifier was released.
+func (s *Shard) forgetRestored(sess *Session, in *packet.Publish) {
+	k := sess.kept
+	if k == nil || len(k.restored) == 0 {
+		return
+	}
+	i, found := slices.BinarySearch(k.restored, in.PacketID)
+	if !found {
+		return
+	}
+	k.restored = slices.Delete(k.restored, i, i+1)
+	if !in.Dup && s.receivedRemove(sess, in.PacketID) {
+		s.stream.ops = record.AppendDelete(s.stream.ops, record.ReceivedKey(s.keyRoom(), k.sid, in.PacketID))
+	}
+}
+
 // promise has a packet acknowledged when a ticket is durable.
 func (s *Shard) promise(t *ticket, id uint32, c *conn, kind packet.Kind, pid uint16, reason packet.Reason) {
 	t.conn, t.kind, t.pid, t.reason = token(id, c.generation), kind, pid, reason

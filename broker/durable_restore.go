@@ -45,7 +45,9 @@ func (w *shared) restore(now time.Time) error {
 	}
 	doubt := w.store.Doubt() // not before all is read
 	for _, sess := range r.bySID {
-		sess.kept.doubtful = sess.kept.doubt < doubt
+		if sess.kept.doubtful = sess.kept.doubt < doubt; !sess.kept.doubtful {
+			sess.kept.restored = nil
+		}
 	}
 	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
 	w.handOverRestored()
@@ -192,11 +194,13 @@ func (r *restoring) subscription(key, value []byte) error {
 
 // received brings a QoS 2 Packet Identifier back.
 func (r *restoring) received(key, _ []byte) error {
-	sess, pid := r.bySID[record.Number(key, 0)], record.Rest(key, 1)
-	if sess == nil || len(pid) != 2 {
+	sess, rest := r.bySID[record.Number(key, 0)], record.Rest(key, 1)
+	if sess == nil || len(rest) != 2 {
 		return nil
 	}
-	if !r.w.peers[sess.home.Load()].receivedAdd(sess, uint16(pid[0])<<8|uint16(pid[1])) {
+	pid := uint16(rest[0])<<8 | uint16(rest[1])
+	sess.kept.restored = append(sess.kept.restored, pid)
+	if !r.w.peers[sess.home.Load()].receivedAdd(sess, pid) {
 		return fmt.Errorf("the store needs more memory than --memory (%d bytes) allows; raise it", r.w.limits.Memory)
 	}
 	return nil
