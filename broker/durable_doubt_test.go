@@ -98,3 +98,31 @@ func TestNewMessageInDoubt(t *testing.T) {
 		w.end()
 	}
 }
+
+// TestYoungerSessionIsTheClients: a store that was damaged has brought back the record of a Session that had ended, beside that of the one which
+// followed it. The client has the younger one, with what was acknowledged for it, on however many shards they were.
+func TestYoungerSessionIsTheClients(t *testing.T) {
+	for shards := 1; shards <= 3; shards++ {
+		store := newMemStore()
+		w := newWorldOn(t, shards, script.New("options"), store, startOfTime())
+		sayAll(t, w, "connect a v5 expiry=1000", "subscribe a old qos=1")
+		older := map[string]string{}
+		for k, v := range store.records {
+			if record.Kind(k[0]) == record.KindSession {
+				older[k] = v
+			}
+		}
+		sayAll(t, w, "disconnect a", "connect a v5 clean=1 expiry=1000", "subscribe a new qos=1", "disconnect a", "connect p v5",
+			"publish p new m qos=1 id=1")
+		next := store.crashed(w.now.UnixMilli())
+		for k, v := range older {
+			next.records[k] = v
+		}
+		w = newWorldOn(t, shards, script.New("options"), next, w.now)
+		sayAll(t, w, "connect a v5 clean=0 expiry=1000")
+		if heard := w.out.String(); len(older) != 1 || !strings.Contains(heard, "a < PUBLISH") {
+			t.Errorf("%d shards: heard %q", shards, heard)
+		}
+		w.end()
+	}
+}

@@ -36,7 +36,7 @@ func (w *shared) restore(now time.Time) error {
 		kind record.Kind
 		f    func(key, value []byte) error
 	}{
-		{record.KindRetained, r.retained}, {record.KindSession, r.session}, {record.KindSubscription, r.subscription},
+		{record.KindRetained, r.retained}, {record.KindSession, r.claim}, {record.KindSession, r.session}, {record.KindSubscription, r.subscription},
 		{record.KindReceived, r.received}, {record.KindSent, r.sent},
 	} {
 		if err := w.store.Each(step.kind, step.f); err != nil {
@@ -89,6 +89,47 @@ func (w *shared) handOverRestored() {
 	first.handOver()
 }
 
+// claim gives the Client Identifier of a Session its place. Where two records have the same one, a store that was damaged has brought the older
+// Session's back, and the younger one is the client's.
+func (r *restoring) claim(key, value []byte) error {
+	var in record.Session
+	if in.Decode(value) != nil {
+		return nil // session counts it
+	}
+	if _, left := r.left(&in); in.ClientID == "" || in.Expiry == 0 || left <= 0 {
+		return nil
+	}
+	w, sid := r.w, record.Number(key, 0)
+	s := w.peers[sid%uint64(len(w.peers))]
+	sess := w.registry.find(in.ClientID)
+	if sess == nil {
+		sess, _, _ = w.registry.claimSession(in.ClientID, s.id, func() *Session { return s.newSession(in.ClientID) })
+	}
+	if sess == nil {
+		return fmt.Errorf("the store has more Sessions than max_sessions (%d) or memory allow; raise it", w.limits.MaxSessions)
+	}
+	if sess.kept != nil {
+		if sess.kept.sid > sid {
+			return nil
+		}
+		delete(r.bySID, sess.kept.sid)
+	}
+	sess.kept = &kept{sid: sid}
+	r.bySID[sid] = sess
+	return nil
+}
+
+// left is since when a Session's client is away, and how long the Session has left, in milliseconds.
+func (r *restoring) left(in *record.Session) (since, left int64) {
+	if since = in.Offline; since == 0 {
+		since = r.last
+	}
+	if in.Expiry == neverExpires {
+		return since, int64(neverExpires) * 1000
+	}
+	return since, int64(in.Expiry)*1000 - (r.wall - since)
+}
+
 // session brings a Session back, or ends it when its time has passed.
 func (r *restoring) session(key, value []byte) error {
 	var in record.Session
@@ -99,37 +140,28 @@ func (r *restoring) session(key, value []byte) error {
 	w := r.w
 	sid := record.Number(key, 0)
 	s := w.peers[sid%uint64(len(w.peers))]
-	since := in.Offline
-	if since == 0 {
-		since = r.last
-	}
-	left := int64(neverExpires) * 1000
-	if in.Expiry != neverExpires {
-		left = int64(in.Expiry)*1000 - (r.wall - since)
-	}
+	since, left := r.left(&in)
 	will := r.will(s, in.Will)
 	if in.ClientID == "" && will != 0 { // see recordDue
 		s.orphans = append(s.orphans, orphan{msg: will, record: sid})
 		return nil
 	}
-	var sess *Session
-	if in.Expiry > 0 && left > 0 {
-		sess, _, _ = w.registry.claimSession(in.ClientID, s.id, func() *Session { return s.newSession(in.ClientID) })
-	}
-	if sess == nil || sess.kept != nil {
-		if sess == nil && left > 0 && in.Expiry > 0 {
-			return fmt.Errorf("the store has more Sessions than max_sessions (%d) or memory allow; raise it", w.limits.MaxSessions)
+	sess := r.bySID[sid]
+	if sess == nil {
+		if in.Expiry > 0 && left > 0 && will != 0 { // It ended before the younger one began, and so did its Will's wait.
+			s.ms.release(will)
+			will = 0
 		}
 		r.end(s, sid, will)
 		return nil
 	}
+	s = w.peers[sess.home.Load()]
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
 	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0,
 		doubtful: true, doubt: in.Doubt} // until all is read
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
 	sess.kept = k
 	sess.durable.Store(true)
-	r.bySID[sid] = sess
 	if in.Expiry != neverExpires {
 		s.wheel.start(s.expiryTimer(sess), s.tickAfter(left))
 	}

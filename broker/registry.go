@@ -49,6 +49,14 @@ func (r *registry) claimSession(clientID string, shard int, create func() *Sessi
 	return sess, sess.claim, from
 }
 
+// find is a client's Session; nil when it has none.
+func (r *registry) find(clientID string) *Session {
+	p := r.part(clientID)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sessions[clientID]
+}
+
 // isKept says whether a client has a Session that is kept, and whether it has one of which the store may not know all yet.
 func (r *registry) isKept(clientID string) (kept, unsure bool) {
 	p := r.part(clientID)
