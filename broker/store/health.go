@@ -76,10 +76,12 @@ func (s *Store) Health() Health {
 // over says that a trouble is over.
 func (s *Store) over(t trouble) { s.troubled(t, broker.RefuseNothing, "") }
 
-// troubled notes what is refused and why, and tells the broker when that is something else than before.
+// troubled notes what is refused and why, and tells the broker when that is something else than before: under the lock, for the writer and the
+// reaper both come here, and the broker keeps what it is told last.
 func (s *Store) troubled(t trouble, level broker.Refusal, why string) {
 	r := &s.refusal
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	before := r.level()
 	r.levels[t], r.why[t] = level, why
 	now := r.level()
@@ -95,9 +97,7 @@ func (s *Store) troubled(t trouble, level broker.Refusal, why string) {
 			r.health.Why = r.why[noSpace]
 		}
 	}
-	told := r.health.Why
-	r.mu.Unlock()
 	if now != before {
-		s.answers.Refuse(now, told)
+		s.answers.Refuse(now, r.health.Why) // It does not block.
 	}
 }
