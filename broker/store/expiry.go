@@ -183,21 +183,37 @@ func (s *Store) removeExpired(db *pebble.DB, keys [][]byte) error {
 		if !found.expired {
 			continue
 		}
-		err = b.Delete(key, nil)
-		if mid := found.mid; mid != 0 {
-			err = errors.Join(err, b.Delete(record.ReferenceKey(nil, mid, record.Number(key, 0), record.Number(key, 1)), nil))
-			unreferenced = append(unreferenced, mid)
-		}
-		if err != nil {
+		if err := s.expire(b, key, value); err != nil {
 			return err
+		}
+		if found.mid != 0 {
+			unreferenced = append(unreferenced, found.mid)
 		}
 		n++
 	}
-	s.counts.expired.Add(n)
-	s.reclaim.deleted.Add(n)
 	if err := db.Apply(b, pebble.NoSync); err != nil { // lost with the power, they are found again
 		return err
 	}
+	s.counts.expired.Add(n)
+	s.reclaim.deleted.Add(n)
 	s.reaper.dropped(unreferenced...)
 	return nil
+}
+
+// expire removes an entry. One of QoS 2 that an earlier run may have sent, and died before it said so, becomes the release of its Packet
+// Identifier: its client may hold on to that, and would take the next message that has it for this one.
+func (s *Store) expire(b *pebble.Batch, key, value []byte) error {
+	var e record.Entry
+	if err := e.Decode(value); err != nil {
+		return err
+	}
+	sid, pos := record.Number(key, 0), record.Number(key, 1)
+	if e.Flags&record.EntryQoS == 2 && pos < record.FirstOf(s.Boot()) {
+		return doubtEntry(b, key, &e)
+	}
+	err := b.Delete(key, nil)
+	if e.Mid != 0 {
+		err = errors.Join(err, b.Delete(record.ReferenceKey(nil, e.Mid, sid, pos), nil))
+	}
+	return err
 }

@@ -301,7 +301,7 @@ func TestReaper(t *testing.T) {
 }
 
 // TestExpiry: what expires in the queue of somebody who is away is removed, with the message that it shared; what was sent once, what does not
-// expire and what has time left stays. So it is in tables.
+// expire and what has time left stays, and so does the release of what an earlier run may have sent, which is position 2. So it is in tables.
 func TestExpiry(t *testing.T) {
 	for _, flush := range []bool{false, true} {
 		testExpiry(t, flush)
@@ -335,7 +335,7 @@ func testExpiry(t *testing.T, flush bool) {
 		time.Sleep(10 * time.Millisecond) // the reaper looks once a second
 	}
 	list, err := entries(s)
-	if got := fmt.Sprint(list); got != "[0 3 4 5 6]" || err != nil {
+	if got := fmt.Sprint(list); got != "[0 2 3 4 5 6]" || err != nil {
 		t.Errorf("positions %s are left, %v", got, err)
 	}
 	if n := count(t, s, record.KindReference) + count(t, s, record.KindMessage); n != 0 || mustStats(t, s).Expired != 2 {
