@@ -83,6 +83,9 @@ func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain boo
 	if sess.conn == 0 && !sess.arriving && (sess.expiry == 0 || qos == 0) {
 		return
 	}
+	if p.hold && s.ms.at(p.msg).refused.Load() {
+		return
+	}
 	flags := qos
 	if retain {
 		flags |= entryRetain

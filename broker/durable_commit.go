@@ -81,6 +81,7 @@ func (s *Shard) handOver() {
 		t := st.at(st.handed)
 		st.inTickets -= t.bytes
 		s.forgetFailed(t)
+		s.refuseHeld(t)
 		ops = s.appendTicket(ops, t)
 	}
 	actions := st.actions
@@ -252,6 +253,20 @@ func (s *Shard) forgetFailed(t *ticket) {
 	for _, again := range s.stream.tickets[t.number+1-s.stream.first:] {
 		again.failed = again.failed || again.sess == t.sess && again.pid == t.pid
 	}
+}
+
+// refuseHeld has nobody get a PUBLISH of QoS 2 that is not acknowledged, as a shard had no memory for it: the client sends it again, and those
+// that had memory would get it twice [MQTT-4.3.3-1]. All deliveries of it wait for the ticket. What nobody is told about is not sent again,
+// and goes to whom it can.
+func (s *Shard) refuseHeld(t *ticket) {
+	if t.failed && t.conn != 0 && t.kind == packet.PUBREC && t.msg != 0 {
+		s.ms.at(t.msg).refused.Store(true)
+	}
+}
+
+// isRefused says whether a delivery is of a PUBLISH that is not acknowledged.
+func (s *Shard) isRefused(id uint32) bool {
+	return s.stream != nil && s.marks[id].hold && s.ms.at(s.entries[id].msg).refused.Load()
 }
 
 // completeTicket is the second step of a PUBLISH that had to be durable: its acknowledgement.

@@ -178,7 +178,9 @@ func (s *Shard) spill(sess *Session) {
 		if m.pos == 0 {
 			s.drop(sess, CounterDroppedSlow) // QoS 0 has no place on disk
 		}
-		k.store(m.pos, s.bytesOnDisk(id))
+		if !s.isRefused(id) {
+			k.store(m.pos, s.bytesOnDisk(id))
+		}
 		s.dropEntry(id)
 	}
 }

@@ -22,7 +22,7 @@ type ticket struct {
 	pid    uint16
 	reason packet.Reason
 
-	msg        uint32 // the message of its entries, referenced; 0 while it has none
+	msg        uint32 // its message, referenced, when it has entries or is held; otherwise 0
 	head, tail uint32 // entries of this shard's Sessions, by mark.next
 	ops        []byte // other records
 	bytes      int    // about what it takes while it waits to be handed over
@@ -137,7 +137,11 @@ func (s *Shard) closeTicket(p *publication) {
 	if p.own != nil {
 		p.own.open = false
 		s.weigh(p.own, len(p.own.ops))
-		if p.own.head != 0 {
+		if p.hold && p.msg != 0 && p.own.msg == 0 {
+			p.own.msg = p.msg // for refuseHeld
+			s.ms.retain(p.msg, 1)
+		}
+		if p.own.msg != 0 {
 			s.weigh(p.own, p.size+len(p.topic)+len(p.props))
 		}
 		p.own = nil

@@ -412,6 +412,10 @@ func (s *Shard) sendQoS0(sess *Session, q *queue) {
 		switch {
 		case e.qos() != 0:
 			prev = id
+		case s.isRefused(id):
+			s.unqueue(q, prev, id)
+			s.unwait(sess, id)
+			s.dropEntry(id)
 		case s.sendable(sess, id):
 			s.unqueue(q, prev, id)
 			s.unwait(sess, id)

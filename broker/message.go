@@ -21,9 +21,10 @@ type message struct {
 	topicSize   uint16
 	flags       uint8 // the PUBLISH flags it came with: QoS and RETAIN
 	_           uint8
-	from        uint64 // hash of the publisher's Client Identifier, for No Local; 0 when it was the broker
-	expires     int64  // ms of the broker's clock; 0 never
-	pinned      uint32 // bytes of arena it really holds
+	from        uint64      // hash of the publisher's Client Identifier, for No Local; 0 when it was the broker
+	expires     int64       // ms of the broker's clock; 0 never
+	pinned      uint32      // bytes of arena it really holds
+	refused     atomic.Bool // see refuseHeld; written by the shard of its ticket, before the watermark passes that, and read by all
 }
 
 // The bits of message.flags and of the PUBLISH fixed header.
@@ -124,6 +125,7 @@ func (ms *messages) fill(id uint32, topic, props []byte, payloadSize int, o orig
 	m.flags, m.from, m.expires = o.flags, o.from, o.expires
 	m.topicSize, m.propsSize, m.payloadSize = uint16(len(topic)), uint32(len(props)), uint32(payloadSize)
 	m.block, m.metaChain, m.chain, m.chainAt = 0, 0, 0, 0
+	m.refused.Store(false)
 	m.refs.Store(1)
 	return m
 }

@@ -14,6 +14,11 @@ func (s *Shard) pump(sess *Session) {
 	p := &s.replay
 	for sess.wait.head != 0 && s.canSend(sess) {
 		id := sess.wait.head
+		if s.isRefused(id) {
+			s.unwait(sess, s.dequeue(&sess.wait))
+			s.discard(sess, id)
+			continue
+		}
 		if !s.sendable(sess, id) {
 			return
 		}
