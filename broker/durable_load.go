@@ -22,7 +22,6 @@ func (s *Shard) Loaded(r Loaded) {
 	if sess.conn == 0 {
 		return
 	}
-	s.counters[CounterDroppedDamaged] += uint64(r.Damaged)
 	sent := k.sentTo
 	var e record.Entry
 	for i := range r.Entries {
@@ -55,18 +54,23 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	k := sess.kept
 	if err := e.Decode(l.Value); err != nil {
 		s.counters[CounterDroppedDamaged]++
-		return true
-	}
-	if e.Mid != 0 && e.Message.Decode(l.Message) != nil {
-		s.counters[CounterDroppedDamaged]++
-		s.deleteEntry(sess, l.Pos, e.Mid)
+		s.deleteEntry(sess, l.Pos, 0)
 		return true
 	}
 	sent := l.Pos <= k.sentTo || e.Flags&record.EntryReleased != 0
-	expires := s.clockOf(e.Message.Expires)
 	doubt := l.Pos < record.FirstOf(s.store.Boot())
 	forsaken := false
-	if !sent && expires != 0 && expires <= s.now {
+	if e.Mid != 0 && e.Message.Decode(l.Message) != nil {
+		s.counters[CounterDroppedDamaged]++
+		if e.Flags&entryQoS != 2 || !sent && !doubt {
+			s.deleteEntry(sess, l.Pos, e.Mid)
+			return true
+		}
+		e.Flags |= record.EntryReleased
+		forsaken = true
+	}
+	expires := s.clockOf(e.Message.Expires)
+	if !forsaken && !sent && expires != 0 && expires <= s.now {
 		s.counters[CounterDroppedExpired]++
 		if !doubt || e.Flags&entryQoS != 2 {
 			s.deleteEntry(sess, l.Pos, e.Mid)
@@ -91,6 +95,8 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	}
 	s.marks[id] = mark{sid: k.sid, pos: l.Pos, mid: e.Mid}
 	if forsaken {
+		s.entries[id].pid = e.PID
+		sess.lapped = sess.lapped || e.PID != 0
 		s.forsake(sess, id)
 		return true
 	}
@@ -114,14 +120,16 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	return true
 }
 
-// forsake ends a delivery of QoS 2 that has expired, or is too large for the client. When an earlier run of the broker may have sent it, its client may hold on to the
+// forsake ends a delivery of QoS 2 that has expired, is too large for the client, or has lost its message. When an earlier run of the broker may have sent it, its client may hold on to the
 // Packet Identifier, and would take the next message that has it for this one: it gets PUBREL, and answers with PUBCOMP either way. Like one
 // that follows PUBREC, that PUBREL goes out when it is durable: otherwise the next run could send the message again, to a client
 // that has taken it and forgotten its Packet Identifier since.
 func (s *Shard) forsake(sess *Session, id uint32) {
 	e := &s.entries[id]
 	e.flags |= entrySent | entryReleased
-	e.pid = record.PacketID(s.marks[id].pos)
+	if e.pid == 0 {
+		e.pid = record.PacketID(s.marks[id].pos)
+	}
 	s.enqueue(&sess.sent, id)
 	if sess.resend == 0 {
 		sess.resend = id

@@ -129,9 +129,8 @@ func (m *memStore) load(l broker.Load) broker.Loaded {
 		e := broker.LoadedEntry{Pos: record.Number([]byte(k), 1), Value: []byte(m.records[k])}
 		var entry record.Entry
 		if err := entry.Decode(e.Value); err != nil {
-			panic(err)
-		}
-		if entry.Mid != 0 {
+			r.Damaged++
+		} else if entry.Mid != 0 {
 			e.Message = []byte(m.records[string(record.MessageKey(nil, entry.Mid))])
 		}
 		r.Entries, size = append(r.Entries, e), size+len(e.Value)+len(e.Message)

@@ -42,7 +42,7 @@ type Loaded struct {
 	Load
 	Entries []LoadedEntry
 	Done    bool // there are no more up to To
-	Damaged int  // entries that could not be read: they are lost
+	Damaged int  // how many of Entries do not decode, or lack their message: the shard counts and deletes them
 	Waiting int  // what Count asks for
 }
 

@@ -158,9 +158,7 @@ func (d *disk) load(l broker.Load) broker.Loaded {
 		var entry record.Entry
 		if entry.Decode(e.Value) != nil {
 			r.Damaged++
-			return true
-		}
-		if entry.Mid != 0 {
+		} else if entry.Mid != 0 {
 			m, _ := d.records.Get(string(record.MessageKey(nil, entry.Mid)))
 			e.Message = []byte(m)
 		}

@@ -83,14 +83,13 @@ func loadEntries(db *pebble.DB, r *broker.Loaded) error {
 		it.SetBounds(record.EntryKey(nil, l.SID, from), append(record.EntryKey(nil, l.SID, to), 0))
 		err = eachOf(it, func(key, value []byte) error {
 			e, ok, err := loadEntry(db, key, value)
-			switch {
-			case err != nil:
+			if err != nil {
 				return err
-			case ok:
-				r.Entries, size = append(r.Entries, e), size+len(e.Value)+len(e.Message)
-			default:
+			}
+			if !ok {
 				r.Damaged++
 			}
+			r.Entries, size = append(r.Entries, e), size+len(e.Value)+len(e.Message)
 			if len(r.Entries) < max(1, l.Entries) && size < max(1, l.Bytes) {
 				return nil
 			}
@@ -108,10 +107,10 @@ func loadEntries(db *pebble.DB, r *broker.Loaded) error {
 // loadEntry is an entry with its message; false when it is damaged.
 func loadEntry(db *pebble.DB, key, value []byte) (e broker.LoadedEntry, ok bool, err error) {
 	var entry record.Entry
+	e = broker.LoadedEntry{Pos: record.Number(key, 1), Value: append([]byte{}, value...)}
 	if entry.Decode(value) != nil {
 		return e, false, nil
 	}
-	e = broker.LoadedEntry{Pos: record.Number(key, 1), Value: append([]byte{}, value...)}
 	if entry.Mid != 0 {
 		e.Message, err = get(db, record.MessageKey(nil, entry.Mid))
 	}
