@@ -49,3 +49,25 @@ func TestExactlyOnceWithoutMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestQoS0DoesNotFillTheDisk: a message of QoS 2 that a client subscribed to with QoS 0 waits until it is durable. Does the client leave
+// meanwhile, it has no place on disk, and counts for nothing there.
+func TestQoS0DoesNotFillTheDisk(t *testing.T) {
+	store := &lateStore{}
+	b := newStoreBenchOf(t, store, 2, 10)
+	kept, p := b.open(1, persistent("kept")), b.open(0, persistent("p"))
+	b.settleStored(store, 1)
+	kept.subscribeMany(0, 0, "t")
+	kept.subscribeMany(0, 1, "u")
+	b.settleStored(store, 2)
+	p.give(publishBytes("t", 2, 1, 10, p.v))
+	p.give(publishBytes("u", 2, 2, 10, p.v))
+	b.settleAll(3)
+	sess := b.session("kept")
+	waits := sess.wait.n
+	kept.s.Closed(kept.id, "reset")
+	b.settleStored(store, 4)
+	if d := sess.kept.disk; waits != 2 || d.earlier != 0 || d.waiting != 1 {
+		t.Errorf("%d waited, and the disk has %+v", waits, d)
+	}
+}

@@ -267,7 +267,9 @@ func (s *Shard) condense(sess *Session) {
 			}
 			if q == &sess.wait {
 				s.unwait(sess, id)
-				part.add(pos, s.firstPosition(), s.bytesOnDisk(id))
+				if pos != 0 { // QoS 0 has no place on disk
+					part.add(pos, s.firstPosition(), s.bytesOnDisk(id))
+				}
 			}
 		}
 	}
