@@ -208,8 +208,8 @@ func TestUnreadForEver(t *testing.T) {
 	if lost := damagedEntries - 1 - n; lost <= 0 || n < damagedEntries*2/3 || stats.Salvages != 1 || stats.LostRecords != int64(lost) {
 		t.Errorf("%d of %d entries are there, the store says %+v", n, damagedEntries-1, stats)
 	}
-	if len(a.refused) < unreadMax {
-		t.Errorf("the broker was told %v: want several tries", a.refused)
+	if n := u.failed.Load(); n < unreadMax {
+		t.Errorf("%d reads have failed: want several tries", n)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
