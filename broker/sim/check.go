@@ -13,6 +13,9 @@ func (l *link) onPublish(flags uint8, body []byte) packet.Reason {
 	if r := in.DecodeFromServer(flags, body, l.version); r != packet.Success {
 		return r
 	}
+	if l.flowing == 0 {
+		l.flowing = l.w.step
+	}
 	name := l.topicOf(&in)
 	m := l.w.identify(l, name, in.Payload)
 	if l.w.violation != nil {
@@ -144,6 +147,7 @@ func (l *link) checkIDs(in *packet.Publish, m *message, ids map[uint32]bool, any
 func (l *link) count(in *packet.Publish, m *message) {
 	s := l.c.session
 	t := s.tally(m)
+	t.last = l.w.step
 	key := stream{m.from, m.topic, in.QoS, l.w.disk != nil && in.QoS == 0 && m.qos < 2}
 	first := t.live+t.again+t.kept == 0
 	// A Retained Message may come again, but not when a younger one has come [MQTT-4.6.0-6]. What is sent again is as old as it is.
@@ -202,11 +206,11 @@ func (s *session) ordered(m *message, now int) bool {
 	return i != nil && i.low > 0 && m.expiry == 0
 }
 
-// refusalLost says whether the store or the memory may have been full for the first PUBLISH, and the Reason Code that said so lost: then
-// the second one counts, which younger messages may have passed.
+// refusalLost says whether the store, the memory, a queue or what Retained Messages have may have been full for the first PUBLISH, and the
+// Reason Code that said so lost: then the second one counts, which younger messages may have passed.
 func (m *message) refusalLost() bool {
 	w := m.from.w
-	return m.tries > 1 && (w.tight || m.sent.step <= w.fullAt)
+	return m.tries > 1 && (w.meets.queue || w.meets.retained || w.meets.memory || m.sent.step <= w.fullAt)
 }
 
 // copies is how often a message may come for the first time: once by each Topic Filter (section 3.3.4), at QoS 1 for each time it

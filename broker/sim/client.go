@@ -20,6 +20,7 @@ type client struct {
 	nextPID  uint16
 	seq      map[string]int
 	pending  []*will // that may come, or not
+	dials    []*link // all its connections
 	rivals   []*link // earlier connections whose CONNECT may be handled after a later one's
 	smallest int     // the least Maximum Packet Size it ever gave; 0: none
 
@@ -97,10 +98,11 @@ func (c *client) dial(in *packet.Connect, w *will) {
 		c.w.ghosts = append(c.w.ghosts, old)
 	}
 	c.w.stats.Connections++
+	c.w.noteCrowd()
 	in.CleanStart = in.CleanStart || c.session.doubt // It has sent that before, and has no Session State any more.
 	l := &link{w: c.w, c: c, serial: c.w.stats.Connections, peer: peer, version: in.Version, doomed: -1, clean: in.CleanStart, keep: int64(in.KeepAlive), recv: int(in.ReceiveMaximum),
 		aliasMax: int(in.TopicAliasMaximum), packetMax: int(in.MaximumPacketSize), will: w, serverRecv: 65535,
-		aliases: map[uint16]string{}, ours: map[uint16]string{}, unacked: map[uint16]bool{}, subs: map[uint16][]*interest{}, unsubs: map[uint16][]*interest{}}
+		aliases: map[uint16]string{}, ours: map[uint16]string{}, unacked: map[uint16]bool{}, subs: map[uint16][]*interest{}, unsubs: map[uint16][]unsubscribing{}}
 	l.dialled, l.pushed, l.drained = c.w.moment(), c.w.moment(), c.w.moment()
 	if l.recv == 0 || l.version != packet.V50 {
 		l.recv = 65535
@@ -113,6 +115,7 @@ func (c *client) dial(in *packet.Connect, w *will) {
 		w.link = l
 	}
 	c.link = l
+	c.dials = append(c.dials, l)
 	l.priorMin, l.priorMax = c.session.expiryMin, c.session.expiryMax
 	c.session.expect(l)
 	c.findRivals(l)
@@ -199,6 +202,8 @@ func (c *client) publish(o *Op) {
 	if m.qos > 0 {
 		out.pid = c.freePID()
 		c.flight = append(c.flight, out)
+	} else {
+		l.quick = append(l.quick, m)
 	}
 	l.send(out, uint16(o.get("alias", 0)))
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 )
 
 // dice makes a Script from chance. It knows nothing of what the broker will do: up is what it guesses.
@@ -105,7 +106,7 @@ func (d *dice) world() {
 	case n == 1:
 		args = append(args, "outbound", 1<<14, "queue", 1<<20)
 	default:
-		args = append(args, "subs", 20+d.IntN(20), "retained", 1+d.IntN(3), "conns", 40, "queue", 1<<20)
+		args = append(args, "subs", 10+d.IntN(12), "retained", 1+d.IntN(3), "conns", 40, "queue", 1<<20)
 	}
 	d.op("world", -1, "", append(args, "recv", 1+d.IntN(30))...)
 }
@@ -233,12 +234,17 @@ func (d *dice) publish() {
 func (d *dice) subscribe(c int) {
 	r := &d.roles[c]
 	f := d.one(r.churn)
+	for _, other := range r.churn {
+		if d.IntN(12) == 0 && other != f && !strings.Contains(f, ",") {
+			f += "," + other
+		}
+	}
 	if d.IntN(2) == 0 {
 		d.op("unsub", c, f)
 		return
 	}
 	local := d.some(4, 1)
-	if f[0] == '$' {
+	if strings.Contains(f, "$") {
 		local = 0 // [MQTT-3.8.3-4]
 	}
 	d.op("sub", c, f, "qos", d.IntN(3), "nl", local, "rap", d.some(3, 1), "rh", d.some(3, 2), "id", d.some(3, 9))

@@ -23,6 +23,7 @@ func (l *link) packets() {
 		if l.packetMax > 0 && n > l.packetMax {
 			l.w.violate("maximum packet size", "c%d got %v of %d bytes; it takes %d", l.c.index, h.Kind, n, l.packetMax)
 		}
+		l.checkLast(h.Kind)
 		if !l.accepted && h.Kind != packet.CONNACK {
 			l.w.violate("CONNACK first", "c%d got %v before CONNACK", l.c.index, h.Kind)
 			return
@@ -50,10 +51,7 @@ func (l *link) on(h packet.Header, body []byte) packet.Reason {
 			l.w.violate("answer", "c%d got a PINGRESP that it did not ask for", l.c.index)
 		}
 	case packet.DISCONNECT:
-		var in packet.Disconnect
-		r := in.DecodeFromServer(body, l.version)
-		l.reason = in.Reason
-		return r
+		return l.onDisconnect(body)
 	default:
 		l.w.violate("garbage", "c%d got %v", l.c.index, h.Kind)
 	}
@@ -67,9 +65,7 @@ func (l *link) onConnack(body []byte) packet.Reason {
 	}
 	if in.Reason != packet.Success {
 		l.w.stats.Refused++
-		if l.excuse() == "" {
-			l.w.violate("refused", "c%d was refused for nothing: %v", l.c.index, in.Reason)
-		}
+		l.checkRefusal(in.Reason)
 		_ = l.peer.Close()
 		l.c.endLink(l, false)
 		return packet.Success
@@ -77,7 +73,7 @@ func (l *link) onConnack(body []byte) packet.Reason {
 	if l.accepted {
 		l.w.violate("CONNACK once", "c%d got a second CONNACK", l.c.index)
 	}
-	l.accepted = true
+	l.accepted, l.since = true, l.w.step
 	l.serverRecv, l.aliasOut = int(in.ReceiveMaximum), int(in.TopicAliasMaximum)
 	if l.version != packet.V50 {
 		l.serverRecv = 65535
@@ -130,8 +126,18 @@ func (c *client) resume(l *link, present bool) {
 			o.released++
 			l.out = packet.AppendAck(l.out, packet.PUBREL, o.pid, packet.Success, l.version)
 		} else {
-			l.send(o, 0)
+			l.unsent = append(l.unsent, o)
 		}
+	}
+	l.sendAgain()
+}
+
+// sendAgain sends what the last connection left unacknowledged, as far as the broker's Receive Maximum goes [MQTT-3.3.4-7].
+func (l *link) sendAgain() {
+	for l.open() && len(l.unsent) > 0 && len(l.c.flight)-len(l.unsent) < l.serverRecv {
+		o := l.unsent[0]
+		l.unsent = l.unsent[1:]
+		l.send(o, 0)
 	}
 }
 
@@ -150,7 +156,7 @@ func (l *link) onSuback(body []byte) packet.Reason {
 		switch code := in.Code(k); {
 		case code.Failed():
 			i.ended, i.leaving = l.w.step, max(1, i.leaving)
-			if !l.w.tight {
+			if !l.w.mayRefuseSubscription(l, i, code) {
 				l.w.violate("subscribe", "c%d may not subscribe to %s: %v", l.c.index, i.filter, code)
 			}
 		case code != packet.GrantedQoS0+packet.Reason(i.qos):
@@ -158,6 +164,7 @@ func (l *link) onSuback(body []byte) packet.Reason {
 		default:
 			i.granted = l.w.step
 			l.replaced(i)
+			l.w.checkSubscriptions()
 		}
 	}
 	return packet.Success
@@ -170,27 +177,6 @@ func (l *link) replaced(by *interest) {
 			i.ended = l.w.step
 		}
 	}
-}
-
-func (l *link) onUnsuback(body []byte) packet.Reason {
-	var in packet.Unsuback
-	if r := in.Decode(body, l.version); r != packet.Success {
-		return r
-	}
-	list, ok := l.unsubs[in.PacketID]
-	if !ok {
-		l.w.violate("answer", "c%d got an UNSUBACK for nothing", l.c.index)
-	}
-	delete(l.unsubs, in.PacketID)
-	for _, i := range list {
-		if i.ended == 0 {
-			i.ended = l.w.step
-		}
-		if l.version == packet.V50 && in.Code(0) == packet.NoSubscriptionExisted && i.granted != 0 && !l.w.tight {
-			l.w.violate("unsubscribe", "c%d was told that it has no subscription to %s", l.c.index, i.filter)
-		}
-	}
-	return packet.Success
 }
 
 // next checks that an acknowledgement is the one whose turn it is [MQTT-4.6.0-2].
@@ -243,14 +229,16 @@ func (l *link) acknowledged(kind packet.Kind, at int, r packet.Reason) {
 		o.m.refused = true
 		if r == packet.QuotaExceeded && l.w.fullAt >= o.m.sent.step && l.w.disk != nil {
 			l.w.stats.RefusedByStore++
-		} else if o.m.topic[0] != '$' && !(l.w.tight && r == packet.QuotaExceeded) {
+		} else if o.m.topic[0] != '$' && !(r == packet.QuotaExceeded && l.w.mayRefuseMessage(o.m)) {
 			l.w.violate("refused", "c%d may not publish to %s: %v", c.index, o.m.topic, r)
 		}
 	default:
 		l.checkAccepted(o.m, r)
+		l.handled(o.m)
 		if o.m.acked.step == 0 {
 			o.m.acked = l.w.moment()
 			l.w.stats.Acknowledged++
+			o.m.stored = l.version == packet.V50 && o.m.retain && !o.m.clears && o.m.expiry == 0 && o.m.tries == 1
 		}
 		if kind == packet.PUBREC {
 			o.released++
@@ -259,6 +247,7 @@ func (l *link) acknowledged(kind packet.Kind, at int, r packet.Reason) {
 		}
 	}
 	c.flight = slices.Delete(c.flight, at, at+1)
+	l.sendAgain()
 }
 
 // sayPubrel sends PUBREL unless the client has said its last.

@@ -30,24 +30,30 @@ type link struct {
 	aliasMax  int
 	packetMax int
 
-	accepted bool // CONNACK with Success came
+	accepted bool       // CONNACK with Success came
+	since    int        // step at which it came
+	flowing  int        // step of the first PUBLISH, 0: none came
+	quick    []*message // of QoS 0 that it sent, and that may not have been read yet
 	dialled  moment
-	pushed   moment // last byte written
-	drained  moment // last time there was nothing to read, and no end
-	heard    moment // when that byte had surely been read
-	overdue  int64  // when it was first seen to live too long, in ms; 0: it does not
-	large    int    // step of the last packet that takes several reads, 0: none
-	doomed   int    // bytes until it is reset; negative: never
-	halved   bool   // its client has closed its side
-	leaving  bool   // DISCONNECT is in out, or sent
-	keepWill bool   // with Reason Code 0x04
-	silent   bool   // was so for longer than its Keep Alive allows
-	late     bool   // wrote nothing for longer than a large packet may wait
-	sound    bool   // the broker had no reason to end it when it was given one
-	bad      bool   // something malformed is in out, or sent
-	rivalled bool   // an earlier CONNECT may be handled later
-	ghost    bool   // another connection took its Session over
-	reason   packet.Reason
+	pushed   moment          // last byte written
+	drained  moment          // last time there was nothing to read, and no end
+	heard    moment          // when that byte had surely been read
+	overdue  int64           // when it was first seen to live too long, in ms; 0: it does not
+	large    int             // step of the last packet that takes several reads, 0: none
+	doomed   int             // bytes until it is reset; negative: never
+	halved   bool            // its client has closed its side
+	leaving  bool            // DISCONNECT is in out, or sent
+	keepWill bool            // with Reason Code 0x04
+	silent   bool            // was so for longer than its Keep Alive allows
+	late     bool            // wrote nothing for longer than a large packet may wait
+	sound    bool            // the broker had no reason to end it when it was given one
+	bad      bool            // something malformed is in out, or sent
+	rivalled bool            // an earlier CONNECT may be handled later
+	ghost    bool            // another connection took its Session over
+	badAs    []packet.Reason // that say so
+	told     bool            // DISCONNECT came
+	reason   packet.Reason   // with this Reason Code
+	excused  int64           // ms of the first turn in which the broker may have decided to end it; 0: none
 
 	readAfter  int // turns of every shard after which what was written has surely been read
 	knownAfter int // the same, after which its end is known
@@ -58,13 +64,14 @@ type link struct {
 	unacked    map[uint16]bool // Packet Identifiers of PUBLISH that we have not acknowledged
 	held       []heldAck
 	subs       map[uint16][]*interest
-	unsubs     map[uint16][]*interest
+	unsubs     map[uint16][]unsubscribing
 	pings      int
 	pubacks    []uint16 // what must be acknowledged, in this order
 	pubrecs    []uint16
 	pubrels    []uint16 // what we sent PUBREC for
 	serverRecv int
 	aliasOut   int
+	unsent     []*outgoing // that wait for the broker's Receive Maximum
 	will       *will
 }
 
@@ -142,14 +149,14 @@ func (w *world) record(l *link, n int) {
 // quiet notes that the connection is there, and that everything that was said has been read.
 func (l *link) quiet() {
 	l.checkKeepAlive()
-	if why := l.excuse(); why != "" && why != "limits" {
+	if why := l.excuse(); why != "" && why != outOfMemory && why != crowded {
 		return // It may be ending, and its last bytes on their way.
 	}
 	l.drained = l.w.moment()
 	if l.session != nil {
 		l.session.alive = l.drained
 	}
-	if l.will != nil && l.will.heard.step != 0 && l.accepted && !l.w.tight {
+	if l.will != nil && l.will.heard.step != 0 && l.accepted && !l.w.meets.memory {
 		l.w.violate("will of the living", "c%d is connected, and its Will was published", l.c.index)
 	}
 }
@@ -164,7 +171,7 @@ func (l *link) checkKeepAlive() {
 		l.overdue = 0
 		return
 	}
-	if least <= l.w.looked+resetTurns || !l.w.calm || l.w.tight {
+	if least <= l.w.looked+resetTurns || !l.w.calm || l.w.meets.memory {
 		return
 	}
 	// The broker may have ended it when it first could, and still be sending what comes before the end, to a client that reads slowly.
@@ -180,7 +187,7 @@ func (l *link) silentFor(seconds int64) bool { return l.w.now.Load()-l.pushed.ms
 
 // excuse is why the broker may have ended the connection; empty when it may not.
 func (l *link) excuse() string {
-	switch large := l.large != 0 && l.w.jumped >= l.large; {
+	switch {
 	case l.ghost:
 		return "taken over"
 	case l.rivalled:
@@ -191,14 +198,16 @@ func (l *link) excuse() string {
 		return "DISCONNECT"
 	case l.halved:
 		return "closed its side"
-	case l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500:
+	case l.isSilent():
 		return "silent"
 	case !l.accepted && l.w.now.Load()-l.dialled.ms >= l.w.limits.ConnectTimeout.Milliseconds()*3/4:
 		return "no CONNECT in time"
-	case large || l.late && l.large != 0 || len(l.out) > 0 && l.silentFor(int64(l.w.limits.PacketTimeout/time.Second)):
+	case l.isStuck():
 		return "large packet without progress"
-	case l.w.tight:
-		return "limits"
+	case l.w.meets.memory:
+		return outOfMemory
+	case !l.accepted && l.inCrowd():
+		return crowded
 	}
 	return ""
 }
@@ -209,11 +218,7 @@ func (l *link) over() {
 	if excuse == "" {
 		l.w.violate("closed", "c%d was disconnected for nothing: %v", l.c.index, l.reason)
 	}
-	// After two seconds the broker need not wait until its reason has been taken.
-	if l.bad && l.sound && !l.silent && !l.late && l.version == packet.V50 && l.reason < packet.UnspecifiedError && len(l.out) == 0 &&
-		l.w.now.Load()-l.pushed.ms < 2000 {
-		l.w.violate("reason", "c%d sent something malformed, and was disconnected without a Reason Code", l.c.index)
-	}
+	l.checkTold()
 	l.w.stats.ExpectedCloses++
 	_ = l.peer.Close()
 	l.c.endLink(l, false)

@@ -29,6 +29,7 @@ type message struct {
 	will   *will  // whose message it is
 
 	refused bool // by a Reason Code of failure
+	stored  bool // it surely was the Retained Message of its topic
 }
 
 // String is the message's name, the same in each run of a seed.
@@ -98,6 +99,7 @@ type tally struct {
 	live  int // for the first time, as a subscription's
 	again int // with DUP
 	kept  int // with RETAIN, which a new subscription may give at any time
+	last  int // step of the last
 }
 
 // stream is what has an order: one publisher's messages on one topic, as they are delivered with one QoS.

@@ -128,65 +128,6 @@ func (c *client) bye(o *Op) {
 	l.leaving = true
 }
 
-// subscribe asks for one Topic Filter.
-func (c *client) subscribe(o *Op) {
-	l := c.link
-	if !l.open() || o.Name == "" {
-		return
-	}
-	i := &interest{qos: uint8(o.get("qos", 0) % 3), asked: c.w.step}
-	i.low, i.share, i.filter = i.qos, "", ""
-	i.share, i.filter = splitShare(o.Name)
-	options := packet.Options{QoS: i.qos}
-	if l.version == packet.V50 {
-		i.noLocal, i.asIs, i.id = o.is("nl") && i.share == "", o.is("rap"), o.get("id", 0)
-		options.NoLocal, options.RetainAsPublished, options.RetainHandling = i.noLocal, i.asIs, uint8(o.get("rh", 0)%3)
-	}
-	for _, old := range c.session.interests {
-		if old.filter != i.filter || old.share != i.share || old.ended != 0 {
-			continue
-		}
-		if old.granted != 0 && old.leaving == 0 && !old.noLocal && !i.noLocal {
-			i.since, i.low = old.granted, min(i.qos, old.low) // [MQTT-3.8.4-4]: nothing is lost when it is replaced.
-			if old.since != 0 {
-				i.since = old.since
-			}
-		}
-		if old.leaving == 0 {
-			old.leaving = c.w.step
-		}
-	}
-	c.session.interests = append(c.session.interests, i)
-	if i.share != "" {
-		key := i.share + "/" + i.filter
-		c.w.groups[key] = append(c.w.groups[key], &member{i, c.session})
-	}
-	pid := c.freePID()
-	l.subs[pid] = []*interest{i}
-	in := &packet.Subscribe{PacketID: pid, SubscriptionID: uint32(i.id)}
-	l.out = packet.AppendSubscribe(l.out, in, []packet.Subscription{{Filter: []byte(o.Name), Options: options}}, l.version)
-}
-
-// unsubscribe ends one.
-func (c *client) unsubscribe(filter string) {
-	l := c.link
-	if !l.open() || filter == "" {
-		return
-	}
-	share, rest := splitShare(filter)
-	pid := c.freePID()
-	l.unsubs[pid] = []*interest{}
-	for _, i := range c.session.interests {
-		if i.filter == rest && i.share == share && i.ended == 0 {
-			if i.leaving == 0 {
-				i.leaving = c.w.step
-				l.unsubs[pid] = append(l.unsubs[pid], i)
-			}
-		}
-	}
-	l.out = packet.AppendUnsubscribe(l.out, &packet.Unsubscribe{PacketID: pid}, [][]byte{[]byte(filter)}, l.version)
-}
-
 // misbehave sends something for which the broker must end the connection.
 func (c *client) misbehave(n int) {
 	l := c.link
@@ -207,7 +148,16 @@ func (c *client) misbehave(n int) {
 		"\x30\x04\x00\x02\xc0\x80",                     // ill-formed UTF-8 [MQTT-1.5.4-1]
 		"\x90\x03\x00\x01\x00",                         // SUBACK from a client
 	}
-	l.out = append(l.out, bad[n%len(bad)]...)
+	n %= len(bad)
+	l.out = append(l.out, bad[n]...)
 	l.sound = l.excuse() == ""
-	l.bad = true
+	l.bad, l.badAs = true, []packet.Reason{packet.MalformedPacket}
+	switch n {
+	case 4:
+		l.badAs = append(l.badAs, packet.ProtocolError)
+	case 5, 10:
+		l.badAs = append(l.badAs, packet.TopicNameInvalid)
+	case 6, 9, 11:
+		l.badAs = []packet.Reason{packet.ProtocolError}
+	}
 }

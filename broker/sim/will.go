@@ -106,7 +106,7 @@ func (c *client) decideWills(l *link, present bool) {
 		switch gone := w.link.gone; {
 		case gone.step != 0 && l.dialled.ms > gone.ms+w.delay+slackMS && w.touched == 1:
 			w.decide(true)
-		case w.touched != 1 || l.w.tight:
+		case w.touched != 1 || l.w.meets.memory:
 		case !present:
 			w.decide(true)
 		case c.w.now.Load() < w.ended.ms+min(w.delay, l.priorMin)-slackMS:

@@ -93,7 +93,10 @@ type world struct {
 	trace     hash.Hash
 	stats     Stats
 	violation *Violation
-	tight     bool // limits may be met: what is lost must be counted
+	meets     meets     // limits that may be met
+	asked     []holding // where there is a limit to them
+	crowdedAt int       // step at which there were last too many connections
+	quickLost int       // messages of QoS 0 that did not come
 }
 
 // host lets everybody in.
@@ -138,9 +141,7 @@ func newWorld(o *Op, options Options) *world {
 		w.disk = newDisk()
 	}
 	w.limits = limitsOf(o, shards)
-	for _, key := range []string{"queue", "outbound", "subs", "retained", "conns", "memory"} {
-		w.tight = w.tight || o.is(key) && (key != "queue" || o.get(key, 0) < 1<<20)
-	}
+	w.meets = meets{queue: o.get("queue", 1<<20) < 1<<20, subs: o.is("subs"), retained: o.is("retained"), conns: o.is("conns"), memory: o.is("memory")}
 	l, err := w.limits.Resolve()
 	if err != nil {
 		panic(fmt.Sprintf("the script's first line: %v", err))
@@ -217,6 +218,7 @@ func (w *world) turn(number int) {
 	if w.now.Add(10); !w.calm {
 		w.now.Add(int64(w.chance.IntN(20)))
 	}
+	w.noteExcuses()
 	if w.options.Threaded {
 		time.Sleep(200 * time.Microsecond)
 	} else {
@@ -273,7 +275,11 @@ func (w *world) watch(l *link, turns int) {
 func (w *world) turnGhosts(number uint64) {
 	for i := 0; i < len(w.ghosts); i++ {
 		l := w.ghosts[i]
-		if x := mix(number, uint64(l.serial)); w.calm || x%16 == 0 {
+		x := mix(number, uint64(l.serial))
+		if w.calm {
+			x = mix(uint64(w.step), uint64(l.serial))
+		}
+		if l.serial%4 != 0 && l.listen() || x%16 == 0 || w.calm && x%4 == 0 {
 			if x&64 == 0 {
 				_ = l.peer.Close()
 			} else {

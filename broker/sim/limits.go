@@ -1,0 +1,196 @@
+package sim
+
+import (
+	"github.com/ringmq/ringmq/broker"
+	"github.com/ringmq/ringmq/broker/packet"
+)
+
+// meets says which limits a Script lets be met. Where one may be, what it does must be explained by it: a refusal by what there may have
+// been by then, a message that was dropped by what may have waited.
+type meets struct{ queue, subs, retained, conns, memory bool }
+
+// What ends a connection, or refuses it, because of a limit.
+const (
+	outOfMemory = "memory"
+	crowded     = "connections"
+)
+
+// holding is a subscription, and whose it is.
+type holding struct {
+	session *session
+	*interest
+}
+
+// noteInterest keeps a subscription in mind, where they are counted.
+func (w *world) noteInterest(s *session, i *interest) {
+	if w.meets.subs {
+		w.asked = append(w.asked, holding{s, i})
+	}
+}
+
+// noteCrowd notes that there may be more connections than the broker takes: their number only grows when one is opened.
+func (w *world) noteCrowd() {
+	if w.network.Open() > w.limits.MaxConnections {
+		w.crowdedAt = w.step
+	}
+}
+
+// checkSubscriptions counts the subscriptions that are surely there.
+func (w *world) checkSubscriptions() {
+	n := 0
+	for _, h := range w.asked {
+		if l := h.session.link; l != nil && l == l.c.link && l.excuse() == "" && h.must(w.step, w.step) {
+			n++
+		}
+	}
+	if n > w.limits.MaxSubscriptions {
+		w.violate("maximum subscriptions", "there are %d; the broker takes %d", n, w.limits.MaxSubscriptions)
+	}
+}
+
+// mayRefuseSubscription says whether there may have been as many as the broker takes since this one was asked for, which replaces none.
+func (w *world) mayRefuseSubscription(l *link, by *interest, code packet.Reason) bool {
+	if w.meets.memory {
+		return true
+	}
+	if l.version == packet.V50 && code != packet.QuotaExceeded || by.since != 0 {
+		return false
+	}
+	type key struct {
+		*session
+		share, filter string
+	}
+	there := map[key]bool{}
+	for _, h := range w.asked {
+		if h.interest != by && h.may(by.asked, w.step) {
+			there[key{h.session, h.share, h.filter}] = true
+		}
+	}
+	return w.meets.subs && len(there) >= w.limits.MaxSubscriptions
+}
+
+// mayRefuseMessage says whether a message may be refused for a limit: one to be retained if there may have been as many others, and none
+// of its topic.
+func (w *world) mayRefuseMessage(m *message) bool {
+	if w.meets.memory || !w.meets.retained || !m.retain || m.clears {
+		return w.meets.memory
+	}
+	names, has := map[string]bool{}, false
+	for _, o := range w.streams[m.topic] {
+		if o == m {
+			break
+		}
+		has = (has || o.stored) && !o.clears && o.expiry == 0
+	}
+	for _, o := range w.messages {
+		if o.retain && !o.clears && o.topic != m.topic {
+			names[o.topic] = true
+		}
+	}
+	return !has && len(names) >= w.limits.MaxRetained
+}
+
+// checkRefusal checks that there is a reason to refuse a CONNECT, and that the one that was told is one that there is.
+func (l *link) checkRefusal(r packet.Reason) {
+	why, may := l.excuse(), false
+	switch r {
+	case packet.QuotaExceeded:
+		may = l.w.meets.memory || l.inCrowd()
+	case packet.ServerBusy: // Section 3.1.4: a later CONNECT came, or the broker had no time.
+		may = why != outOfMemory && why != crowded
+	}
+	switch {
+	case why == "":
+		l.w.violate("refused", "c%d was refused for nothing: %v", l.c.index, r)
+	case l.version == packet.V50 && !may, l.version != packet.V50 && r != packet.ServerUnavailable:
+		l.w.violate("refused", "c%d was refused with %v; the broker may have had another reason (%s)", l.c.index, r, why)
+	}
+}
+
+// inCrowd says whether there may have been more connections than the broker takes when it handled CONNECT.
+func (l *link) inCrowd() bool { return l.w.meets.conns && l.w.crowdedAt >= l.dialled.step }
+
+// mayBeFull says whether the queue of a Session may have been full when it should have taken a message.
+func (w *world) mayBeFull(s *session, m *message) bool {
+	return w.meets.queue && w.waiting(s, m) >= w.limits.MaxQueuedMessages
+}
+
+// waiting is how many messages may have waited in a Session's queue at once while the broker handled m: those sent until then that came
+// later, or have no name, and those that may have expired in it. What its client did not get was never there.
+func (w *world) waiting(s *session, m *message) (n int) {
+	until := m.acked.step
+	if m.will != nil {
+		until = w.step // It came when the broker knew that its connection was gone.
+	}
+	moves := w.moving(s, m, until)
+	for _, o := range w.messages {
+		if o == m || o.sent.step > until {
+			continue
+		}
+		t := s.got[o]
+		switch {
+		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && moves:
+			n += s.copies(o, w.step)
+		}
+	}
+	return n
+}
+
+// moving says whether a Session may have been on its way to another shard when the broker handled m, at the latest at until: that is from a
+// CONNECT till its client gets something on that connection or a later one. Meanwhile what its old home forwards is counted, too, of any QoS.
+func (w *world) moving(s *session, m *message, until int) (moves bool) {
+	for _, l := range s.owner.dials {
+		if l.dialled.step > until || len(w.turns) == 1 {
+			break
+		}
+		moves = l.flowing == 0 || l.flowing >= m.sent.step
+	}
+	return moves
+}
+
+// judgeCounters compares what has been lost, and was not to be, with what the broker has counted.
+func (w *world) judgeCounters(n *broker.Counters, lost int) {
+	counted := 0
+	if w.meets.queue {
+		counted += int(n.Of(broker.CounterDroppedQueue))
+	}
+	if w.meets.memory {
+		counted += int(n.Of(broker.CounterDroppedNoMemory))
+	}
+	if lost > counted {
+		w.violate("lost uncounted", "%d promised messages did not come; the broker has counted %d", lost, counted)
+	}
+	quick := int(n.Of(broker.CounterDroppedSlow) + n.Of(broker.CounterDroppedNoMemory))
+	if w.quickLost > quick {
+		w.violate("lost uncounted", "%d messages of QoS 0 did not come; the broker has counted %d", w.quickLost, quick)
+	}
+	for _, c := range []broker.Counter{broker.CounterNoMemory, broker.CounterDroppedQueue, broker.CounterDroppedNoMemory, broker.CounterClosedNoMemory} {
+		if n.Of(c) != 0 && !w.meets.memory && !(w.meets.queue && c == broker.CounterDroppedQueue) {
+			w.violate("limits", "%d times %s, although no limit was near", n.Of(c), c)
+		}
+	}
+}
+
+// handled notes what an acknowledgement of m says of QoS 0: what its client had sent before it, on the same connection, was read, too.
+func (l *link) handled(m *message) {
+	for len(l.quick) > 0 && l.quick[0].serial < m.serial {
+		l.quick[0].acked = l.w.moment()
+		l.quick = l.quick[1:]
+	}
+}
+
+// judgeQuick looks for a message of QoS 0 that was surely handled at everybody who has been connected since before it was sent.
+func (w *world) judgeQuick(m *message) {
+	if m.qos > 0 || m.acked.step == 0 || m.will != nil || m.clears || m.expiry > 0 || m.topic[0] == '$' {
+		return
+	}
+	for _, c := range w.clients {
+		s, l := c.session, c.link
+		if l == nil || l.session != s || !l.accepted || l.since >= m.sent.step || c.smallest > 0 || s.got[m] != nil || s.promised(m, w.step) == nil {
+			continue
+		}
+		if w.quickLost++; w.meets.memory {
+			return // It was not taken at all, for nobody, and that is counted once.
+		}
+	}
+}
