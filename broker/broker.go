@@ -162,12 +162,12 @@ func (b *Broker) Run(ctx context.Context, grace time.Duration) error {
 		l.plane.Wake()
 	}
 	wg.Wait()
-	b.handOver()
+	b.HandOver()
 	return err
 }
 
-// handOver gives the store what the last turns have left. No loop runs any more.
-func (b *Broker) handOver() {
+// HandOver gives the store what the last turns have left, for those who drive the loops themselves and have stopped. No loop runs any more.
+func (b *Broker) HandOver() {
 	for _, s := range b.world.peers {
 		if s.stream != nil {
 			s.handOver()
@@ -179,6 +179,10 @@ func (b *Broker) handOver() {
 // one would keep a plane that is its own TCP from hearing what their clients acknowledge meanwhile.
 const drainBatch = 512
 
+// StopRounds is how many turns every Loop has when no connection is left, before it stops: what the last of them had to say, a Will
+// above all, goes to another shard, and from the old home of a Session that moves to the new one, and each answers in its next turn.
+const StopRounds = 3
+
 // drainPause is between two looks at whether there are any left.
 const drainPause = time.Millisecond
 
@@ -187,13 +191,14 @@ func (b *Broker) drain(grace time.Duration) {
 	for _, l := range b.loops {
 		l.Do(func(*Shard) { l.plane.StopAccepting() })
 	}
-	for until := time.Now().Add(grace); time.Now().Before(until); time.Sleep(drainPause) {
+	rounds := StopRounds
+	for until := time.Now().Add(grace); rounds > 0 && time.Now().Before(until); time.Sleep(drainPause) {
 		left := false
 		for _, l := range b.loops {
 			left = l.ask(l.drain, until) || left
 		}
-		if !left {
-			return
+		if rounds--; left {
+			rounds = StopRounds
 		}
 	}
 }

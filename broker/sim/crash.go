@@ -99,23 +99,33 @@ func (w *world) crash(o *Op) {
 	if err := w.disk.work(nil, o.get("more", 0), epochMS+w.now.Load()); err != nil {
 		w.violate("store", "%v", err)
 	}
+	crashed := moment{step: w.step, ms: w.disk.last - epochMS}
+	w.stats.Crashes++
+	w.crashes = append(w.crashes, w.step)
+	w.reboot(o)
+	w.forgiveWills()
+	for _, c := range w.clients {
+		c.session.survive(w, crashed)
+	}
+}
+
+// reboot ends the broker, and starts another one after a while.
+func (w *world) reboot(o *Op) {
 	for _, c := range w.clients {
 		c.loseBroker()
 	}
 	w.ghosts, w.watched = nil, nil
-	crashed := moment{step: w.step, ms: w.disk.last - epochMS}
-	w.disk.crash()
+	if w.disk != nil {
+		w.disk.crash()
+	}
 	w.broker.Release()
 	w.now.Add(int64(o.get("ms", 0)))
 	w.jumped, w.looked = w.step, slices.Max(w.turns)
-	w.stats.Crashes++
-	w.crashes = append(w.crashes, w.step)
 	if err := w.boot(); err != nil {
 		w.violate("restart", "%v", err)
 	}
-	w.forgiveWills()
 	for _, c := range w.clients {
-		c.session.survive(w, crashed)
+		c.pending = nil
 	}
 }
 
@@ -171,9 +181,6 @@ func (w *world) lastAcknowledged(key stream, at int) (seq int) {
 // been published, and that not be durable; a DISCONNECT may not have been noted, and a delay counts from when the store last noted the
 // time.
 func (w *world) forgiveWills() {
-	for _, c := range w.clients {
-		c.pending = nil
-	}
 	for _, m := range w.messages {
 		will := m.will
 		if will == nil || will.ended.step == 0 {

@@ -12,10 +12,11 @@
 // # How to read it
 //
 // script.go is the text, generate.go and hop.go the chances, world.go the broker with its clock and its turns, late.go a plane that the
-// broker cannot trust to show bytes in the order in which they were sent, ops.go what the
+// broker cannot trust to show bytes in the order in which they were sent, ops.go, subscribe.go, crash.go and stop.go what the
 // Ops do, client.go and link.go the client's half of the protocol, hear.go what a client makes of the packets it gets,
 // settle.go the calm end of a run. The model is model.go (what is known of messages, subscriptions and Sessions), check.go
-// (what a delivery must keep to), will.go (when a Will is due) and judge.go (what must have come by the end).
+// (what a delivery must keep to), will.go (when a Will is due), goodbye.go (which Reason Code a connection may end with), limits.go (what a
+// limit explains) and judge.go (what must have come by the end).
 //
 // # What the model promises itself
 //

@@ -143,6 +143,10 @@ func (d *dice) step() {
 		d.trouble()
 		return
 	}
+	if d.disk && d.IntN(700) == 0 || d.IntN(6000) == 0 { // without a store it leaves little to check
+		d.stop()
+		return
+	}
 	if d.hops && d.IntN(25) == 0 {
 		d.hop()
 		return
@@ -186,10 +190,20 @@ func (d *dice) trouble() {
 		d.op("disk", -1, "", "full", 1)
 	default:
 		d.op("crash", -1, "", "ms", 1+d.IntN(1<<(3+d.IntN(14))), "more", d.some(2, 3))
-		for c := range d.up {
-			if d.up[c] = false; d.IntN(3) > 0 {
-				d.connect(c)
-			}
+		d.comeBack()
+	}
+}
+
+// stop has the broker stop, and start anew; most clients come back.
+func (d *dice) stop() {
+	d.op("stop", -1, "", "ms", 1+d.IntN(1<<(3+d.IntN(14))), "most", d.some(2, 3))
+	d.comeBack()
+}
+
+func (d *dice) comeBack() {
+	for c := range d.up {
+		if d.up[c] = false; d.IntN(3) > 0 {
+			d.connect(c)
 		}
 	}
 }

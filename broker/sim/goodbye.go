@@ -61,6 +61,8 @@ func (l *link) mayBeTold(r packet.Reason) bool {
 		return l.ghost || l.rivalled
 	case packet.KeepAliveTimeout: // [MQTT-3.1.2-22]
 		return l.isSilent() || l.isStuck()
+	case packet.ServerShuttingDown: // Table 3-10.
+		return l.w.stopping
 	case packet.QuotaExceeded:
 		return l.w.meets.memory
 	}

@@ -96,6 +96,8 @@ func (l *link) checkRefusal(r packet.Reason) {
 	switch r {
 	case packet.QuotaExceeded:
 		may = l.w.meets.memory || l.inCrowd()
+	case packet.ServerUnavailable:
+		may = l.w.stopping
 	case packet.ServerBusy: // Section 3.1.4: a later CONNECT came, or the broker had no time.
 		may = why != outOfMemory && why != crowded
 	}

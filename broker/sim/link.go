@@ -188,6 +188,8 @@ func (l *link) silentFor(seconds int64) bool { return l.w.now.Load()-l.pushed.ms
 // excuse is why the broker may have ended the connection; empty when it may not.
 func (l *link) excuse() string {
 	switch {
+	case l.w.stopping:
+		return "broker stops"
 	case l.ghost:
 		return "taken over"
 	case l.rivalled:

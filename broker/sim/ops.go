@@ -8,7 +8,7 @@ import (
 
 // verbs are what Ops do; do has a case for each.
 var verbs = [...]string{"world", "turn", "pass", "connect", "close", "reset", "half", "doom", "bye", "sub", "unsub", "pub", "ping",
-	"slow", "window", "hold", "release", "deny", "bad", "disk", "crash", "stall"}
+	"slow", "window", "hold", "release", "deny", "bad", "disk", "crash", "stop", "stall"}
 
 // do does what an Op says, as far as it makes sense.
 func (w *world) do(o *Op) {
@@ -24,6 +24,9 @@ func (w *world) do(o *Op) {
 		return
 	case "crash":
 		w.crash(o)
+		return
+	case "stop":
+		w.stop(o)
 		return
 	case "stall":
 		w.stalled[o.get("shard", 0)%len(w.turns)] = o.get("turns", 0)

@@ -46,7 +46,7 @@ type Stats struct {
 	WillsDue, WillsNever                 int
 	Connections, SessionsKept, Refused   int
 	ExpectedCloses, Reconnections, Bytes int
-	Crashes, RefusedByStore              int
+	Crashes, RefusedByStore, Stops       int
 }
 
 // Add adds up the numbers of several runs.
@@ -56,7 +56,7 @@ func (s *Stats) Add(o Stats) {
 	s.WillsDue, s.WillsNever = s.WillsDue+o.WillsDue, s.WillsNever+o.WillsNever
 	s.Connections, s.SessionsKept, s.Refused = s.Connections+o.Connections, s.SessionsKept+o.SessionsKept, s.Refused+o.Refused
 	s.ExpectedCloses, s.Reconnections, s.Bytes = s.ExpectedCloses+o.ExpectedCloses, s.Reconnections+o.Reconnections, s.Bytes+o.Bytes
-	s.Crashes, s.RefusedByStore = s.Crashes+o.Crashes, s.RefusedByStore+o.RefusedByStore
+	s.Crashes, s.RefusedByStore, s.Stops = s.Crashes+o.Crashes, s.RefusedByStore+o.RefusedByStore, s.Stops+o.Stops
 }
 
 // world is a broker, its network and clock, and its clients.
@@ -95,6 +95,7 @@ type world struct {
 	violation *Violation
 	meets     meets     // limits that may be met
 	asked     []holding // where there is a limit to them
+	stopping  bool      // the broker was told to
 	crowdedAt int       // step at which there were last too many connections
 	quickLost int       // messages of QoS 0 that did not come
 }
