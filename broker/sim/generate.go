@@ -267,7 +267,7 @@ func (d *dice) subscribe(c int) {
 func (d *dice) connect(c int) {
 	d.up[c] = true
 	if d.roles[c].keeper {
-		d.op("connect", c, "", "v", 4+d.IntN(2), "expiry", 100_000, "recv", d.some(2, 30), "alias", d.some(2, 8), "keep", d.some(12, 60))
+		d.op("connect", c, "", "v", d.version(), "expiry", 100_000, "recv", d.some(2, 30), "alias", d.some(2, 8), "keep", d.some(12, 60))
 		return
 	}
 	expiry := 0
@@ -282,8 +282,16 @@ func (d *dice) connect(c int) {
 	if d.IntN(20) == 0 {
 		packet = 300 + d.IntN(2000)
 	}
-	d.op("connect", c, "", "v", 4+d.IntN(2), "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
+	d.op("connect", c, "", "v", d.version(), "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
 		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain)
+}
+
+// version is 5.0, 3.1.1 or, seldom, 3.1.
+func (d *dice) version() int {
+	if d.IntN(16) == 0 {
+		return 3
+	}
+	return 4 + d.IntN(2)
 }
 
 // end ends a connection in one of many ways.

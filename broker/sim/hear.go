@@ -91,7 +91,12 @@ func (l *link) onConnack(body []byte) packet.Reason {
 // resume is what CONNACK means for the Session: the one before goes on, or another one begins.
 func (c *client) resume(l *link, present bool) {
 	s, now := c.session, c.w.now.Load()
-	if present && s.attempts > 1 && !s.mustBe(l, now) && !l.clean {
+	sure := true
+	if l.version == packet.V31 { // 3.1 does not say: the client takes it for what it was promised.
+		present = s.mustBe(l, now)
+		sure = present || s.mustNotBe(l)
+	}
+	if !sure || present && s.attempts > 1 && !s.mustBe(l, now) && !l.clean {
 		s.doubt = true // Which Session it is, the client cannot know: it begins another one [MQTT-3.2.2-4].
 		c.pending = nil
 		c.cut(false)

@@ -19,14 +19,14 @@ func (d *dice) publishOn(c int) {
 	if name[0] == 'r' {
 		name = "t/0" // A message not to be retained may come before the Retained Message, which is older: see publish.
 	}
-	d.op("connect", c, "", "v", 4+d.IntN(2), "clean", 1)
+	d.op("connect", c, "", "v", d.version(), "clean", 1)
 	d.turns(4)
 	d.op("stall", -1, "", "shard", d.IntN(4), "turns", 1+d.IntN(20))
 	d.op("pub", c, name, "qos", qos)
 	d.turns(1 + d.IntN(3))
 	d.op([]string{"bye", "close", "half"}[d.IntN(3)], c, "")
 	d.turns(1 + d.IntN(3))
-	d.op("connect", c, "", "v", 4+d.IntN(2), "clean", 1)
+	d.op("connect", c, "", "v", d.version(), "clean", 1)
 	d.turns(3)
 	d.op("pub", c, name, "qos", qos)
 	d.up[c] = true

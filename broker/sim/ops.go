@@ -99,7 +99,10 @@ func (w *world) pass(ms int64) {
 
 func (c *client) connect(o *Op) {
 	in := packet.Connect{Version: packet.V311, CleanStart: o.is("clean"), KeepAlive: uint16(o.get("keep", 0)), RequestProblemInfo: true}
-	if o.get("v", 4) == 5 {
+	switch o.get("v", 4) {
+	case 3:
+		in.Version = packet.V31
+	case 5:
 		in.Version = packet.V50
 		in.SessionExpiry, in.ReceiveMaximum = uint32(o.get("expiry", 0)), uint16(o.get("recv", 0))
 		in.TopicAliasMaximum, in.MaximumPacketSize = uint16(o.get("alias", 0)), uint32(o.get("packet", 0))
