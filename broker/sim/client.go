@@ -169,7 +169,7 @@ func (c *client) endLink(l *link, reset bool) {
 const (
 	resetTurns = 3    // turns of every shard after which a reset is known to all
 	closingMax = 3000 // ms that the broker may take to close when it has decided to: it gives the client two seconds to take the rest
-	rivalTurns = 30   // turns after which a CONNECT was read, however little each read moved
+	rivalTurns = 60   // turns after which a CONNECT was read, however little each read moved, and its Session has come from another shard
 )
 
 // findRivals drops the connections whose CONNECT was surely handled and says what the others may do to the Session.

@@ -94,7 +94,7 @@ func (c *client) resume(l *link, present bool) {
 	sure := true
 	if l.version == packet.V31 { // 3.1 does not say: the client takes it for what it was promised.
 		present = s.mustBe(l, now)
-		sure = present || s.mustNotBe(l)
+		sure = present || l.clean || s.attempts <= 1 && s.mustNotBe(l) // An attempt in between may have kept it.
 	}
 	if !sure || present && s.attempts > 1 && !s.mustBe(l, now) && !l.clean {
 		s.doubt = true // Which Session it is, the client cannot know: it begins another one [MQTT-3.2.2-4].

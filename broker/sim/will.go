@@ -44,7 +44,7 @@ func (w *will) hear(l *link) {
 	}
 	if w.ended.step != 0 && w.link.accepted && w.touched == 0 && w.delay > 0 && w.m.from.link == nil {
 		s := w.m.from.session
-		if at := w.ended.ms + min(w.delay, s.expiryMin); l.w.now.Load() < at-slackMS && s.exists && !s.doubt {
+		if at := w.ended.ms + min(w.delay, s.expiryMin); l.w.now.Load() < at-slackMS && s == w.link.session && s.exists && !s.doubt {
 			l.w.violate("will delay", "c%d got the Will m%d of c%d %d ms early", l.c.index, w.m.serial, w.m.from.index, at-l.w.now.Load())
 		}
 	}
