@@ -14,6 +14,9 @@ const (
 	quietTurns     = 40      // turns without a byte after which nothing more is taken to come
 )
 
+// restRounds is how often all clients connect again before what has come is judged.
+const restRounds = 20
+
 // rest is the calm end of a run: every client connects once more, takes what there is, and acknowledges it; then the model is asked what
 // is missing, and everything is taken down.
 func (w *world) rest() {
@@ -30,10 +33,12 @@ func (w *world) rest() {
 		}
 		c.release()
 	}
-	for resting := false; !resting; resting = w.settled() { // While it was quiet a Keep Alive may have run out.
+	// While it was quiet a Keep Alive may have run out; those of some clients may keep others from being quiet for as long as theirs.
+	for rounds, resting := 0, false; !resting && rounds < restRounds; rounds++ {
 		if !w.until("everything acknowledged", w.settled) || !w.quiet() {
 			return
 		}
+		resting = w.settled()
 	}
 	w.judge()
 	if w.violation == nil && w.judgeRetained() {
