@@ -157,10 +157,10 @@ func (r *restoring) session(key, value []byte) error {
 	}
 	s = w.peers[sess.home.Load()]
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
-	k := &kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0,
+	k := sess.kept // which claim has made
+	*k = kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0,
 		doubtful: true, doubt: in.Doubt} // until all is read
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
-	sess.kept = k
 	sess.durable.Store(true)
 	if in.Expiry != neverExpires {
 		s.wheel.start(s.expiryTimer(sess), s.tickAfter(left))
