@@ -112,11 +112,7 @@ func TestSalvageManifest(t *testing.T) {
 				}
 			}
 		} else {
-			for _, path := range files(t, mem, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
-				if err := writeFile(mem, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
-					t.Fatal(err)
-				}
-			}
+			damageManifest(t, mem)
 		}
 		s, _ := open(t, mem)
 		list, err := entries(s)

@@ -93,12 +93,7 @@ func fillSmall(t *testing.T, config Config) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	damaged := files(t, config.FS, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") })
-	for _, name := range damaged {
-		if err := writeFile(config.FS, name, make([]byte, 300)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	damageManifest(t, config.FS)
 }
 
 // TestSalvageOnASmallDisk: a damaged store starts however little room there is for a copy, with all Sessions and as much of what waits for them as
