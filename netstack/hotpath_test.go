@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/netstack/cable"
@@ -33,10 +34,12 @@ func TestExchangeDoesNotAllocate(t *testing.T) {
 }
 
 // TestExchangeIsOneFrame: the data that answers carries the acknowledgement: no ACK that was held leaves by itself. The race
-// detector slows the stack's processor so that it may run only after the turn; such ACKs are not held.
+// detector slows the stack's processor so that it may run only after the turn; such ACKs are not held. One that is held just as the
+// turn ends waits for the next answer, however late that is.
 func TestExchangeIsOneFrame(t *testing.T) {
 	const rounds = 200
 	w := newWireV4(t, testConfig())
+	w.plane.link.ackDelay = time.Hour
 	conn := w.connect()
 	question, reply := ask(), answer()
 	before := w.plane.Counters()
