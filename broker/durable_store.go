@@ -9,8 +9,8 @@ type Store interface {
 	Boot() uint32
 	// LastCommit is when the last run committed for the last time, in unix milliseconds; 0 when there was none.
 	LastCommit() int64
-	// Doubt counts how often the store has lost records, in all its life: what the client of a Session that was there before sends again
-	// may have been received. Each may find out that it has lost some, and so may any access later on.
+	// Doubt counts how often the store was damaged, in all its life: what the client of a Session that was there before sends again may have been
+	// received, and what it sends for the first time may look like that. Each may find damage, and so may any access later on.
 	Doubt() uint32
 	// Each gives every record of a kind to f, in the order of keys. Called before the loops run only; the slices are valid
 	// during the call of f.

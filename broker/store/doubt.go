@@ -8,13 +8,14 @@ import (
 	"github.com/ringmq/ringmq/broker/record"
 )
 
-// Doubt is part of broker.Store: how often records have been lost.
+// Doubt is part of broker.Store: how often the store was damaged.
 func (s *Store) Doubt() uint32 { return s.doubt.Load() }
 
 // settleDoubt has no message of QoS 2 delivered that was there in an earlier state of the store: whether it was delivered
 // since then nobody knows, and a second time is worse than none [MQTT-4.3.3-1]. Its Packet Identifier is released, so that a
-// client that has it forgets it. It says how many messages that are.
-func settleDoubt(db *pebble.DB) (n int64, err error) {
+// client that has it forgets it. When nothing says up to where queues were sent (sent is nil) that is each, and otherwise each
+// that was sent. It says how many messages that are.
+func settleDoubt(db *pebble.DB, sent map[uint64]uint64) (n int64, err error) {
 	from, to := record.Bounds(record.KindEntry)
 	for more := true; more; {
 		b, chunk := db.NewBatch(), 0
@@ -25,6 +26,9 @@ func settleDoubt(db *pebble.DB) (n int64, err error) {
 			}
 			var e record.Entry
 			if e.Decode(value) != nil || e.Flags&record.EntryQoS != 2 || e.Flags&record.EntryReleased != 0 {
+				return nil
+			}
+			if sent != nil && record.Number(key, 1) > sent[record.Number(key, 0)] {
 				return nil
 			}
 			chunk++
@@ -39,6 +43,31 @@ func settleDoubt(db *pebble.DB) (n int64, err error) {
 		n += int64(chunk)
 	}
 	return n, nil
+}
+
+// sentPositions says up to which position the queue of each Session was sent.
+func sentPositions(db *pebble.DB) (map[uint64]uint64, error) {
+	sent := make(map[uint64]uint64)
+	note := func(key []byte, pos uint64) {
+		sid := record.Number(key, 0)
+		sent[sid] = max(sent[sid], pos)
+	}
+	from, to := record.Bounds(record.KindSent)
+	err := each(db, from, to, func(key, value []byte) error {
+		note(key, record.ReadNumber(value))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	from, to = record.Bounds(record.KindEntry)
+	return sent, each(db, from, to, func(key, value []byte) error {
+		var e record.Entry
+		if e.Decode(value) == nil && e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
+			note(key, record.Number(key, 1))
+		}
+		return nil
+	})
 }
 
 // doubtEntry turns a delivery into the release of its Packet Identifier.

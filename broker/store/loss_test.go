@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -90,12 +91,82 @@ func TestSalvageOfWhatWasSetAgain(t *testing.T) {
 	}
 	damageManifest(t, mem)
 	s, _ = open(t, mem)
-	if n := count(t, s, record.KindSubscription); n != 1 || s.Doubt() > 0 {
+	if n := count(t, s, record.KindSubscription); n != 1 || s.Doubt() != 1 {
 		t.Errorf("%d subscriptions after the salvage, doubt %d", n, s.Doubt())
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSalvageOfWhatWasUsedUp: when nothing says which files are the database's, a table that a compaction has used up, or a log that waits to
+// be used again, brings back what was delivered to its end. It is not delivered again, and what was never sent is not given up.
+func TestSalvageOfWhatWasUsedUp(t *testing.T) {
+	for _, kept := range []func(string) bool{isTable, isLog} {
+		mem := vfs.NewMem()
+		s, a := open(t, mem)
+		n := 0
+		put := func(ops []byte) {
+			t.Helper()
+			s.Commit(0, ops)
+			n++
+			a.until(t, "a commit", func() bool { return a.committed == n })
+		}
+		flush := func() {
+			t.Helper()
+			if err := s.in.do((*pebble.DB).Flush); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(twice(record.EntryKey(nil, 1, 5)))
+		put(twice(record.EntryKey(nil, 2, 5)))
+		left := make(map[string][]byte)
+		if kept("1.sst") {
+			flush()
+		}
+		for _, path := range files(t, mem, kept) {
+			left[path] = content(t, mem, path)
+		}
+		put(record.AppendSet(nil, record.SentKey(nil, 1), record.AppendNumber(nil, 5)))
+		put(record.AppendDelete(nil, record.EntryKey(nil, 1, 5))) // delivered to its end
+		flush()
+		if err := s.Compact(); err != nil {
+			t.Fatal(err)
+		}
+		for sid := range uint64(5) { // the logs are used again
+			put(record.AppendSet(nil, record.SubscriptionKey(nil, sid, "", "a"), (&record.Subscription{}).Append(nil)))
+			flush()
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for path, b := range left {
+			if err := writeFile(mem, path, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		damageManifest(t, mem)
+		s, _ = open(t, mem)
+		var states []string
+		err := readAll(s, record.KindEntry, func(key, value []byte) error {
+			var e record.Entry
+			err := e.Decode(value)
+			states = append(states, fmt.Sprintf("%d released %v", record.Number(key, 0), e.Flags&record.EntryReleased != 0))
+			return err
+		})
+		if got := fmt.Sprint(states); err != nil || got != "[1 released true 2 released false]" || s.Doubt() != 1 || mustStats(t, s).Doubted != 1 {
+			t.Errorf("entries %v, %v; doubt %d", got, err, s.Doubt())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// twice is a delivery of QoS 2, with its message.
+func twice(key []byte) []byte {
+	e := record.Entry{Flags: 2}
+	return record.AppendSet(nil, key, record.AppendMessage(e.AppendHead(nil), &record.Message{Topic: []byte("t"), Flags: 4}, 0))
 }
 
 // TestLossIsRemembered: that records were lost, as a disk loses them that lies, or in a salvage at the start or while the broker serves, is known to

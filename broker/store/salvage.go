@@ -68,9 +68,7 @@ func (s *Store) tellSalvage() {
 	if last.why == nil {
 		return
 	}
-	if last.found.doubt > 0 {
-		s.doubt.Store(last.found.doubt)
-	}
+	s.doubt.Store(last.found.doubt)
 	s.counts.doubted.Add(last.found.doubted)
 	s.counts.salvages.Add(1)
 	s.counts.salvaged.Add(int64(last.found.saved))
@@ -392,8 +390,7 @@ func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	})
 }
 
-// settleNumbers sees to it that no number is made twice and, where something was lost, that the next runs know it: what T and B say may be
-// what was lost.
+// settleNumbers sees to it that no number is made twice, and that the next runs know of the doubt: what T and B say may be what was lost.
 func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits uint64) error {
 	boot, err := get(db, []byte{byte(record.KindBoot)})
 	if err != nil {
@@ -410,21 +407,27 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits u
 			return err
 		}
 	}
-	if f.lostRecords+f.lostFiles+f.left > 0 {
-		if f.doubted, err = settleDoubt(db); err != nil {
+	// Where nothing was lost there is doubt as well: files that Pebble had no use for any more, logs that wait to be used again among them,
+	// bring back what was deleted. But what says up to where queues were sent is never older than they are.
+	var sent map[uint64]uint64
+	if f.lostRecords+f.lostFiles+f.left == 0 {
+		if sent, err = sentPositions(db); err != nil {
 			return err
 		}
-		l, err := lastTime(db)
-		if err != nil {
-			return err
-		}
-		noted, _ := s.readProgress()
-		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
-		l.doubt = max(l.doubt, v.doubt, s.doubt.Load()) + 1
-		f.doubt = l.doubt
-		if err := setTime(b, l); err != nil {
-			return err
-		}
+	}
+	if f.doubted, err = settleDoubt(db, sent); err != nil {
+		return err
+	}
+	l, err := lastTime(db)
+	if err != nil {
+		return err
+	}
+	noted, _ := s.readProgress()
+	l.commits = max(l.commits, noted, commits) // what is lost with them is told already
+	l.doubt = max(l.doubt, v.doubt, s.doubt.Load()) + 1
+	f.doubt = l.doubt
+	if err := setTime(b, l); err != nil {
+		return err
 	}
 	return db.Apply(b, pebble.NoSync)
 }

@@ -116,7 +116,7 @@ type run struct {
 type lastCommit struct {
 	at      int64  // unix milliseconds
 	commits uint64 // of all runs, before it
-	doubt   uint32 // how often records have been lost
+	doubt   uint32 // how often the store was damaged
 }
 
 // lastTime reads T.
@@ -157,7 +157,7 @@ func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 		return r, err
 	}
 	if r.lost, r.boot = s.compareProgress(r.last.commits, r.boot); r.lost > 0 {
-		if r.doubted, err = settleDoubt(db); err != nil {
+		if r.doubted, err = settleDoubt(db, nil); err != nil {
 			return r, err
 		}
 		r.last.commits += r.lost // numbers go on where the lost ones ended

@@ -131,7 +131,7 @@ type Store struct {
 	// badFormat is that FORMAT is damaged, and the database is there.
 	badFormat bool
 	last      int64         // T of the last run
-	doubt     atomic.Uint32 // how often records have been lost
+	doubt     atomic.Uint32 // how often the store was damaged
 
 	commits  uint64 // of all runs; the writer's, once it runs
 	progress progress
@@ -212,7 +212,7 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") }
 
-// setTime has a batch record when it was committed, in unix milliseconds, how many commits there were before, and how often records have been lost.
+// setTime has a batch record when it was committed, in unix milliseconds, how many commits there were before, and how often the store was damaged.
 func setTime(b *pebble.Batch, l lastCommit) error {
 	value := binary.BigEndian.AppendUint64(nil, uint64(l.at))
 	value = record.AppendNumber(value, l.commits)
