@@ -22,7 +22,7 @@ const (
 
 // reclaim is what was deleted and takes space still. All but deleted is the reaper's goroutine's.
 type reclaim struct {
-	deleted atomic.Int64 // records since the last pass began; the writer and the reaper count
+	deleted atomic.Int64 // records since the last pass that went well began; the writer and the reaper count
 	commits int64        // when the reaper looked last
 	idle    int          // rounds in a row
 	next    []byte       // where the pass under way goes on; nil: there is none
@@ -69,37 +69,38 @@ func (s *Store) reclaimOnce() {
 		case <-ctx.Done():
 		}
 	}()
-	from, next := r.next, []byte(nil)
+	from, next, deleted := r.next, []byte(nil), int64(0)
 	err := in.do(func(db *pebble.DB) (err error) {
-		next, err = s.compactSlice(ctx, db, from)
+		next, deleted, err = s.compactSlice(ctx, db, from)
 		return err
 	})
 	if ctx.Err() == nil && s.suspect(in, err) == nil { // That it was called off is nobody's fault, and what do has left behind still writes to next.
 		r.next = next
+		r.deleted.Add(-deleted)
 	}
 }
 
-// compactSlice rewrites the tables from a key on, and says where to go on; nil: the pass has ended, or is not worth while.
-func (s *Store) compactSlice(ctx context.Context, db *pebble.DB, from []byte) (next []byte, err error) {
-	r := &s.reclaim
+// compactSlice rewrites the tables from a key on, and says where to go on (nil: the pass has ended, or is not worth while) and, when it
+// begins a pass, for how many deleted records that is.
+func (s *Store) compactSlice(ctx context.Context, db *pebble.DB, from []byte) (next []byte, deleted int64, err error) {
 	if from == nil {
-		worth, err := worthwhile(db, r.deleted.Load())
+		deleted = s.reclaim.deleted.Load()
+		worth, err := worthwhile(db, deleted)
 		if !worth || err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		r.deleted.Store(0)
 		from = []byte{0}
 	}
 	levels, err := db.SSTables()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	next = sliceEnd(levels, from)
 	to := next
 	if to == nil {
 		to = []byte{0xff}
 	}
-	return next, db.Compact(ctx, from, to, false)
+	return next, deleted, db.Compact(ctx, from, to, false)
 }
 
 // worthwhile says whether enough of what the tables hold is deleted.

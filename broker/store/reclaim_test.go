@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/ringmq/ringmq/broker/record"
 )
@@ -99,5 +100,33 @@ func TestReclaimWaitsForRest(t *testing.T) {
 		if got := r.isIdle(commits); got != c.idle {
 			t.Errorf("round %d: idle %v", round, got)
 		}
+	}
+}
+
+// TestReclaimAgain: a pass that the disk did not let go on is made again, although nothing more is deleted.
+func TestReclaimAgain(t *testing.T) {
+	mem := vfs.NewMem()
+	const messages = 2 * reclaimMin
+	var b, deletions []byte
+	for pos := range uint64(messages) {
+		b = append(b, entryBatch(1, pos, "text")...)
+		deletions = record.AppendDelete(deletions, record.EntryKey(nil, 1, pos))
+	}
+	b = record.AppendSet(b, record.SessionKey(nil, 1), (&record.Session{ClientID: "c", Expiry: 1 << 31}).Append(nil))
+	u := &unreadable{table: inTables(t, mem, b)[0], to: 1000, over: 1} // whether a pass is worth while is read from the end
+	s, a := openWith(t, errorfs.Wrap(mem, u), Fsync)
+	s.Commit(0, deletions)
+	a.until(t, "the deletions", func() bool { return a.committed == 1 })
+	for _, fails := range []bool{true, false} {
+		u.on.Store(fails)
+		s.reclaim.idle, s.reclaim.commits = reclaimRounds, s.counts.commits.Load()
+		s.reclaimOnce()
+		a.until(t, "a store that works", func() bool { return len(a.refused) > 0 && !a.refusing })
+		if n := s.reclaim.deleted.Load(); (n >= messages) != fails || u.failed.Load() == 0 {
+			t.Errorf("fails %v: %d deleted records are to be found; %d reads failed", fails, n, u.failed.Load())
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
