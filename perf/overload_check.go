@@ -66,13 +66,13 @@ func (o *overloader) checkOne(ctx context.Context, sc *overload.Scenario, t *tri
 	}
 	cfg := o.aggressor(address)
 	cfg.Small, cfg.Long, cfg.Patience = true, checkLong, checkPatience
+	victims, connected := o.victims(checkRate), begins(sc, &cfg)
 	attack, err := overload.Start(ctx, sc, cfg)
 	if err != nil {
 		return err
 	}
-	victims := o.victims(checkRate)
 	victims.Target, victims.PID, victims.WarmUp = address, s.command.Process.Pid, -1
-	t.Victims, err = load.Run(ctx, victims, nil)
+	t.Victims, err = load.Run(ctx, victims, connected)
 	patience := time.Duration(0)
 	if sc.Ends {
 		patience = checkPatience

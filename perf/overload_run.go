@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ringmq/ringmq/perf/load"
@@ -148,7 +149,7 @@ func (o *overloader) tell(t *trial) {
 // victims are pairs at a fixed rate, or in a closed loop when it is zero.
 func (o *overloader) victims(rate float64) load.Config {
 	cfg := load.Config{Connections: victimPairs, QoS: byte(o.qos), Rate: rate, Duration: time.Duration(o.seconds * float64(time.Second)),
-		WarmUp: time.Second, WholeMachine: true, Unhurried: true}
+		WarmUp: time.Second, ProgressInterval: 50 * time.Millisecond, WholeMachine: true, Unhurried: true}
 	if o.loadCPU >= 0 {
 		cfg.CPUs = []int{o.loadCPU}
 	}
@@ -180,16 +181,16 @@ func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) e
 	if t.Attacked {
 		cfg.Patience = checkPatience
 	}
+	victims, connected := o.victims(o.rate), begins(sc, &cfg)
 	attack, err := overload.Start(ctx, sc, cfg)
 	if err != nil {
 		return err
 	}
-	victims := o.victims(o.rate)
 	victims.Target, victims.PID = address, s.command.Process.Pid
 	limited, cancel := context.WithTimeout(ctx, victims.Duration+runReserve)
 	defer cancel()
 	meter := startMeter(s, sink, attack)
-	t.Victims, err = load.Run(limited, victims, nil)
+	t.Victims, err = load.Run(limited, victims, connected)
 	t.shares = meter.stop()
 	patience := time.Duration(0)
 	if sc.Ends && t.Attacked {
@@ -199,6 +200,21 @@ func (o *overloader) try(ctx context.Context, sc *overload.Scenario, t *trial) e
 	t.Outcome, attackErr = attack.Stop(patience)
 	time.Sleep(countersTime)
 	return errors.Join(err, attackErr, o.judge(ctx, s, sc, t, before))
+}
+
+// begins has an attack that comes late wait until the victims are connected, of which the function that it returns is told.
+func begins(sc *overload.Scenario, cfg *overload.Config) func(load.Progress) {
+	if !sc.Late {
+		return nil
+	}
+	begin := make(chan struct{})
+	cfg.Begin = begin
+	once := sync.OnceFunc(func() { close(begin) })
+	return func(p load.Progress) {
+		if p.Phase != load.Connecting {
+			once()
+		}
+	}
 }
 
 // judge asks the broker what has become of it.

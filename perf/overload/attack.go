@@ -74,6 +74,8 @@ type Scenario struct {
 	check func(o *Outcome) string
 	// Beside says that most of the crowd does no harm, and is there in the control, too: at the broker, without those who do.
 	Beside bool
+	// Late says that it begins when others are connected already, whom the limit that it meets would turn away, too.
+	Late bool
 	// make makes the tactic.
 	make func() tactic
 }

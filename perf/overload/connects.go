@@ -1,6 +1,7 @@
 package overload
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -9,26 +10,31 @@ import (
 
 // The sizes of the attack by connections.
 const (
-	idleClients = 18000
-	stormSlots  = 256  // connections of the storm at a time
-	stormPace   = 1000 // connects per second
-	roleIdle    = 0
-	roleStorm   = 1
+	idleClients     = 18000
+	stormSlots      = 256  // connections of the storm at a time
+	stormPace       = 1000 // connects per second
+	stayingClients  = 400
+	fullConnections = 320 // room for the victims, and for fewer than would stay
+	roleIdle        = 0
+	roleStorm       = 1
 )
 
-// storm is many idle connections, and a storm of connects: each leaves as soon as it has its Session, every other one
-// without a word.
+// storm is many idle connections, and a storm of connects, each of a client of its own: it leaves as soon as it has its Session, every
+// other one without a word. Who is turned away comes again.
 type storm struct {
 	bystander
-	slots []*client // of the storm, closed
-	pace  pace
-	made  int
+	idle, more int       // connections that come first, and slots of the storm beyond stormSlots
+	stay       int       // the first so many of the storm that get a Session stay
+	expiry     uint32    // seconds that their Sessions outlive them
+	slots      []*client // of the storm, closed
+	pace       pace
+	made       int
 }
 
 func (s *storm) layOut(c *crowd) {
 	s.crowd, s.pace.perSecond = c, stormPace
-	s.enlist("idle", roleIdle, c.cfg.scaled(idleClients))
-	for i := range stormSlots {
+	s.enlist("idle", roleIdle, c.cfg.scaled(s.idle))
+	for i := range stormSlots + s.more {
 		s.slots = append(s.slots, s.add(roleStorm, i))
 	}
 }
@@ -36,6 +42,10 @@ func (s *storm) layOut(c *crowd) {
 func (s *storm) lives(cl *client) {
 	if cl.role == roleIdle {
 		s.standing++
+		return
+	}
+	if s.stay > 0 {
+		s.stay--
 		return
 	}
 	s.leave(cl, cl.number%2 == 0)
@@ -61,7 +71,7 @@ func (s *storm) acts() {
 		s.slots = s.slots[1:]
 		s.made++
 		cl.number = s.made
-		s.open(cl.greets("storm"))
+		s.open(cl.greetsAs(packet.Connect{Version: packet.V50, CleanStart: true, SessionExpiry: s.expiry, ClientID: fmt.Appendf(nil, "storm.%d", s.made)}))
 		s.outcome.Sent++
 	}
 }

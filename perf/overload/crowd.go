@@ -42,6 +42,8 @@ type Config struct {
 	Patience time.Duration
 	// Harmless leaves out those of the crowd who do harm, and what is meant for them.
 	Harmless bool
+	// Begin is closed when an attack acts that finds others connected already (Scenario.Late); nil: at once.
+	Begin <-chan struct{}
 	// Small is for checks of what is answered, without figures: a tenth of what takes time to build up.
 	Small bool
 }
@@ -161,7 +163,7 @@ func (c *crowd) run(ctx context.Context, ready chan<- struct{}) error {
 	c.tactic.layOut(c)
 	standing, finished := false, false
 	for ctx.Err() == nil {
-		if err := c.turn(c.tactic.acts); err != nil {
+		if err := c.turn(c.acts); err != nil {
 			return err
 		}
 		if !standing && c.tactic.stands() {
@@ -177,6 +179,19 @@ func (c *crowd) run(ctx context.Context, ready chan<- struct{}) error {
 		}
 	}
 	return c.drain()
+}
+
+// acts has the tactic act, once it may.
+func (c *crowd) acts() {
+	if c.cfg.Begin != nil {
+		select {
+		case <-c.cfg.Begin:
+			c.cfg.Begin = nil
+		default:
+			return
+		}
+	}
+	c.tactic.acts()
 }
 
 // drain hears what is still under way: for a while, and longer as long as clients who behave have not had all that they should.
