@@ -169,8 +169,10 @@ func (b *Broker) Run(ctx context.Context, grace time.Duration) error {
 // HandOver gives the store what the last turns have left, for those who drive the loops themselves and have stopped. No loop runs any more.
 func (b *Broker) HandOver() {
 	for _, s := range b.world.peers {
-		if s.stream != nil {
-			s.handOver()
+		for s.stream != nil {
+			if s.handOver(); !s.renews() {
+				break
+			}
 		}
 	}
 }

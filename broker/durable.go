@@ -49,10 +49,12 @@ type kept struct {
 	// way to the disk: before it is there, a crash would bring both uses back.
 	blocked, freeing bool
 
-	// doubtful says that the store has lost something, and that the Session has had no connection to its end since then: a QoS 2 message
-	// that its client sends again may have been received and delivered.
+	// doubtful says that the store has lost something, and that since then no connection has ended on which the Session's client had sent again what it
+	// had to: a QoS 2 message that comes again may have been received and delivered.
 	doubtful bool
+	resent   bool   // the client has shown that it has, see showsResent
 	doubt    uint32 // the last loss that makes no difference to it, as its record says
+	written  uint32 // the last loss since which all that belongs to it, and is not in its queue, was written
 	// restored are the QoS 2 Packet Identifiers that such a store had, in order, until they come again, on whatever connection.
 	restored []uint16
 
@@ -347,8 +349,13 @@ func (s *Shard) flushKept(k *kept) {
 	s.flushTrim(k)
 	if k.sentDirty {
 		k.sentDirty = false
-		s.stream.ops = record.AppendSet(s.stream.ops, record.SentKey(s.keyRoom(), k.sid), record.AppendNumber(s.small[:0], k.sentTo))
+		s.recordSent(k)
 	}
+}
+
+// recordSent writes up to where a queue was sent.
+func (s *Shard) recordSent(k *kept) {
+	s.stream.ops = record.AppendSet(s.stream.ops, record.SentKey(s.keyRoom(), k.sid), record.AppendNumber(s.small[:0], k.sentTo))
 }
 
 // wall turns a time of the broker's clock into unix milliseconds; 0, which is never, and a Will's relative times stay.

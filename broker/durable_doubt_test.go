@@ -29,8 +29,8 @@ func TestDoubtWhileReading(t *testing.T) {
 	}
 }
 
-// TestDoubtOverRuns: what a store has lost counts for a Session until a connection of its has ended, however many runs later, and not for a Session
-// that was made afterwards; not even a crash before the end of such a connection makes it sure.
+// TestDoubtOverRuns: what a store has lost counts for a Session until a connection of its has ended on which its client has shown that it has nothing to
+// send again, however many runs later, and not for a Session that was made afterwards; not even a crash before the end of such a connection makes it sure.
 func TestDoubtOverRuns(t *testing.T) {
 	store := newMemStore()
 	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
@@ -57,10 +57,16 @@ func TestDoubtOverRuns(t *testing.T) {
 	if isTaken("p", "three", "2") {
 		t.Errorf("heard %q", w.out.String())
 	}
+	sayAll(t, w, "close p") // It may have had no time to send anything again.
+	again(0)
+	sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000")
+	if isTaken("p", "four", "3") {
+		t.Errorf("heard %q", w.out.String())
+	}
 	sayAll(t, w, "disconnect p")
 	again(0)
 	sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000")
-	if !isTaken("p", "four", "3") {
+	if !isTaken("p", "five", "4") {
 		t.Errorf("heard %q", w.out.String())
 	}
 	sayAll(t, w, "connect q v5") // which ends its Session
@@ -94,6 +100,45 @@ func TestNewMessageInDoubt(t *testing.T) {
 		heard := w.out.String()
 		if got := strings.Count(heard, "a < PUBLISH"); got != c.want || !strings.Contains(heard, "p < PUBREC 1") {
 			t.Errorf("%v: %d messages are delivered, want %d; heard %q", c.say, got, c.want, heard)
+		}
+		w.end()
+	}
+}
+
+// TestDoubtEnds: a client in doubt shows in several ways that it has sent everything again; what is in the store of earlier messages is forgotten then,
+// and a new message with such a Packet Identifier is delivered by the next run.
+func TestDoubtEnds(t *testing.T) {
+	for _, c := range []struct {
+		say  []string
+		ends bool
+	}{
+		{[]string{"close p"}, false},
+		{[]string{"publish p x again qos=2 id=2 dup=1", "close p"}, false},
+		{[]string{"connect q v5 clean=0 id=p expiry=1000", "close q"}, false}, // taken over by itself
+		{[]string{"publish p x new qos=2 id=2 dup=0", "close p"}, true},
+		{[]string{"pingreq p", "close p"}, true},
+		{[]string{"disconnect p"}, true},
+	} {
+		store := newMemStore()
+		w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+		again := func() {
+			store = store.crashed(w.now.UnixMilli())
+			w.broker.Release()
+			w = newWorldOn(t, 1, script.New("options"), store, w.now)
+		}
+		sayAll(t, w, "connect p v5 expiry=1000", "publish p t m qos=2 id=1")
+		again()
+		store.doubt++
+		w.broker.Release()
+		w = newWorldOn(t, 1, script.New("options"), store, w.now)
+		sayAll(t, w, "connect p v5 clean=0 expiry=1000")
+		sayAll(t, w, c.say...)
+		again()
+		sayAll(t, w, "connect a v5", "subscribe a t qos=0", "connect p v5 clean=0 expiry=1000", "publish p t old qos=2 id=9 dup=1",
+			"publish p t fresh qos=2 id=1 dup=0")
+		heard := w.out.String()
+		if strings.Contains(heard, "old") != c.ends || !strings.Contains(heard, "fresh") {
+			t.Errorf("%v: heard %q", c.say, heard)
 		}
 		w.end()
 	}

@@ -374,6 +374,7 @@ func (s *Shard) againReceived(id uint32, c *conn, pid uint16) bool {
 	p := &s.pub
 	p.begin(nil, nil, 0, false)
 	t := s.openTicket(p)
+	t.again = true
 	if sess.kept != nil {
 		t.ops = record.AppendSet(t.ops, record.ReceivedKey(s.keyRoom(), sess.kept.sid, pid), nil)
 	}

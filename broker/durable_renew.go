@@ -4,6 +4,9 @@ import (
 	"github.com/ringmq/ringmq/broker/record"
 )
 
+// renewBytes is how much one batch has of what is written anew, however much else waits: some thousand Sessions.
+const renewBytes = 256 << 10
+
 // renewal is the writing anew of all that memory has and that the store may have lost while it was in use: otherwise what is acknowledged from
 // then on would belong to Sessions that the next run does not know. Queues are not part of it: what was in them is lost, or still there.
 type renewal struct {
@@ -24,13 +27,15 @@ func (s *Shard) renews() bool {
 	return r.doubt != s.store.Doubt() || !r.done()
 }
 
-// renew writes anew, as far as there is room.
+// renew writes anew what one batch takes of it. That is not what clients send, so there is room for it when there is none for them: whatever they
+// have acknowledged meanwhile needs it.
 func (s *Shard) renew() {
 	r := &s.stream.renewal
 	if d := s.store.Doubt(); d != r.doubt {
 		*r = renewal{doubt: d}
 	}
-	for !r.done() && s.streamRoom() && s.retainedLog.size.Load() < int64(s.limits.streamBytes()) {
+	written := func() int { return len(s.stream.ops) + int(s.retainedLog.size.Load()) }
+	for most := written() + min(renewBytes, s.limits.streamBytes()/4); !r.done() && written() < most; {
 		switch {
 		case len(r.sessions) > 0:
 			sess := r.sessions[len(r.sessions)-1]
@@ -54,11 +59,18 @@ func (s *Shard) renew() {
 	}
 }
 
-// renewSession writes a Session's records anew. One that a connection is about to have is written when that has it, see keepFirst.
+// renewSession writes a Session's records anew. One that arrives is written when it has, see keepFirst and offlineKept.
 func (s *Shard) renewSession(sess *Session) {
 	k := sess.kept
-	if _, claimed := s.claimants[sess]; claimed || !s.present(sess) || sess.arriving || k == nil {
+	if !s.present(sess) || sess.arriving || k == nil || !s.renewContent(sess) {
 		return
+	}
+	if w, ok := s.claimants[sess]; ok && w.storing {
+		if id := s.connOf(w.token); id != 0 { // see keepFirst
+			c := &s.conns[id]
+			s.recordSession(sess, c.sessionExpiry, c.will, c.willDelay, 0)
+			return
+		}
 	}
 	expiry, will, delay, offline := k.expiry, sess.will, sess.willDelay, s.offlineSince(sess)
 	if expiry == neverExpires {
@@ -69,7 +81,24 @@ func (s *Shard) renewSession(sess *Session) {
 		expiry, will, delay = c.sessionExpiry, c.will, c.willDelay
 	}
 	s.recordSession(sess, expiry, will, delay, offline)
+}
+
+// renewContent writes what belongs to a Session anew, if it was not since the last loss; false: it was. What is there goes first, for the store may have
+// brought back what had ended. The Session's own record must follow in the same batch.
+func (s *Shard) renewContent(sess *Session) bool {
+	k := sess.kept
+	if k.written == s.store.Doubt() {
+		return false
+	}
+	for _, kind := range [...]record.Kind{record.KindSubscription, record.KindReceived} {
+		from, to := record.Bounds(kind, k.sid)
+		s.stream.ops = record.AppendDeleteRange(s.stream.ops, from, to)
+	}
 	s.recordContent(sess)
+	if k.sentTo > 0 {
+		s.recordSent(k)
+	}
+	return true
 }
 
 // renewRetained logs what a topic has, if it still has something.
@@ -82,14 +111,40 @@ func (s *Shard) renewRetained(name string) {
 	}
 }
 
-// recordContent writes what belongs to a Session and is not in its queue.
+// recordContent writes what belongs to a Session and is not in its queue, but for what publications bring that are still to be handed over.
 func (s *Shard) recordContent(sess *Session) {
+	k := sess.kept
+	k.written = s.store.Doubt()
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		s.recordSubscription(sess, sub, sub.cursor != nil)
 	}
+	coming := s.stream.receiving(sess)
 	for pid := range sess.receivedIDs(s) {
-		s.stream.ops = record.AppendSet(s.stream.ops, record.ReceivedKey(s.keyRoom(), sess.kept.sid, pid), nil)
+		if t := coming[pid]; t != nil {
+			if t.kept == nil { // which is kept since it was begun
+				t.kept = k
+				t.ops = record.AppendSet(t.ops, record.ReceivedKey(s.keyRoom(), k.sid, pid), nil)
+			}
+			continue
+		}
+		s.stream.ops = record.AppendSet(s.stream.ops, record.ReceivedKey(s.keyRoom(), k.sid, pid), nil)
 	}
+}
+
+// receiving are the tickets of a Session's PUBLISH packets of QoS 2 that are still to be handed over, by Packet Identifier.
+func (st *stream) receiving(sess *Session) (by map[uint16]*ticket) {
+	if sess.receivedLen == 0 {
+		return nil
+	}
+	for _, t := range st.tickets[st.handed-st.first:] {
+		if t.sess == sess && !t.again {
+			if by == nil {
+				by = make(map[uint16]*ticket)
+			}
+			by[t.pid] = t
+		}
+	}
+	return by
 }
 
 // of appends the Sessions of a part for which is holds.

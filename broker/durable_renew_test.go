@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/record"
 	"github.com/ringmq/ringmq/broker/script"
 )
@@ -91,6 +92,114 @@ func TestLossBeforeConnect(t *testing.T) {
 	w.settle()
 	if n := len(store.withoutQueues(t)); n != 2 {
 		t.Errorf("%d records when CONNACK has come, a Session and a subscription are expected", n)
+	}
+	w.broker.Release()
+}
+
+// TestLossWhileConnecting: a Session whose client was coming back when the store lost its records is written anew with all it has, whether its own
+// record was on its way or its connection ends first, and whether or not it is in doubt since an earlier loss.
+func TestLossWhileConnecting(t *testing.T) {
+	for _, shards := range []int{1, 2} {
+		for _, doubtful := range []bool{false, true} {
+			for _, then := range []string{"settle", "close c", "connect d v5 clean=0 id=c expiry=1000"} {
+				store := newMemStore()
+				w := newWorldOn(t, shards, script.New("options"), store, startOfTime())
+				sayAll(t, w, "connect c v5 expiry=1000", "subscribe c t qos=1", "disconnect c")
+				if doubtful {
+					store = store.crashed(w.now.UnixMilli())
+					store.doubt++
+					w.broker.Release()
+					w = newWorldOn(t, shards, script.New("options"), store, w.now)
+				}
+				sayAll(t, w, "connect p v5", "connect q v5")
+				store.stuck = true
+				sayAll(t, w, "publish p t m qos=1 id=1", "publish q t m qos=1 id=1", "connect c v5 clean=0 expiry=1000")
+				store.lose()
+				if then != "settle" {
+					sayAll(t, w, then)
+				}
+				store.stuck = false
+				w.settle()
+				if n := len(store.withoutQueues(t)); n != 2 {
+					t.Errorf("%d shards, doubtful %v, %s: %d records, a Session and a subscription are expected", shards, doubtful, then, n)
+				}
+				w.broker.Release()
+			}
+		}
+	}
+}
+
+// TestLossBringsBack: what a salvage has brought back of a Session, a subscription that it gave up and a Packet Identifier that was released, does not
+// outlast its renewal: a new message with that identifier is delivered after the next start.
+func TestLossBringsBack(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect c v5 expiry=1000", "subscribe c t qos=1", "publish c x m qos=2 id=1")
+	old := maps.Clone(store.records)
+	sayAll(t, w, "pubrel c 1", "unsubscribe c t")
+	before := store.withoutQueues(t)
+	store.lose()
+	for k, v := range old {
+		if k[0] == byte(record.KindReceived) || k[0] == byte(record.KindSubscription) {
+			store.records[k] = v
+		}
+	}
+	sayAll(t, w, "subscribe c u qos=0", "unsubscribe c u")
+	if after := store.withoutQueues(t); !maps.Equal(before, after) {
+		t.Errorf("%d records, there were %d", len(after), len(before))
+	}
+	store = store.crashed(w.now.UnixMilli())
+	w.broker.Release()
+	w = newWorldOn(t, 1, script.New("options"), store, w.now)
+	sayAll(t, w, "connect a v5", "subscribe a x qos=0", "connect c v5 clean=0 expiry=1000", "publish c x new qos=2 id=1 dup=0")
+	if heard := w.out.String(); !strings.Contains(heard, "a < PUBLISH") {
+		t.Errorf("heard %q", heard)
+	}
+	w.end()
+}
+
+// TestLossUnderLoad: however much is waiting for the store, records are written anew with the next batch.
+func TestLossUnderLoad(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect c v5 expiry=1000", "subscribe c t qos=1", "disconnect c")
+	before := len(store.withoutQueues(t))
+	store.stuck = true
+	for p := range 20 {
+		sayAll(t, w, fmt.Sprintf("connect p%d v5", p))
+		for n := range 40 {
+			sayAll(t, w, fmt.Sprintf("publish p%d t size=8000 qos=1 id=%d", p, n+1))
+		}
+	}
+	store.lose()
+	store.stuck, store.stopAt = false, store.commits+2 // the batch under way, and the next
+	w.settle()
+	if n := len(store.withoutQueues(t)); n != before {
+		t.Errorf("%d of %d records are there with the next batch", n, before)
+	}
+	if w.broker.Live()[broker.CounterStalledStore] == 0 {
+		t.Error("nothing had to wait for the store")
+	}
+	store.stopAt = 0
+	w.settle()
+	w.broker.Release()
+}
+
+// TestLossBeforeStop: a broker that stops in order while records are written anew writes all of them.
+func TestLossBeforeStop(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 2, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect c v5 expiry=1000", "connect p v5")
+	for n := range 500 { // more than a batch takes
+		sayAll(t, w, fmt.Sprintf("publish p r/%d size=2000 qos=0 retain=1", n))
+	}
+	before := len(store.withoutQueues(t))
+	store.lose()
+	w.broker.HandOver()
+	for store.work(w.broker) {
+	}
+	if n := len(store.withoutQueues(t)); n != before || before != 501 {
+		t.Errorf("%d of %d records", n, before)
 	}
 	w.broker.Release()
 }

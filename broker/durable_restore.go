@@ -45,6 +45,7 @@ func (w *shared) restore(now time.Time) error {
 	}
 	doubt := w.store.Doubt() // not before all is read
 	for _, sess := range r.bySID {
+		sess.kept.written = doubt
 		if sess.kept.doubtful = sess.kept.doubt < doubt; !sess.kept.doubtful {
 			sess.kept.restored = nil
 		}

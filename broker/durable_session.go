@@ -99,9 +99,7 @@ func (s *Shard) keepFirst(id uint32, sess *Session) bool {
 		s.beginKeeping(sess)
 	}
 	k := sess.kept
-	if !k.doubtful && k.doubt != s.store.Doubt() { // See renewSession.
-		s.recordContent(sess)
-	} else if !sess.unsure.Load() && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
+	if !s.renewContent(sess) && !sess.unsure.Load() && k.expiry == c.sessionExpiry && (k.offline == 0 || k.expiry == neverExpires) && !k.hasWill && c.will == 0 && k.expiry != 0 {
 		return false
 	}
 	sess.unsure.Store(true)
@@ -165,8 +163,10 @@ func (sess *Session) receivedIDs(s *Shard) func(func(uint16) bool) {
 		if sess.receivedLen == 0 {
 			return
 		}
-		for pid := range 1 << 16 {
-			if s.receivedHas(sess, uint16(pid)) && !yield(uint16(pid)) {
+		for pid := 0; pid < 1<<16; pid++ {
+			if pid%idsPerMap == 0 && s.idMap(sess, uint16(pid)) == nil {
+				pid += idsPerMap - 1
+			} else if s.receivedHas(sess, uint16(pid)) && !yield(uint16(pid)) {
 				return
 			}
 		}
@@ -181,8 +181,8 @@ func (s *Shard) recordSession(sess *Session, expiry, will, delay uint32, offline
 func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uint32, offline int64) []byte {
 	k := sess.kept
 	k.expiry, k.offline, k.hasWill = expiry, offline, will != 0
-	if !k.doubtful {
-		k.doubt = s.store.Doubt()
+	if doubt := s.store.Doubt(); !k.doubtful && k.written == doubt {
+		k.doubt = doubt
 	}
 	out := record.Session{ClientID: sess.clientID, User: sess.user, Expiry: expiry, Offline: offline, WillDelay: delay, Doubt: k.doubt}
 	if will != 0 {
@@ -195,12 +195,35 @@ func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uin
 // offlineKept records that a kept Session has no connection any more, where that makes a difference, and lets its queue go to disk.
 func (s *Shard) offlineKept(sess *Session) {
 	k := sess.kept
-	same := k.expiry == sess.expiry && !k.hasWill && sess.will == 0 && !k.doubtful
-	k.loading, k.doubtful = false, false
-	if !same || sess.expiry != neverExpires && k.offline != s.wall(s.now) {
+	k.loading = false
+	ends := k.doubtful && k.resent
+	if ends {
+		s.endDoubt(sess)
+	}
+	same := k.expiry == sess.expiry && !k.hasWill && sess.will == 0
+	if renewed := !sess.arriving && s.renewContent(sess); renewed || ends || !same || sess.expiry != neverExpires && k.offline != s.wall(s.now) {
 		s.recordSession(sess, sess.expiry, sess.will, sess.willDelay, s.wall(s.now))
 	}
 	s.spill(sess)
+}
+
+// showsResent notes that a client has sent what comes behind all that it sends again: whatever else it was in doubt about, it is not any more when
+// this connection has ended [MQTT-4.4.0-1, MQTT-4.6.0-1].
+func (sess *Session) showsResent() {
+	if k := sess.kept; k != nil && k.doubtful {
+		k.resent = true
+	}
+}
+
+// endDoubt forgets the Packet Identifiers that the store had and that the client did not send again: it knows nothing of them.
+func (s *Shard) endDoubt(sess *Session) {
+	k := sess.kept
+	for _, pid := range k.restored {
+		if s.receivedRemove(sess, pid) {
+			s.stream.ops = record.AppendDelete(s.stream.ops, record.ReceivedKey(s.keyRoom(), k.sid, pid))
+		}
+	}
+	k.doubtful, k.restored = false, nil
 }
 
 // offlineSince is when a kept Session's connection ended, as its record has it; 0 while it has one.

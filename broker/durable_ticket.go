@@ -14,6 +14,7 @@ type ticket struct {
 	outstanding int64 // weights that other shards have not given back
 	failed      bool  // a shard had no memory for it: it is not written, and not acknowledged
 	forgotten   bool  // its Packet Identifier is free again for that
+	again       bool  // it acknowledges what was received before
 
 	conn   uint64   // token of the connection to acknowledge to; 0: none
 	sess   *Session // for PUBREC, whose Packet Identifier pid is

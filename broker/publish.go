@@ -134,6 +134,9 @@ func (s *Shard) publish(id uint32, c *conn, in *packet.Publish, size int, chain 
 // admitExactlyOnce says whether a message of QoS 2 was received before, and otherwise whether the client may have another one under way.
 func (s *Shard) admitExactlyOnce(id uint32, c *conn, in *packet.Publish) (again bool, v verdict) {
 	sess := s.refs[id].session
+	if !in.Dup {
+		sess.showsResent()
+	}
 	s.forgetRestored(sess, in)
 	if s.receivedHas(sess, in.PacketID) || in.Dup && s.mayHaveReceived(sess, in.PacketID) {
 		return true, consumed
