@@ -409,21 +409,21 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits u
 	}
 	// Where nothing was lost there is doubt as well: files that Pebble had no use for any more, logs that wait to be used again among them,
 	// bring back what was deleted. But what says up to where queues were sent is never older than they are.
+	// (Where the disk has lied they may be, and then commits are missing, which the next start finds.)
 	var sent map[uint64]uint64
-	if f.lostRecords+f.lostFiles+f.left == 0 {
-		if sent, err = sentPositions(db); err != nil {
-			return err
-		}
-	}
-	if f.doubted, err = settleDoubt(db, sent); err != nil {
-		return err
-	}
 	l, err := lastTime(db)
 	if err != nil {
 		return err
 	}
-	noted, _ := s.readProgress()
-	l.commits = max(l.commits, noted, commits) // what is lost with them is told already
+	if f.lostRecords+f.lostFiles+f.left > 0 {
+		noted, _ := s.readProgress()
+		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
+	} else if sent, err = sentPositions(db); err != nil {
+		return err
+	}
+	if f.doubted, err = settleDoubt(db, sent); err != nil {
+		return err
+	}
 	l.doubt = max(l.doubt, v.doubt, s.doubt.Load()) + 1
 	f.doubt = l.doubt
 	if err := setTime(b, l); err != nil {
