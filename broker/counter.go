@@ -59,6 +59,8 @@ const (
 	CounterStalledStore
 	CounterStoreRefused
 	CounterStoreRefusedSessions
+	CounterSessionsLeftOut // of a damaged store, by the limits
+	CounterRetainedLeftOut // the same
 	counterCount
 )
 
@@ -73,7 +75,7 @@ var counterNames = [counterCount]string{
 	"packet too large for the client", "message expired", "nobody to deliver to", "damaged on disk", "memory_exhausted", "closed_no_memory",
 	"publish_stalled_queue", "queue_overflowed", "retained_sent", "retained_refused", "retained_expired",
 	"topic_cache_hits", "topic_cache_misses", "events_lost", "accept_failed",
-	"publish_stalled_store", "store_refused", "store_refused_sessions",
+	"publish_stalled_store", "store_refused", "store_refused_sessions", "sessions_left_out", "retained_left_out",
 }
 
 // String is the counter's name; for the reasons of dropped messages it is what the log says.

@@ -112,10 +112,14 @@ func (m *memStore) load(l broker.Load) broker.Loaded {
 	r := broker.Loaded{Load: l, Done: true}
 	from, to := string(record.EntryKey(nil, l.SID, l.From)), string(record.EntryKey(nil, l.SID, l.To))
 	size := 0
-	for _, k := range slices.Sorted(maps.Keys(m.records)) {
-		if k < from || k > to {
-			continue
+	var keys []string
+	for k := range m.records {
+		if k >= from && k <= to {
+			keys = append(keys, k)
 		}
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
 		if l.Count {
 			if record.Waits([]byte(m.records[k])) {
 				r.Waiting++

@@ -18,6 +18,7 @@ type restoring struct {
 	last   int64 // when the last run was last heard of
 	passed int64 // records that could not be read
 	ended  []uint64
+	beyond
 }
 
 // restore fills the broker from its store.
@@ -27,21 +28,14 @@ func (w *shared) restore(now time.Time) error {
 	}
 	w.startWall = now.UnixMilli()
 	w.numbers.Store(record.FirstOf(w.store.Boot()))
-	defer w.allowMore()()
 	r := &restoring{w: w, bySID: make(map[uint64]*Session), wall: w.startWall, last: w.store.LastCommit()}
+	r.beyond = beyond{given: w.limits, leftOut: make(map[string]uint64)}
+	defer w.allowMore()()
 	if r.last == 0 || r.last > r.wall {
 		r.last = r.wall // a clock that was set back must not keep Sessions for longer than one interval
 	}
-	for _, step := range [...]struct {
-		kind record.Kind
-		f    func(key, value []byte) error
-	}{
-		{record.KindRetained, r.retained}, {record.KindSession, r.claim}, {record.KindSession, r.session}, {record.KindSubscription, r.subscription},
-		{record.KindReceived, r.received}, {record.KindSent, r.sent},
-	} {
-		if err := w.store.Each(step.kind, step.f); err != nil {
-			return fmt.Errorf("read the store: %w", err)
-		}
+	if err := r.readAll(); err != nil {
+		return err
 	}
 	doubt := w.store.Doubt() // not before all is read
 	for _, sess := range r.bySID {
@@ -51,10 +45,28 @@ func (w *shared) restore(now time.Time) error {
 		}
 	}
 	w.peers[0].counters[CounterDroppedDamaged] += uint64(r.passed)
+	r.tellLeftOut()
 	w.handOverRestored()
 	for _, sid := range r.ended {
 		w.peers[sid%uint64(len(w.peers))].fetchPassing(sid, 0)
 	}
+	return nil
+}
+
+// readAll reads the store. A Session is claimed first, gets what makes it large, and is completed when none can be left out any more.
+func (r *restoring) readAll() error {
+	for _, step := range [...]struct {
+		kind record.Kind
+		f    func(key, value []byte) error
+	}{
+		{record.KindSession, r.claim}, {record.KindSubscription, r.subscription}, {record.KindReceived, r.received}, {record.KindSession, r.session},
+		{record.KindSent, r.sent}, {record.KindRetained, r.retained},
+	} {
+		if err := r.w.store.Each(step.kind, step.f); err != nil {
+			return fmt.Errorf("read the store: %w", err)
+		}
+	}
+	r.giveUp()
 	return nil
 }
 
@@ -97,17 +109,17 @@ func (r *restoring) claim(key, value []byte) error {
 	if in.Decode(value) != nil {
 		return nil // session counts it
 	}
-	if _, left := r.left(&in); in.ClientID == "" || in.Expiry == 0 || left <= 0 {
+	since, left := r.left(&in)
+	if in.ClientID == "" || in.Expiry == 0 || left <= 0 {
 		return nil
 	}
 	w, sid := r.w, record.Number(key, 0)
-	s := w.peers[sid%uint64(len(w.peers))]
 	sess := w.registry.find(in.ClientID)
 	if sess == nil {
-		sess, _, _ = w.registry.claimSession(in.ClientID, s.id, func() *Session { return s.newSession(in.ClientID) })
-	}
-	if sess == nil {
-		return fmt.Errorf("the store has more Sessions than max_sessions (%d) or memory allow; raise it", w.limits.MaxSessions)
+		var err error
+		if sess, err = r.place(w.peers[sid%uint64(len(w.peers))], &in, away{since, sid}); sess == nil {
+			return err
+		}
 	}
 	if sess.kept != nil {
 		if sess.kept.sid > sid {
@@ -115,8 +127,9 @@ func (r *restoring) claim(key, value []byte) error {
 		}
 		delete(r.bySID, sess.kept.sid)
 	}
-	sess.kept = &kept{sid: sid}
+	sess.kept = &kept{sid: sid, doubt: in.Doubt, offline: since}
 	r.bySID[sid] = sess
+	r.note(sess)
 	return nil
 }
 
@@ -149,18 +162,14 @@ func (r *restoring) session(key, value []byte) error {
 	}
 	sess := r.bySID[sid]
 	if sess == nil {
-		if in.Expiry > 0 && left > 0 && will != 0 { // It ended before the younger one began, and so did its Will's wait.
-			s.ms.release(will)
-			will = 0
-		}
-		r.end(s, sid, will)
+		r.without(s, sid, &in, left > 0, will)
 		return nil
 	}
 	s = w.peers[sess.home.Load()]
 	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
 	k := sess.kept // which claim has made
 	*k = kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0,
-		doubtful: true, doubt: in.Doubt} // until all is read
+		doubtful: true, doubt: in.Doubt, restored: k.restored} // until all is read
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
 	sess.durable.Store(true)
 	if in.Expiry != neverExpires {
@@ -180,6 +189,21 @@ func (r *restoring) session(key, value []byte) error {
 	return nil
 }
 
+// without ends what was not claimed: a Session that was left out, one whose client has a younger one, or one whose time has passed.
+func (r *restoring) without(s *Shard, sid uint64, in *record.Session, lives bool, will uint32) {
+	if r.leftOut[in.ClientID] == sid {
+		delete(r.leftOut, in.ClientID)
+		r.sessionsOut++
+		r.end(s, sid, will, CounterSessionsLeftOut)
+		return
+	}
+	if in.Expiry > 0 && lives && will != 0 { // It ended before the younger one began, and so did its Will's wait.
+		s.ms.release(will)
+		will = 0
+	}
+	r.end(s, sid, will, CounterSessionsExpired)
+}
+
 // will stores a Session's Will; 0 when there is none.
 func (r *restoring) will(s *Shard, value []byte) uint32 {
 	var m record.Message
@@ -189,11 +213,11 @@ func (r *restoring) will(s *Shard, value []byte) uint32 {
 	return s.ms.store(m.Topic, m.Props, m.Payload, origin{flags: m.Flags, from: m.From, expires: r.w.clockOf(m.Expires)})
 }
 
-// end ends a Session whose time passed while the broker was down: its Will is due, its records go.
-func (r *restoring) end(s *Shard, sid uint64, will uint32) {
+// end ends a Session that the broker does not have, as its time passed while it was down, for instance: its Will is due, its records go.
+func (r *restoring) end(s *Shard, sid uint64, will uint32, counter Counter) {
 	r.ended = append(r.ended, sid)
 	s.recordEnded(sid, "") // in one batch with what becomes of its Will
-	s.counters[CounterSessionsExpired]++
+	s.counters[counter]++
 	if will != 0 {
 		if m := s.ms.at(will); m.expires < 0 {
 			m.expires = s.now + (-1-m.expires)*1000
@@ -204,38 +228,50 @@ func (r *restoring) end(s *Shard, sid uint64, will uint32) {
 
 // subscription brings a subscription back.
 func (r *restoring) subscription(key, value []byte) error {
-	sess := r.bySID[record.Number(key, 0)]
+	sid := record.Number(key, 0)
+	sess := r.bySID[sid]
 	share, filter, ok := bytes.Cut(record.Rest(key, 1), []byte{0})
 	var in record.Subscription
 	if sess == nil {
-		return nil // its Session ended
+		return nil // its Session ended, or is left out
 	}
 	if in.Decode(value) != nil || !ok {
 		r.passed++
 		return nil
 	}
-	s := r.w.peers[sess.home.Load()]
+	s, name := r.w.peers[sess.home.Load()], string(filter)
 	o := packet.Options{QoS: in.QoS, NoLocal: in.NoLocal, RetainAsPublished: in.AsIs, RetainHandling: 2}
-	if in.Retained {
-		o.RetainHandling = 0
+	for s.addSubscription(sess, string(share), name, in.ID, o).Failed() {
+		if !r.makeRoom(r.subscriptionLimit()) {
+			return fmt.Errorf("the store has more subscriptions than the %d that there is room for; raise max_subscriptions or --memory", r.w.limits.MaxSubscriptions)
+		}
+		if r.bySID[sid] == nil {
+			return nil
+		}
 	}
-	if s.addSubscription(sess, string(share), string(filter), in.ID, o).Failed() {
-		return fmt.Errorf("the store has more subscriptions than the %d that there is room for; raise max_subscriptions or --memory", r.w.limits.MaxSubscriptions)
+	if in.Retained { // which are read later
+		s.addCursor(sess, s.findSubscription(sess, string(share), name))
 	}
 	return nil
 }
 
 // received brings a QoS 2 Packet Identifier back.
 func (r *restoring) received(key, _ []byte) error {
-	sess, rest := r.bySID[record.Number(key, 0)], record.Rest(key, 1)
+	sid, rest := record.Number(key, 0), record.Rest(key, 1)
+	sess := r.bySID[sid]
 	if sess == nil || len(rest) != 2 {
 		return nil
 	}
 	pid := uint16(rest[0])<<8 | uint16(rest[1])
-	sess.kept.restored = append(sess.kept.restored, pid)
-	if !r.w.peers[sess.home.Load()].receivedAdd(sess, pid) {
-		return fmt.Errorf("the store needs more memory than --memory (%d bytes) allows; raise it", r.w.limits.Memory)
+	for !r.w.peers[sess.home.Load()].receivedAdd(sess, pid) {
+		if !r.makeRoom(r.memoryLimit()) {
+			return fmt.Errorf("the store needs more memory than --memory (%d bytes) allows; raise it", r.w.limits.Memory)
+		}
+		if r.bySID[sid] == nil {
+			return nil
+		}
 	}
+	sess.kept.restored = append(sess.kept.restored, pid)
 	return nil
 }
 
@@ -247,7 +283,7 @@ func (r *restoring) sent(key, value []byte) error {
 	return nil
 }
 
-// retained brings a Retained Message back, unless it has expired.
+// retained brings a Retained Message back, unless it has expired, or there is no room for it in a store that has lost something.
 func (r *restoring) retained(key, value []byte) error {
 	var in record.Message
 	if in.Decode(value) != nil {
@@ -262,6 +298,9 @@ func (r *restoring) retained(key, value []byte) error {
 	}
 	msg := s.ms.store(in.Topic, in.Props, in.Payload, origin{flags: in.Flags, from: in.From, expires: r.w.clockOf(in.Expires)})
 	if msg == 0 || !s.admitRetained(len(in.Topic)) {
+		if r.leaveRetained(s, key, msg) {
+			return nil
+		}
 		return fmt.Errorf("the store has more Retained Messages than the %d or the --memory (%d bytes) that there is room for; raise max_retained or --memory",
 			r.w.limits.MaxRetained, r.w.limits.Memory)
 	}

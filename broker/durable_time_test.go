@@ -29,7 +29,7 @@ func nextWorld(t *testing.T, shards int, w *world, down time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newWorldOn(t, shards, options, w.store.crashed(w.now.UnixMilli()), w.now.Add(down))
+	return newWorldOn(t, shards, options, w.store.(*memStore).crashed(w.now.UnixMilli()), w.now.Add(down))
 }
 
 // TestSessionExpiryCountsTheTimeDown: a Session Expiry Interval of 100 s is over 100 s after the client's connection has ended, whether a broker

@@ -114,6 +114,10 @@ func (s *Shard) startCursor(sess *Session, sub *subscription) {
 	if s.retained.count.Load() == 0 {
 		return // What is stored from here on is matched afterwards, and then the subscription is in the index.
 	}
+	s.addCursor(sess, sub)
+}
+
+func (s *Shard) addCursor(sess *Session, sub *subscription) {
 	sub.cursor = &cursor{sub: sub, next: sess.cursors}
 	if sess.cursors != nil {
 		sess.cursors.prev = sub.cursor

@@ -30,9 +30,15 @@ type world struct {
 	known   map[string]bool // Client Identifiers that may have a Session
 	topics  map[string]bool // Topic Names that may have a Retained Message
 	stopped bool
-	store   *memStore // nil: none
+	store   worldStore // nil: none
 
 	keepsSys bool // $SYS is published, and retained
+}
+
+// worldStore is a store whose answers come when work is called, one at a time; it says whether there was one.
+type worldStore interface {
+	broker.Store
+	work(*broker.Broker) bool
 }
 
 // scriptedHost takes what the broker asks the process around it; the answers are the script's.
@@ -42,6 +48,7 @@ type scriptedHost struct {
 	names   map[uint64]string             // Client Identifier by token
 	busy    bool
 	log     bool
+	beyond  []string // what it was told of more than limits allow
 }
 
 func (h *scriptedHost) Authenticate(r broker.AuthRequest) bool {
@@ -67,6 +74,9 @@ func optional(s string) []byte {
 }
 
 func (h *scriptedHost) Log(e broker.LogEvent) bool {
+	if e.Kind == broker.EventBeyondLimit {
+		h.beyond = append(h.beyond, e.Text)
+	}
 	if h.log {
 		kind := [...]string{"connected", "disconnected", "refused", "dropping", "accept failed"}[e.Kind]
 		l := script.Line{"log ", kind, e.ClientID}
@@ -91,6 +101,19 @@ func startOfTime() time.Time { return time.Unix(1_700_000_000, 0) }
 
 // newWorldOn is newWorld with a store, at a time.
 func newWorldOn(tb testing.TB, shards int, c *script.Command, store *memStore, now time.Time) *world {
+	var s worldStore
+	if store != nil {
+		s = store
+	}
+	w, err := tryWorld(tb, shards, c, s, now)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return w
+}
+
+// tryWorld is newWorldOn of any store; it fails where the broker does not start.
+func tryWorld(tb testing.TB, shards int, c *script.Command, store worldStore, now time.Time) (*world, error) {
 	w := &world{tb: tb, shards: shards, now: now, store: store, known: map[string]bool{}, topics: map[string]bool{}}
 	w.keepsSys = c.Yes("sys")
 	w.host = &scriptedHost{world: w, pending: map[string]broker.AuthRequest{}, names: map[uint64]string{}}
@@ -112,13 +135,16 @@ func newWorldOn(tb testing.TB, shards int, c *script.Command, store *memStore, n
 		o.Store = store
 	}
 	if w.broker, err = broker.New(o, planes); err != nil {
-		tb.Fatal(err)
+		if w.broker != nil {
+			w.broker.Release()
+		}
+		return nil, err
 	}
 	if !c.Yes("fresh") {
 		w.now = w.now.Add(10 * time.Second)
 	}
 	w.settle()
-	return w
+	return w, nil
 }
 
 func limitsOf(c *script.Command, shards int) broker.Limits {

@@ -45,7 +45,7 @@ var (
 		"netstack":           {code: "broker", tests: "broker/planetest broker/memnet netstack/cable"},
 		"netstack/cable":     {},
 		"netstack/capture":   {code: "netstack"},
-		"broker":             {code: "broker/packet broker/topic broker/record", tests: "broker broker/memnet broker/planetest broker/script broker/conform broker/crashtest"},
+		"broker":             {code: "broker/packet broker/topic broker/record", tests: "broker broker/memnet broker/planetest broker/script broker/conform broker/crashtest broker/store"},
 		"broker/packet":      {},
 		"broker/record":      {},
 		"broker/store":       {code: "broker broker/record", tests: "broker/crashtest broker/packet"},
