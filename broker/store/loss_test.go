@@ -64,12 +64,21 @@ func damageBlocks(t *testing.T, fsys vfs.FS, which ...int) {
 	}
 }
 
-// damageManifest makes Pebble's list of tables useless.
-func damageManifest(t *testing.T, fsys vfs.FS) {
+// damageManifest makes Pebble's list of tables useless, and gives what mends it.
+func damageManifest(t *testing.T, fsys vfs.FS) (mend func()) {
 	t.Helper()
+	whole := make(map[string][]byte)
 	for _, path := range files(t, fsys, func(n string) bool { return strings.HasPrefix(n, "MANIFEST") }) {
+		whole[path] = content(t, fsys, path)
 		if err := writeFile(fsys, path, bytes.Repeat([]byte{0xa5}, 300)); err != nil {
 			t.Fatal(err)
+		}
+	}
+	return func() {
+		for path, b := range whole {
+			if err := writeFile(fsys, path, b); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -257,8 +257,14 @@ func (s *Store) putAside(why error) error {
 		}
 		noted, to = aside, filepath.Join(aside, "db")
 	}
-	return errors.Join(writeFile(fsys, filepath.Join(noted, "WHY"), []byte(why.Error()+"\n")), syncDir(fsys, s.config.Dir),
-		fsys.Rename(db, to), syncDir(fsys, s.config.Dir))
+	note := filepath.Join(noted, whyFile)
+	if err := errors.Join(writeFile(fsys, note, []byte(why.Error()+"\n")), syncDir(fsys, noted), syncDir(fsys, s.config.Dir)); err != nil {
+		return err
+	}
+	if err := fsys.Rename(db, to); err != nil {
+		return errors.Join(err, fsys.Remove(note)) // or it would look like one that was put back
+	}
+	return syncDir(fsys, s.config.Dir)
 }
 
 // salvaged is the last salvage.
@@ -277,15 +283,19 @@ type findings struct {
 	doubted     int64 // messages of QoS 2 that are not delivered again for that reason
 	doubt       uint32
 	missing     uint64
+	putBack     bool // it had been put aside before
 }
 
 // String is what was found in words.
 func (f findings) String() string {
 	text := fmt.Sprintf("%d records were read from it, %d could not be read, %d files could not be read to their end, "+
 		"%d messages of QoS 2 that may have been delivered are not delivered again", f.saved, f.lostRecords, f.lostFiles, f.doubted)
+	if f.putBack {
+		text += "; it had been put back in its place, and what was taken without it is gone"
+	}
 	if f.left > 0 {
 		text += fmt.Sprintf("; for %d more records and versions of records there was no room, and they are there only: to have them, stop the broker, free %d MiB, "+
-			"remove db and progress beside it, rename it to db and start it again, without what it has taken in between", f.left, f.missing>>20+1)
+			"remove db beside it, rename it to db and start it again, without what it has taken in between and the messages of QoS 2 that waited", f.left, f.missing>>20+1)
 	}
 	return text
 }
@@ -294,7 +304,7 @@ func (f findings) String() string {
 // nothing says any more which table is newer, all versions go into the new store first, under a prefix and with their
 // number, and then the newest of each is put in its place.
 func (s *Store) salvageRecords(in *instance, passes []pass) (findings, error) {
-	f := new(findings) // whoever is still at work for an instance that has failed may write to it, and nobody reads it then
+	f := &findings{putBack: s.isPutBack()} // whoever is still at work for an instance that has failed may write to it, and nobody reads it then
 	var names []string
 	if s.isFile() {
 		f.lostFiles++
@@ -400,6 +410,7 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits u
 	if len(boot) == 4 {
 		last = max(last, binary.BigEndian.Uint32(boot))
 	}
+	last = s.lastBoot(last, f.putBack)
 	b := db.NewBatch()
 	defer b.Close()
 	if last > 0 {
@@ -408,14 +419,14 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits u
 		}
 	}
 	// Where nothing was lost there is doubt as well: files that Pebble had no use for any more, logs that wait to be used again among them,
-	// bring back what was deleted. But what says up to where queues were sent is never older than they are.
+	// bring back what was deleted. But what says up to where queues were sent is never older than they are, unless others have gone on with them.
 	// (Where the disk has lied they may be, and then commits are missing, which the next start finds.)
 	var sent map[uint64]uint64
 	l, err := lastTime(db)
 	if err != nil {
 		return err
 	}
-	if f.lostRecords+f.lostFiles+f.left > 0 {
+	if f.lostRecords+f.lostFiles+f.left > 0 || f.putBack {
 		noted, _ := s.readProgress()
 		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
 	} else if sent, err = sentPositions(db); err != nil {

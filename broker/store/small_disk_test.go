@@ -67,8 +67,8 @@ const (
 )
 
 // fillSmall makes a store with Sessions, a Retained Message, and a queue of what cannot be compressed, and damages what says
-// which tables there are.
-func fillSmall(t *testing.T, config Config) {
+// which tables there are; what it gives mends that.
+func fillSmall(t *testing.T, config Config, more ...[]byte) (mend func()) {
 	t.Helper()
 	s, err := Open(config)
 	if err != nil {
@@ -86,14 +86,17 @@ func fillSmall(t *testing.T, config Config) {
 			s.Commit(0, record.AppendSet(nil, record.SessionKey(nil, 1+pos/300), (&record.Session{ClientID: fmt.Sprint("c", pos), Expiry: 1<<32 - 1}).Append(nil)))
 		}
 	}
-	a.until(t, "commits", func() bool { return a.committed == smallQueued+smallSessions })
+	for _, ops := range more {
+		s.Commit(0, ops)
+	}
+	a.until(t, "commits", func() bool { return a.committed == smallQueued+smallSessions+len(more) })
 	if err := s.in.do((*pebble.DB).Flush); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	damageManifest(t, config.FS)
+	return damageManifest(t, config.FS)
 }
 
 // TestSalvageOnASmallDisk: a damaged store starts however little room there is for a copy, with all Sessions and as much of what waits for them as

@@ -85,6 +85,12 @@ func (s *Store) openFirst() error {
 		s.counts.doubted.Add(r.doubted)
 		s.tellLoss(r.lost, r.doubted)
 	}
+	if r.putBack {
+		s.counts.doubted.Add(r.doubted)
+		if err := s.forgetPutBack(r.doubted); err != nil {
+			return err
+		}
+	}
 	if s.config.Durability == None {
 		return s.removeProgress() // what a run without a log loses is no surprise
 	}
@@ -110,6 +116,7 @@ type run struct {
 	last    lastCommit // of the run before
 	lost    uint64     // commits of it that are gone
 	doubted int64      // messages of QoS 2 that are not delivered for that reason
+	putBack bool       // the database was put aside before, and nothing is known of commits
 }
 
 // lastCommit is what T says.
@@ -156,7 +163,12 @@ func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 	if r.last, err = lastTime(db); err != nil {
 		return r, err
 	}
-	if r.lost, r.boot = s.compareProgress(r.last.commits, r.boot); r.lost > 0 {
+	if r.putBack = s.isPutBack(); r.putBack {
+		noted, _ := s.readProgress()
+		r.last.commits = max(r.last.commits, noted)
+	}
+	r.lost, r.boot = s.compareProgress(r.last.commits, s.lastBoot(r.boot, r.putBack))
+	if r.lost > 0 || r.putBack {
 		if r.doubted, err = settleDoubt(db, nil); err != nil {
 			return r, err
 		}
