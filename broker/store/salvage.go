@@ -75,6 +75,9 @@ func (s *Store) tellSalvage() {
 	s.counts.lostRecords.Add(int64(last.found.lostRecords))
 	s.counts.lostFiles.Add(int64(last.found.lostFiles))
 	s.counts.leftRecords.Add(int64(last.found.left))
+	if last.found.gone > 0 {
+		s.tellGone(last.found.gone)
+	}
 	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", last.why, last.aside, last.found))
 }
 
@@ -283,7 +286,8 @@ type findings struct {
 	doubted     int64 // messages of QoS 2 that are not delivered again for that reason
 	doubt       uint32
 	missing     uint64
-	putBack     bool // it had been put aside before
+	putBack     bool   // it had been put aside before
+	gone        uint64 // commits that durability none had in memory only
 }
 
 // String is what was found in words.
@@ -386,14 +390,14 @@ func (s *Store) salvageFile(in *instance, read func(db *pebble.DB, patient bool)
 // settleSalvage puts what was read in its place and closes the new store.
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
-	commits := s.commits // whoever goes on with an instance that has failed must not read it
+	commits, done := s.commits, s.done // whoever goes on with an instance that has failed must not read them
 	return in.close(func(db *pebble.DB) (err error) {
 		v.db = db // which nothing has set when there was no file to read
 		if err = v.settle(); err != nil {
 			return err
 		}
 		f.saved = v.saved
-		if err = s.settleNumbers(db, v, f, commits); err != nil {
+		if err = s.settleNumbers(db, v, f, commits, done); err != nil {
 			return err
 		}
 		return db.Flush()
@@ -401,7 +405,7 @@ func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 }
 
 // settleNumbers sees to it that no number is made twice, and that the next runs know of the doubt: what T and B say may be what was lost.
-func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits uint64) error {
+func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits, done uint64) error {
 	boot, err := get(db, []byte{byte(record.KindBoot)})
 	if err != nil {
 		return err
@@ -426,7 +430,10 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits u
 	if err != nil {
 		return err
 	}
-	if f.lostRecords+f.lostFiles+f.left > 0 || f.putBack {
+	if s.config.Durability == None && l.known { // or it was lost, and nobody knows how many
+		f.gone = goneCommits(done, l)
+	}
+	if f.lostRecords+f.lostFiles+f.left > 0 || f.putBack || f.gone > 0 {
 		noted, _ := s.readProgress()
 		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
 	} else if sent, err = sentPositions(db); err != nil {

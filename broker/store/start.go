@@ -124,6 +124,7 @@ type lastCommit struct {
 	at      int64  // unix milliseconds
 	commits uint64 // of all runs, before it
 	doubt   uint32 // how often the store was damaged
+	known   bool   // there is T
 }
 
 // lastTime reads T.
@@ -132,7 +133,7 @@ func lastTime(db *pebble.DB) (l lastCommit, err error) {
 	if err != nil || len(v) < 8 {
 		return l, err
 	}
-	l.at = int64(binary.BigEndian.Uint64(v))
+	l.at, l.known = int64(binary.BigEndian.Uint64(v)), true
 	if len(v) >= 16 {
 		l.commits = binary.BigEndian.Uint64(v[8:])
 	}

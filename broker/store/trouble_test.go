@@ -283,20 +283,41 @@ func TestBackupInUse(t *testing.T) {
 	}
 }
 
-// TestReopenedWithoutLog: what durability none had in memory when the disk failed is counted.
+// TestReopenedWithoutLog: what durability none had in memory when the disk failed, or the store was found damaged, is counted, and a loss of which
+// the shards are told and the next run knows.
 func TestReopenedWithoutLog(t *testing.T) {
-	for d, want := range map[Durability]int64{OS: 0, None: 100} {
+	for _, c := range []struct {
+		durability Durability
+		why        error
+		lost       int64
+		doubt      uint32
+	}{
+		{OS, writeError{syscall.EIO}, 0, 0},
+		{None, writeError{syscall.EIO}, 100, 1},
+		{OS, pebble.ErrCorruption, 0, 1},
+		{None, pebble.ErrCorruption, 100, 1},
+	} {
 		mem := dataDir(t)
-		s, a := openWith(t, mem, d)
+		s, a := openWith(t, mem, c.durability)
 		for pos := range uint64(100) {
 			s.Commit(0, entryBatch(1, pos, "text"))
 			a.until(t, "a commit", func() bool { return a.committed == int(pos)+1 })
 		}
-		s.in.fail(writeError{syscall.EIO})
+		if _, writing := errors.AsType[writeError](c.why); writing {
+			s.in.fail(c.why)
+		} else {
+			_ = s.suspect(s.in, c.why)
+		}
 		s.Commit(0, entryBatch(1, 100, "text"))
 		a.until(t, "that it is open again", func() bool { return a.committed == 101 && !a.refusing })
-		if stats := mustStats(t, s); stats.LostCommits != want || count(t, s, record.KindEntry) != 101-int(want) {
-			t.Errorf("%v: %d entries are there, the store says %+v", d, count(t, s, record.KindEntry), stats)
+		if stats := mustStats(t, s); stats.LostCommits != c.lost || count(t, s, record.KindEntry) != 101-int(c.lost) || s.Doubt() != c.doubt {
+			t.Errorf("%v, %v: %d entries are there, doubt %d, the store says %+v", c.durability, c.why, count(t, s, record.KindEntry), s.Doubt(), stats)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if s, _ = openWith(t, mem, c.durability); s.Doubt() != c.doubt {
+			t.Errorf("%v, %v: the next run has doubt %d", c.durability, c.why, s.Doubt())
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -226,27 +226,44 @@ func (s *Store) reopen() bool {
 	}
 }
 
-// tryInstance finds out whether an instance that was opened again can be written, and what it lacks: without a log, what was not in tables.
+// tryInstance finds out whether an instance that was opened again can be written, and what it lacks: without a log, what was not in tables. What
+// lacks is a loss that the shards have to know of, and the next runs.
 func (s *Store) tryInstance(in *instance) error {
-	number, done := s.commits, s.done
-	gone := make(chan uint64, 1)
+	l, done, none := s.lastCommit(s.commits), s.done, s.config.Durability == None
+	found := make(chan uint64, 1)
 	err := in.do(func(db *pebble.DB) error {
 		last, err := lastTime(db)
 		if err != nil {
 			return err
 		}
-		gone <- done - min(done, last.commits)
-		return s.probe(db, number)
+		gone := uint64(0)
+		if none {
+			gone = goneCommits(done, last)
+		}
+		if gone > 0 {
+			l.doubt++
+		}
+		found <- gone
+		return s.probe(db, l)
 	})
-	if err != nil || s.config.Durability != None {
+	if err != nil {
 		return err
 	}
-	if n := <-gone; n > 0 {
-		s.counts.lostCommits.Add(int64(n))
-		s.warn(fmt.Sprintf("%d commits are gone, which durability none had kept in memory until there was enough for a table: "+
-			"messages that were acknowledged, and Sessions and subscriptions made since", n))
+	if n := <-found; n > 0 {
+		s.doubt.Add(1)
+		s.tellGone(n)
 	}
 	return nil
+}
+
+// goneCommits is how many commits are gone of those that were made, when T says which was the last.
+func goneCommits(done uint64, last lastCommit) uint64 { return done - min(done, last.commits) }
+
+// tellGone makes it known that commits are gone that were in memory only.
+func (s *Store) tellGone(n uint64) {
+	s.counts.lostCommits.Add(int64(n))
+	s.warn(fmt.Sprintf("%d commits are gone, which durability none had kept in memory until there was enough for a table: "+
+		"messages that were acknowledged, and Sessions and subscriptions made since", n))
 }
 
 // adopt goes on with another instance.
@@ -307,10 +324,10 @@ func (s *Store) lastCommit(commits uint64) lastCommit {
 }
 
 // probe finds out whether the store can be written.
-func (s *Store) probe(db *pebble.DB, number uint64) error {
+func (s *Store) probe(db *pebble.DB, l lastCommit) error {
 	b := db.NewBatch()
 	defer b.Close()
-	if err := setTime(b, s.lastCommit(number)); err != nil {
+	if err := setTime(b, l); err != nil {
 		return err
 	}
 	return db.Apply(b, s.syncOption())
