@@ -23,8 +23,14 @@ const (
 type reaper struct {
 	mu    sync.Mutex
 	mids  map[uint64]struct{}
-	sids  map[uint64]time.Time
+	sids  map[uint64]ended
 	swept bool
+}
+
+// ended is a Session that ended.
+type ended struct {
+	since time.Time
+	swept bool // by the sweep, for there was no record of it
 }
 
 // dropped notes that messages have lost a reference: after that can be seen in the database, for who looks before takes the message
@@ -43,18 +49,18 @@ func (r *reaper) dropped(mids ...uint64) {
 	}
 }
 
-// ended notes a Session that ended.
-func (r *reaper) ended(sid uint64) {
+// ended notes a Session that ended; swept is that nothing but the lack of its record says so.
+func (r *reaper) ended(sid uint64, swept bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.sids == nil {
-		r.sids = make(map[uint64]time.Time)
+		r.sids = make(map[uint64]ended)
 	}
-	r.sids[sid] = time.Now()
+	r.sids[sid] = ended{time.Now(), swept}
 }
 
 // take hands over what is old enough.
-func (r *reaper) take(age time.Duration) (mids []uint64, sids []uint64) {
+func (r *reaper) take(age time.Duration) (mids, sids, swept []uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for mid := range r.mids {
@@ -65,13 +71,18 @@ func (r *reaper) take(age time.Duration) (mids []uint64, sids []uint64) {
 	for _, mid := range mids {
 		delete(r.mids, mid)
 	}
-	for sid, since := range r.sids {
-		if time.Since(since) >= age {
-			sids = append(sids, sid)
-			delete(r.sids, sid)
+	for sid, e := range r.sids {
+		if time.Since(e.since) < age {
+			continue
 		}
+		if e.swept {
+			swept = append(swept, sid)
+		} else {
+			sids = append(sids, sid)
+		}
+		delete(r.sids, sid)
 	}
-	return mids, sids
+	return mids, sids, swept
 }
 
 // reap is the reaper's goroutine.
@@ -104,10 +115,13 @@ func (s *Store) reapOnce(age time.Duration) {
 	if !s.reaper.swept {
 		s.reaper.swept = s.suspect(in, in.do(s.sweep)) == nil
 	}
-	mids, sids := s.reaper.take(age)
+	mids, sids, swept := s.reaper.take(age)
+	for _, sid := range swept {
+		s.put(request{swept: sid})
+	}
 	for _, sid := range sids {
 		if s.suspect(in, in.do(func(db *pebble.DB) error { return s.reapSession(db, sid) })) != nil {
-			s.reaper.ended(sid)
+			s.reaper.ended(sid, false)
 		}
 	}
 	if len(mids) > 0 && s.suspect(in, in.do(func(db *pebble.DB) error { return reapMessages(db, mids) })) != nil {
@@ -122,7 +136,7 @@ func (s *Store) reapOnce(age time.Duration) {
 func (s *Store) sweep(db *pebble.DB) error {
 	from, to := record.Bounds(record.KindEnded)
 	if err := each(db, from, to, func(key, _ []byte) error {
-		s.reaper.ended(record.Number(key, 0))
+		s.reaper.ended(record.Number(key, 0), false)
 		return nil
 	}); err != nil {
 		return err
@@ -130,7 +144,7 @@ func (s *Store) sweep(db *pebble.DB) error {
 	if err := eachOwner(db, record.KindEntry, func(sid uint64) error {
 		session, err := get(db, record.SessionKey(nil, sid))
 		if err == nil && session == nil {
-			s.reaper.ended(sid)
+			s.reaper.ended(sid, true)
 		}
 		return err
 	}); err != nil {
@@ -184,31 +198,61 @@ func reapMessages(db *pebble.DB, mids []uint64) error {
 	return db.Apply(b, pebble.NoSync)
 }
 
-// reapSession removes what an ended Session has left, a chunk of its queue at a time.
+// reapSwept is the writer's: a part of what the sweep has found without a Session, unless there is one now. After a salvage while the broker serves
+// shards write their Sessions anew, and only the writer knows that none comes in between.
+func (s *Store) reapSwept(db *pebble.DB, sid uint64) (more bool, err error) {
+	session, err := get(db, record.SessionKey(nil, sid))
+	if err != nil || session != nil {
+		return false, err
+	}
+	if more, err = s.reapQueue(db, sid); more || err != nil {
+		return more, err
+	}
+	return false, reapRest(db, sid)
+}
+
+// reapSession removes what an ended Session has left.
 func (s *Store) reapSession(db *pebble.DB, sid uint64) error {
-	from, to := record.Bounds(record.KindEntry, sid)
 	for more := true; more; {
-		b := db.NewBatch()
-		n := 0
-		err := each(db, from, to, func(key, value []byte) error {
-			if n++; n > reapChunk {
-				return errEnough
-			}
-			var e record.Entry
-			if e.Decode(value) == nil && e.Mid != 0 {
-				s.reaper.dropped(e.Mid)
-				_ = b.Delete(record.ReferenceKey(nil, e.Mid, sid, record.Number(key, 1)), nil)
-			}
-			return b.Delete(key, nil)
-		})
-		if more = errors.Is(err, errEnough); err != nil && !more {
-			return errors.Join(err, b.Close())
-		}
-		if err := errors.Join(db.Apply(b, pebble.NoSync), b.Close()); err != nil {
+		var err error
+		if more, err = s.reapQueue(db, sid); err != nil {
 			return err
 		}
-		s.reclaim.deleted.Add(int64(n))
 	}
+	return reapRest(db, sid)
+}
+
+// reapQueue removes a chunk of a queue, and says whether there is more of it.
+func (s *Store) reapQueue(db *pebble.DB, sid uint64) (more bool, err error) {
+	from, to := record.Bounds(record.KindEntry, sid)
+	b := db.NewBatch()
+	defer b.Close()
+	n, mids := 0, []uint64(nil)
+	err = each(db, from, to, func(key, value []byte) error {
+		if n == reapChunk {
+			return errEnough
+		}
+		n++
+		var e record.Entry
+		if e.Decode(value) == nil && e.Mid != 0 {
+			mids = append(mids, e.Mid)
+			_ = b.Delete(record.ReferenceKey(nil, e.Mid, sid, record.Number(key, 1)), nil)
+		}
+		return b.Delete(key, nil)
+	})
+	if more = errors.Is(err, errEnough); err != nil && !more {
+		return false, err
+	}
+	if err := db.Apply(b, pebble.NoSync); err != nil {
+		return false, err
+	}
+	s.reclaim.deleted.Add(int64(n))
+	s.reaper.dropped(mids...)
+	return more, nil
+}
+
+// reapRest removes what an ended Session has left beside its queue.
+func reapRest(db *pebble.DB, sid uint64) error {
 	b := db.NewBatch()
 	defer b.Close()
 	for _, k := range [...]record.Kind{record.KindSubscription, record.KindReceived, record.KindSent} {

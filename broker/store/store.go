@@ -176,13 +176,14 @@ type counts struct {
 	salvages, salvaged, lostRecords, lostFiles, leftRecords atomic.Int64
 }
 
-// request is a batch, a load or what has expired, in the order in which they were asked for.
+// request is a batch, a load, what has expired or what a Session has left, in the order in which they were asked for.
 type request struct {
 	shard   int
 	ops     []byte
 	at      time.Time // when it was handed over
 	load    *broker.Load
 	expired [][]byte // queue entries to be removed
+	swept   uint64   // a Session of which the sweep has found no record
 }
 
 // Open opens or makes the store in config.Dir, which must exist. What it returns does nothing until Start.

@@ -300,6 +300,37 @@ func TestReaper(t *testing.T) {
 	_ = s.Close()
 }
 
+// TestSweptSession: the sweep finds queues without Sessions. One whose Session is written anew before it is removed stays, with all that belongs to it.
+func TestSweptSession(t *testing.T) {
+	s, a := openWith(t, dataDir(t), Fsync)
+	var b []byte
+	for pos := range uint64(reapChunk + 10) {
+		b = append(append(b, entryBatch(1, pos, "")...), entryBatch(2, pos, "")...)
+	}
+	b = record.AppendSet(record.AppendSet(b, record.ReceivedKey(nil, 1, 7), nil), record.ReceivedKey(nil, 2, 7), nil)
+	s.Commit(0, b)
+	a.until(t, "the queues", func() bool { return a.committed == 1 })
+	s.reapOnce(time.Hour)
+	s.Commit(0, record.AppendSet(nil, record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil)))
+	s.reapOnce(0)
+	for n := 2; n < 6; n++ { // each behind what is asked of the writer
+		s.Commit(0, record.AppendDelete(nil, record.SentKey(nil, 9)))
+		a.until(t, "a commit", func() bool { return a.committed > n })
+	}
+	left := make(map[uint64]int)
+	for _, k := range []record.Kind{record.KindEntry, record.KindReceived} {
+		if err := readAll(s, k, func(key, _ []byte) error { left[record.Number(key, 0)]++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left[1] != reapChunk+11 || left[2] != 0 {
+		t.Errorf("records that are left, by Session: %v", left)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestExpiry: what expires in the queue of somebody who is away is removed, with the message that it shared; what was sent once, what does not
 // expire and what has time left stays, and so does the release of what an earlier run may have sent, which is position 2. So it is in tables.
 func TestExpiry(t *testing.T) {

@@ -63,6 +63,10 @@ func (s *Store) write() {
 				_ = s.suspect(s.in, s.in.do(func(db *pebble.DB) error { return s.removeExpired(db, r.expired) }))
 				continue
 			}
+			if r.swept != 0 {
+				s.removeSwept(r.swept)
+				continue
+			}
 			shards++
 			s.waits.note(r.at, start)
 			s.answers.Committed(r.shard, r.ops)
@@ -71,6 +75,20 @@ func (s *Store) write() {
 			s.commitTimes.note(start, end)
 		}
 		clear(round)
+	}
+}
+
+// removeSwept removes a part of what a Session has left, and the next one with the next round. What fails the next run finds.
+func (s *Store) removeSwept(sid uint64) {
+	in := s.in
+	more := make(chan bool, 1)
+	err := in.do(func(db *pebble.DB) error {
+		m, err := s.reapSwept(db, sid)
+		more <- m
+		return err
+	})
+	if s.suspect(in, err) == nil && <-more && !s.isClosing() {
+		s.put(request{swept: sid})
 	}
 }
 
@@ -181,7 +199,7 @@ func (s *Store) apply(b *pebble.Batch, op record.Op, key, value []byte) error {
 	switch op {
 	case record.Set:
 		if record.Kind(key[0]) == record.KindEnded {
-			s.reaper.ended(record.Number(key, 0))
+			s.reaper.ended(record.Number(key, 0), false)
 		}
 		s.expires = min(s.expires, expiresAt(key, value))
 		return b.Set(key, value, nil)
