@@ -127,8 +127,9 @@ func TestSalvageOfWhatWasUsedUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		put(twice(record.EntryKey(nil, 1, 5)))
-		put(twice(record.EntryKey(nil, 2, 5)))
+		for sid := range uint64(2) {
+			put(record.AppendSet(twice(record.EntryKey(nil, 1+sid, 5)), record.SessionKey(nil, 1+sid), (&record.Session{ClientID: "c"}).Append(nil)))
+		}
 		left := make(map[string][]byte)
 		if kept("1.sst") {
 			flush()
