@@ -144,6 +144,7 @@ func (s *Shard) queueEntry(sess *Session, id uint32) {
 		if sess.nextExpiry != 0 && sess.nextExpiry <= s.now {
 			s.purge(sess)
 		}
+		s.expireOnDisk(sess.kept)
 		if s.full(sess, cost) {
 			s.discard(sess, id)
 			s.drop(sess, CounterDroppedQueue)
@@ -172,14 +173,21 @@ func (s *Shard) full(sess *Session, cost int64) bool {
 	return int(sess.wait.n+sess.held.n) >= s.limits.MaxQueuedMessages || sess.waitBytes+cost > s.limits.MaxQueuedBytes
 }
 
-// purge drops the waiting messages whose Message Expiry Interval has passed [MQTT-3.3.2-5].
+// purge drops the messages waiting in memory whose Message Expiry Interval has passed [MQTT-3.3.2-5].
 func (s *Shard) purge(sess *Session) {
-	prev := uint32(0)
 	sess.nextExpiry = 0
-	for id := sess.wait.head; id != 0; {
+	s.purgeQueue(sess, &sess.wait)
+	if sess.kept != nil {
+		s.purgeQueue(sess, &sess.kept.tail)
+	}
+}
+
+func (s *Shard) purgeQueue(sess *Session, q *queue) {
+	prev := uint32(0)
+	for id := q.head; id != 0; {
 		next := s.entries[id].next
 		if m := s.ms.at(s.entries[id].msg); m.expires != 0 && m.expires <= s.now && !s.inDoubt(id) {
-			s.unqueue(&sess.wait, prev, id)
+			s.unqueue(q, prev, id)
 			s.unwait(sess, id)
 			s.discard(sess, id)
 			s.counters[CounterDroppedExpired]++

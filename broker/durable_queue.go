@@ -45,36 +45,57 @@ func (s *Shard) queueFor(sess *Session, qos uint8) *queue {
 // runs have left is counted when the first message of this run would queue behind them; what comes until the answer is let through. Their
 // bytes do not count.
 func (s *Shard) keptFull(sess *Session, cost int64) bool {
-	k := sess.kept
-	if !s.limits.BytesOnDisk && sess.waitBytes+k.disk.bytes+cost > s.limits.MaxQueuedBytes {
+	switch {
+	case !s.limits.BytesOnDisk && sess.waitBytes+sess.kept.disk.bytes+cost > s.limits.MaxQueuedBytes:
 		return true
-	}
-	if s.limits.QueueOnDisk {
+	case s.limits.QueueOnDisk:
 		return false
-	}
-	if uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting+k.disk.earlier >= uint64(s.limits.MaxQueuedMessages) {
+	case s.tooMany(sess):
 		return true
 	}
-	if k.disk.uncounted && !k.counting && !sess.arriving && s.stream.loads < loadsMax {
-		s.countEarlier(sess)
-	}
+	s.countEarlier(sess)
 	return false
 }
 
-// countEarlier asks how many deliveries of earlier runs wait on disk, as far as that matters.
-func (s *Shard) countEarlier(sess *Session) {
+// tooMany says whether as many messages wait as the operator allows, as far as they are counted.
+func (s *Shard) tooMany(sess *Session) bool {
 	k := sess.kept
-	k.counting = true
-	s.askStore(Load{Session: sess.id, Serial: k.serial, SID: k.sid, From: max(k.disk.from, k.sentTo+1), To: s.firstPosition() - 1,
-		Entries: s.limits.MaxQueuedMessages, Count: true})
+	return uint64(sess.wait.n+sess.held.n+k.tail.n)+k.disk.waiting >= uint64(s.limits.MaxQueuedMessages)
 }
 
-// counted takes the answer, unless the queue has been loaded from, or has moved, since the question: then it is asked again.
-func (k *kept) counted(r *Loaded) {
-	if k.counting && k.disk.uncounted {
-		k.disk.earlier, k.disk.uncounted = uint64(r.Waiting), !r.Done
+// countEntries and countBytes are how much is looked at for one answer to countEarlier.
+const (
+	countEntries = 1024
+	countBytes   = 4 << 20
+)
+
+// countEarlier asks what of earlier runs waits on disk, from where it is not counted yet.
+func (s *Shard) countEarlier(sess *Session) {
+	k := sess.kept
+	if !k.disk.uncounted || k.counting || sess.arriving || s.stream.loads >= loadsMax {
+		return
+	}
+	k.counting = true
+	s.askStore(Load{Session: sess.id, Serial: k.serial, SID: k.sid, From: max(k.disk.from, k.disk.counted+1, k.sentTo+1), To: s.firstPosition() - 1,
+		Entries: countEntries, Bytes: countBytes, Count: true})
+}
+
+// counted takes the answer, unless the queue has been loaded from, or has moved, since the question: then it is asked again. As long as the
+// Session's limit is not met it asks on: what has expired may stand before what has not.
+func (s *Shard) counted(sess *Session, r *Loaded) {
+	k := sess.kept
+	if !k.counting {
+		return
 	}
 	k.counting = false
+	s.expireOnDisk(k)
+	for _, at := range r.Expires {
+		s.countOnDisk(k, s.clockOf(at), 0)
+	}
+	k.disk.counted, k.disk.uncounted = max(k.disk.counted, r.Last), !r.Done
+	if !s.tooMany(sess) {
+		s.countEarlier(sess)
+	}
 }
 
 // nextLoad has answers to earlier questions ignored.
@@ -179,36 +200,39 @@ func (s *Shard) spill(sess *Session) {
 			s.drop(sess, CounterDroppedSlow) // QoS 0 has no place on disk
 		}
 		if !s.isRefused(id) {
-			k.store(m.pos, s.bytesOnDisk(id))
+			s.toDisk(k, id)
 		}
 		s.dropEntry(id)
 	}
 }
 
-// store adds a position behind the disk part.
-func (k *kept) store(pos uint64, bytes int64) {
+// toDisk adds a delivery to the end of the disk part.
+func (s *Shard) toDisk(k *kept, id uint32) {
+	pos := s.marks[id].pos
 	if pos == 0 {
 		return // QoS 0: not kept
 	}
 	if !k.disk.any {
-		k.disk = diskPart{from: pos, any: true}
+		k.emptyDisk()
+		k.disk.from, k.disk.any = pos, true
 	}
 	k.disk.to = pos
-	k.disk.waiting++
-	k.disk.bytes += bytes
+	s.countOnDisk(k, s.expiryOnDisk(id), s.bytesOnDisk(id))
 }
 
-// add counts a waiting delivery at a position; first is the first position of this run.
-func (d *diskPart) add(pos, first uint64, bytes int64) {
-	n := d.count(pos, first)
-	*n++
-	if n == &d.waiting {
-		d.bytes += bytes
+// emptyDisk says that nothing is on disk only.
+func (k *kept) emptyDisk() {
+	k.disk = diskPart{}
+	if k.lives != nil {
+		*k.lives = lifetimes{}
 	}
 }
 
-// bytesOnDisk is about what a delivery takes on disk.
+// bytesOnDisk is about what a delivery takes on disk, where that counts.
 func (s *Shard) bytesOnDisk(id uint32) int64 {
+	if s.marks[id].pos < s.firstPosition() {
+		return 0 // an earlier run has left it
+	}
 	m := s.ms.at(s.entries[id].msg)
 	return int64(m.topicSize) + int64(m.propsSize) + int64(m.payloadSize) + entryOnDisk
 }
@@ -216,31 +240,24 @@ func (s *Shard) bytesOnDisk(id uint32) int64 {
 // entryOnDisk is what a delivery takes on disk beside its message, in bytes: its key and its head.
 const entryOnDisk = 32
 
-// taken takes a delivery that was loaded off the disk part; sent is up to where the queue was sent.
-func (k *kept) taken(l *LoadedEntry, first, sent uint64) {
-	k.disk.from = l.Pos + 1
-	n := k.disk.count(l.Pos, first)
-	if *n == 0 || l.Pos <= sent {
-		return
-	}
-	if *n--; n != &k.disk.waiting {
+// takeOff takes a delivery that was loaded off the disk part; sent is up to where the queue was sent when it was counted.
+func (s *Shard) takeOff(k *kept, l *LoadedEntry, sent uint64) {
+	d, earlier := &k.disk, l.Pos < s.firstPosition()
+	counts := l.Pos > sent && record.Waits(l.Value) && !(d.uncounted && earlier && l.Pos > d.counted)
+	d.from, d.counted, d.uncounted = l.Pos+1, max(d.counted, l.Pos), d.uncounted && earlier
+	if !counts {
 		return
 	}
 	var e record.Entry
-	if *n == 0 {
-		k.disk.bytes = 0
-	} else if e.Decode(l.Value) == nil && (e.Mid == 0 || e.Message.Decode(l.Message) == nil) {
-		m := &e.Message
-		k.disk.bytes = max(0, k.disk.bytes-int64(len(m.Topic)+len(m.Props)+len(m.Payload))-entryOnDisk)
+	if e.Decode(l.Value) != nil || e.Mid != 0 && e.Message.Decode(l.Message) != nil {
+		d.take(1, 0)
+		return
 	}
-}
-
-// count is the count that a waiting delivery at a position belongs to; first is the first position of this run.
-func (d *diskPart) count(pos, first uint64) *uint64 {
-	if pos >= first {
-		return &d.waiting
+	m, bytes := &e.Message, int64(0)
+	if !earlier {
+		bytes = int64(len(m.Topic)+len(m.Props)+len(m.Payload)) + entryOnDisk
 	}
-	return &d.earlier
+	k.uncountOnDisk(s.clockOf(m.Expires), bytes)
 }
 
 // condense lets go of what is in flight to a client that is away, and of what waits, once all of it is durable.
@@ -257,18 +274,17 @@ func (s *Shard) condense(sess *Session) {
 			}
 		}
 	}
-	part := k.disk
-	part.from, part.to, part.any = noPosition, 0, false
+	from, to := uint64(noPosition), uint64(0)
 	for _, q := range [...]*queue{&sess.sent, &sess.wait} {
 		for id := q.head; id != 0; id = s.entries[id].next {
 			pos := s.marks[id].pos
 			if pos != 0 {
-				part.from, part.to, part.any = min(part.from, pos), max(part.to, pos), true
+				from, to = min(from, pos), max(to, pos)
 			}
 			if q == &sess.wait {
 				s.unwait(sess, id)
-				if pos != 0 { // QoS 0 has no place on disk
-					part.add(pos, s.firstPosition(), s.bytesOnDisk(id))
+				if pos > k.sentTo { // QoS 0 has no place on disk, and what could not be sent for want of memory counts as sent there.
+					s.countOnDisk(k, s.expiryOnDisk(id), s.bytesOnDisk(id))
 				}
 			}
 		}
@@ -276,13 +292,13 @@ func (s *Shard) condense(sess *Session) {
 	s.dropQueue(&sess.sent)
 	s.dropQueue(&sess.wait)
 	sess.resend, sess.inflight, sess.nextExpiry = 0, 0, 0
-	if !part.any {
+	if to == 0 {
 		return
 	}
 	if k.disk.any {
-		part.to = k.disk.to
+		to = k.disk.to
 	}
-	k.disk = part
+	k.disk.from, k.disk.to, k.disk.any = from, to, true
 }
 
 // wantsMore says whether a Session may have more of its queue in memory.

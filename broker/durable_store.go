@@ -34,7 +34,7 @@ type Load struct {
 	To      uint64
 	Entries int
 	Bytes   int
-	Count   bool // only say how many entries wait to be sent for the first time; at most Entries are looked at
+	Count   bool // only say when those expire that wait to be sent for the first time; Entries and Bytes are what is looked at
 }
 
 // Loaded answers a Load.
@@ -43,7 +43,9 @@ type Loaded struct {
 	Entries []LoadedEntry
 	Done    bool // there are no more up to To
 	Damaged int  // how many of Entries do not decode, or lack their message: the shard counts and deletes them
-	Waiting int  // what Count asks for
+	// What Count asks for: when the messages expire that wait, in unix milliseconds, 0 for never, and the last position that was looked at.
+	Expires []int64
+	Last    uint64
 }
 
 // LoadedEntry is one record.Entry and, when that is shared, its message.

@@ -247,6 +247,9 @@ func (l Limits) heapObjects() int64 {
 // keptBytes bounds what of the queue of a kept Session waits in memory, where it has more than one message.
 func (l Limits) keptBytes() int64 { return l.MaxQueuedBytes / 4 }
 
+// boundsDisk says whether what a kept Session has on disk is bounded by more than the disk.
+func (l Limits) boundsDisk() bool { return !l.QueueOnDisk || !l.BytesOnDisk }
+
 // streamBytes bounds what a shard has gathered for the store and what the store has not committed yet.
 func (l Limits) streamBytes() int {
 	return int(min(streamBytesMax, max(streamBytesMin, l.StoreBytes/16/int64(l.Shards))))
@@ -295,6 +298,9 @@ func (l Limits) Plan() (Plan, error) {
 			PlanLine{"store: what else it has in the heap", 1, l.StoreBytes - l.StoreOutsideBytes, true},
 			PlanLine{"store: batches", shards, 4*int64(l.streamBytes()) + int64(l.MaxPacketSize), true},
 			PlanLine{"sessions that are kept", sessions, sizeOf[kept](), true})
+		if l.boundsDisk() {
+			p.Lines = append(p.Lines, PlanLine{"expiry of what they have on disk", sessions, sizeOf[lifetimes]() + 16, true})
+		}
 	}
 	for _, line := range p.Lines {
 		if line.heap {

@@ -145,8 +145,9 @@ func (d *disk) load(l broker.Load) broker.Loaded {
 			return false
 		}
 		if l.Count {
+			r.Last = record.Number([]byte(k), 1)
 			if record.Waits([]byte(v)) {
-				r.Waiting++
+				r.Expires = append(r.Expires, d.expires([]byte(v)))
 			}
 			return true
 		}
@@ -166,6 +167,16 @@ func (d *disk) load(l broker.Load) broker.Loaded {
 		return true
 	})
 	return r
+}
+
+// expires says when the message that an entry waits with expires.
+func (d *disk) expires(value []byte) int64 {
+	var e record.Entry
+	if e.Decode(value) != nil || e.Mid == 0 {
+		return e.Message.Expires
+	}
+	m, _ := d.records.Get(string(record.MessageKey(nil, e.Mid)))
+	return record.MessageExpires([]byte(m))
 }
 
 // reap removes what belongs to Sessions that ended, and shared messages that nobody needs, as the reaper of broker/store does.

@@ -117,18 +117,31 @@ func loadEntry(db *pebble.DB, key, value []byte) (e broker.LoadedEntry, ok bool,
 	return e, entry.Mid == 0 || e.Message != nil, err
 }
 
-// countWaiting counts the entries from and to keys that were not sent.
+// countWaiting says when the entries from and to keys expire that were not sent.
 func countWaiting(db *pebble.DB, from, to []byte, r *broker.Loaded) error {
-	n := 0
-	return each(db, from, to, func(_, value []byte) error {
-		if n == max(1, r.Load.Entries) {
+	n, size := 0, 0
+	return each(db, from, to, func(key, value []byte) error {
+		if n > 0 && (n >= r.Load.Entries || size >= r.Load.Bytes) {
 			r.Done = false
 			return errEnough
 		}
-		n++
-		if record.Waits(value) {
-			r.Waiting++
+		r.Last = record.Number(key, 1)
+		n, size = n+1, size+len(value)
+		if !record.Waits(value) {
+			return nil
 		}
-		return nil
+		expires, read, err := expiresOf(db, value)
+		r.Expires, size = append(r.Expires, expires), size+read
+		return err
 	})
+}
+
+// expiresOf is Expires of the message that an entry waits with, and how many bytes were read for it; 0 where that is damaged.
+func expiresOf(db *pebble.DB, value []byte) (expires int64, read int, err error) {
+	var e record.Entry
+	if e.Decode(value) != nil || e.Mid == 0 {
+		return e.Message.Expires, 0, nil
+	}
+	message, err := get(db, record.MessageKey(nil, e.Mid))
+	return record.MessageExpires(message), len(message), err
 }
