@@ -229,8 +229,8 @@ func (r *restoring) tellLeftOut() {
 		{"Retained Messages", "for which there was no room", r.retainedOut, r.retainedLimits},
 	} {
 		if out.n > 0 {
-			text := fmt.Sprintf("the store was damaged and has brought back more %s than fit, by %s: %d of them, %s, are left out; "+
-				"the damaged store is kept beside it, in damaged-DATE", out.what, strings.Join(out.limits, " and "), out.n, out.which)
+			text := fmt.Sprintf("the store has lost records, and has more %s than fit, by %s: %d of them, %s, are left out; "+
+				"the damaged store, where there was one, is kept beside it, in damaged-DATE", out.what, strings.Join(out.limits, " and "), out.n, out.which)
 			r.w.peers[0].event(LogEvent{Kind: EventBeyondLimit, Text: text})
 		}
 	}
