@@ -144,7 +144,7 @@ func (s *Store) sweep(db *pebble.DB) error {
 	if err := eachOwner(db, record.KindEntry, func(sid uint64) error {
 		session, err := get(db, record.SessionKey(nil, sid))
 		if err == nil && session == nil {
-			s.reaper.ended(sid, true)
+			s.reaper.ended(sid, !s.config.mustExist) // a tool has no writer, and nobody writes a Session anew
 		}
 		return err
 	}); err != nil {

@@ -301,8 +301,10 @@ func TestReaper(t *testing.T) {
 }
 
 // TestSweptSession: the sweep finds queues without Sessions. One whose Session is written anew before it is removed stays, with all that belongs to it.
+// A tool removes what it finds itself.
 func TestSweptSession(t *testing.T) {
-	s, a := openWith(t, dataDir(t), Fsync)
+	mem := dataDir(t)
+	s, a := openWith(t, mem, Fsync)
 	var b []byte
 	for pos := range uint64(reapChunk + 10) {
 		b = append(append(b, entryBatch(1, pos, "")...), entryBatch(2, pos, "")...)
@@ -326,7 +328,19 @@ func TestSweptSession(t *testing.T) {
 	if left[1] != reapChunk+11 || left[2] != 0 {
 		t.Errorf("records that are left, by Session: %v", left)
 	}
+	s.Commit(0, entryBatch(3, 1, ""))
 	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	tool, err := OpenForTools(Config{Dir: "data", FS: mem}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = tool.Compact()
+	if n := count(t, tool, record.KindEntry); err != nil || n != reapChunk+10 {
+		t.Errorf("after a compaction %d entries are there, %v", n, err)
+	}
+	if err := tool.CloseTools(); err != nil {
 		t.Error(err)
 	}
 }
