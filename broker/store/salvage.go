@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -318,8 +320,7 @@ func (s *Store) salvageRecords(in *instance, passes []pass) (findings, error) {
 			return findings{}, err
 		}
 	}
-	slices.Sort(names)
-	slices.Reverse(names) // the newest first: where room runs out, what was acknowledged lately is known to be
+	sortFiles(names) // where room runs out, what was acknowledged lately is known to be
 	v := versions{}
 	for i, p := range passes {
 		v.pass = p
@@ -338,13 +339,22 @@ func (s *Store) salvageRecords(in *instance, passes []pass) (findings, error) {
 	return *f, nil
 }
 
+// sortFiles puts the newest first.
+func sortFiles(names []string) {
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(fileNumber(b), fileNumber(a)) })
+}
+
+// fileNumber is the number of a table or a log, which has six digits or more; 0 for other files.
+func fileNumber(name string) uint64 {
+	n, _ := strconv.ParseUint(strings.TrimSuffix(name, filepath.Ext(name)), 10, 64)
+	return n
+}
+
 // salvagePass reads all files of a damaged store once.
 func (s *Store) salvagePass(in *instance, v *versions, names []string) (lostRecords, lostFiles int, err error) {
-	lastLog := ""
-	for _, name := range names {
-		if filepath.Ext(name) == ".log" {
-			lastLog = max(lastLog, name)
-		}
+	lastLog := "" // the first of them
+	if i := slices.IndexFunc(names, func(n string) bool { return filepath.Ext(n) == ".log" }); i >= 0 {
+		lastLog = names[i]
 	}
 	for _, name := range names {
 		path := filepath.Join(s.databaseDir(), name)

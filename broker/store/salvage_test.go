@@ -394,3 +394,20 @@ func TestDoubt(t *testing.T) {
 	}
 	_ = s.Close()
 }
+
+// TestFileNumbers: a table with a number of seven digits is newer than one of six.
+func TestFileNumbers(t *testing.T) {
+	names := []string{"999999.log", "000012.sst", "WHY", "1000001.sst", "1000000.log"}
+	sortFiles(names)
+	if got := strings.Join(names, " "); got != "1000001.sst 1000000.log 999999.log 000012.sst WHY" {
+		t.Error(got)
+	}
+}
+
+// TestLeftDeletions: a deletion for which there was no room counts as left, for what it has deleted may be back.
+func TestLeftDeletions(t *testing.T) {
+	v := versions{pass: pass{allKinds, func(int) bool { return true }}}
+	if err := v.put(record.EntryKey(nil, 1, 1), 1, false, nil); err != nil || v.left != 1 {
+		t.Errorf("%d left, %v", v.left, err)
+	}
+}

@@ -48,9 +48,7 @@ func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
 		return nil
 	}
 	if v.pass.full != nil && v.pass.full(v.written) {
-		if set {
-			v.left++
-		}
+		v.left++ // a deletion too: what it has deleted may be back
 		return nil
 	}
 	v.written += len(key) + len(value)
