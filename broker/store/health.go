@@ -57,6 +57,8 @@ const (
 
 // refusal is what is wrong, set by the store's goroutines and read by who asks.
 type refusal struct {
+	telling sync.Mutex // is held while the broker is told, which has it hear of one change behind the other; taken before mu
+
 	mu     sync.Mutex // guards what follows
 	why    [troubles]string
 	levels [troubles]broker.Refusal // RefuseNothing: not this
@@ -76,10 +78,19 @@ func (s *Store) Health() Health {
 // over says that a trouble is over.
 func (s *Store) over(t trouble) { s.troubled(t, broker.RefuseNothing, "") }
 
-// troubled notes what is refused and why, and tells the broker when that is something else than before: under the lock, for the writer and the
-// reaper both come here, and the broker keeps what it is told last.
+// troubled notes what is refused and why, and tells the broker when that is something else than before: one after the other, for the writer and
+// the reaper both come here, and the broker keeps what it is told last. Who asks for the health does not wait for that.
 func (s *Store) troubled(t trouble, level broker.Refusal, why string) {
 	r := &s.refusal
+	r.telling.Lock()
+	defer r.telling.Unlock()
+	if health, changed := r.note(t, level, why); changed {
+		s.answers.Refuse(health.Level, health.Why)
+	}
+}
+
+// note notes a trouble, and says how the store is then, and whether something else is refused than before.
+func (r *refusal) note(t trouble, level broker.Refusal, why string) (health Health, changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.level()
@@ -97,7 +108,5 @@ func (s *Store) troubled(t trouble, level broker.Refusal, why string) {
 			r.health.Why = r.why[noSpace]
 		}
 	}
-	if now != before {
-		s.answers.Refuse(now, r.health.Why) // It does not block.
-	}
+	return r.health, now != before
 }

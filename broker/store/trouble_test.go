@@ -388,3 +388,36 @@ func TestErrorsOfFiles(t *testing.T) {
 		}
 	}
 }
+
+// stuckAnswers do not return from Refuse before they are let go.
+type stuckAnswers struct {
+	*asked
+	told, free chan struct{}
+}
+
+func (a stuckAnswers) Refuse(broker.Refusal, string) {
+	close(a.told)
+	<-a.free
+}
+
+// TestHealthBesideTelling: who asks for the health does not wait for a log that is stuck.
+func TestHealthBesideTelling(t *testing.T) {
+	a := stuckAnswers{newAsked(), make(chan struct{}), make(chan struct{})}
+	s := &Store{answers: a}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.troubled(failing, broker.RefuseMessages, "a reason")
+	}()
+	<-a.told
+	if !s.refusal.mu.TryLock() {
+		t.Error("the health cannot be read while the broker is told")
+	} else {
+		s.refusal.mu.Unlock()
+		if h := s.Health(); !h.Refusing || h.Why != "a reason" {
+			t.Errorf("%+v", h)
+		}
+	}
+	close(a.free)
+	<-done
+}
