@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -409,5 +410,42 @@ func TestLeftDeletions(t *testing.T) {
 	v := versions{pass: pass{allKinds, func(int) bool { return true }}}
 	if err := v.put(record.EntryKey(nil, 1, 1), 1, false, nil); err != nil || v.left != 1 {
 		t.Errorf("%d left, %v", v.left, err)
+	}
+}
+
+// TestDeletedRanges: however ranges overlap, a version is deleted when one that is newer has its key.
+func TestDeletedRanges(t *testing.T) {
+	dice := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		var ranges []deletedRange
+		for range dice.IntN(12) {
+			from := byte(dice.IntN(20))
+			ranges = append(ranges, deletedRange{[]byte{from}, []byte{from + byte(dice.IntN(8))}, uint64(1 + dice.IntN(9))})
+		}
+		all := slices.Clone(ranges)
+		v := versions{spans: flatten(ranges)}
+		for key := range byte(30) {
+			for seq := range uint64(11) {
+				want := slices.ContainsFunc(all, func(r deletedRange) bool { return r.from[0] <= key && key < r.to[0] && r.seq > seq })
+				if got := v.isDeleted([]byte{key}, seq); got != want {
+					t.Fatalf("%v: key %d, change %d: deleted %v, want %v", all, key, seq, got, want)
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkDeletedRanges looks one version up among the ranges that a million acknowledgements, one at a time, leave at worst.
+func BenchmarkDeletedRanges(b *testing.B) {
+	var ranges []deletedRange
+	for n := range uint64(1_000_000) {
+		ranges = append(ranges, deletedRange{record.EntryKey(nil, n%1000, n), record.EntryKey(nil, n%1000, n+1), n})
+	}
+	v := versions{spans: flatten(ranges)}
+	key := record.EntryKey(nil, 500, 500_500)
+	for b.Loop() {
+		if v.isDeleted(key, 1<<40) {
+			b.Fatal("it is newer")
+		}
 	}
 }

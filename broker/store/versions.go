@@ -2,12 +2,15 @@ package store
 
 import (
 	"bytes"
+	"container/heap"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -28,8 +31,9 @@ type versions struct {
 	db      *pebble.DB
 	pass    pass
 	ranges  []deletedRange
-	written int // bytes of what was collected
-	left    int // versions for which there was no room
+	spans   []span // the same, see flatten
+	written int    // bytes of what was collected
+	left    int    // versions for which there was no room
 	saved   int
 	boot    uint32 // the last run of which there is a number
 	doubt   uint32 // the last loss that a Session knows of
@@ -196,6 +200,7 @@ func (v *versions) readBatch(repr []byte) error {
 
 // settle puts the newest version of each record in its place and forgets the others.
 func (v *versions) settle() error {
+	v.spans, v.ranges = flatten(v.ranges), nil
 	from, to := []byte{versionPrefix}, []byte{versionPrefix + 1}
 	var last []byte
 	err := each(v.db, from, to, func(k, value []byte) error {
@@ -222,16 +227,65 @@ func (v *versions) noteDoubt(key, value []byte) {
 	}
 }
 
+// isDeleted says whether a version was deleted with a range.
 func (v *versions) isDeleted(key []byte, seq uint64) bool {
-	for _, r := range v.ranges { // the newest first
-		if r.seq <= seq {
-			break
+	i := sort.Search(len(v.spans), func(i int) bool { return bytes.Compare(v.spans[i].from, key) > 0 })
+	return i > 0 && v.spans[i-1].seq > seq
+}
+
+// span is the keys from one on, up to the next span's, and the newest change that deleted all of them; 0: none did.
+type span struct {
+	from []byte
+	seq  uint64
+}
+
+// flatten makes spans of ranges that overlap, in the order of keys: a store that was busy has a range for each time that a client acknowledged
+// something, and each version is looked up.
+func flatten(ranges []deletedRange) (spans []span) {
+	points := make([][]byte, 0, 2*len(ranges))
+	for _, r := range ranges {
+		points = append(points, r.from, r.to)
+	}
+	slices.SortFunc(points, bytes.Compare)
+	slices.SortFunc(ranges, func(a, b deletedRange) int { return bytes.Compare(a.from, b.from) })
+	var open newestFirst // that begin before the point, or there; some may have ended
+	last := uint64(0)
+	for _, at := range slices.CompactFunc(points, bytes.Equal) {
+		for len(ranges) > 0 && bytes.Equal(ranges[0].from, at) {
+			heap.Push(&open, ranges[0])
+			ranges = ranges[1:]
 		}
-		if bytes.Compare(r.from, key) <= 0 && bytes.Compare(key, r.to) < 0 {
-			return true
+		for len(open) > 0 && bytes.Compare(open[0].to, at) <= 0 {
+			heap.Pop(&open)
+		}
+		seq := uint64(0)
+		if len(open) > 0 {
+			seq = open[0].seq
+		}
+		if seq != last {
+			spans, last = append(spans, span{at, seq}), seq
 		}
 	}
-	return false
+	return spans
+}
+
+// newestFirst has the range that was deleted last at its top.
+type newestFirst []deletedRange
+
+// Len is part of heap.Interface, as are the others.
+func (h newestFirst) Len() int           { return len(h) }
+func (h newestFirst) Less(i, j int) bool { return h[i].seq > h[j].seq }
+func (h newestFirst) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push adds one at the end.
+func (h *newestFirst) Push(x any) { *h = append(*h, x.(deletedRange)) }
+
+// Pop takes the last one off.
+func (h *newestFirst) Pop() any {
+	last := len(*h) - 1
+	x := (*h)[last]
+	*h = (*h)[:last]
+	return x
 }
 
 func readerOptions() sstable.ReaderOptions {
