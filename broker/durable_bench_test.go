@@ -13,6 +13,7 @@ type instantStore struct{ batches []lateBatch }
 
 func (*instantStore) Boot() uint32                                          { return 1 }
 func (*instantStore) LastCommit() int64                                     { return 0 }
+func (*instantStore) Accepted() uint32                                      { return 0 }
 func (*instantStore) Doubt() uint32                                         { return 0 }
 func (*instantStore) Each(record.Kind, func(key, value []byte) error) error { return nil }
 func (*instantStore) Load(Load)                                             {}

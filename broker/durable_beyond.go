@@ -68,10 +68,13 @@ func kindOf(clientID string) int {
 	return shortNames
 }
 
+// isDamaged says whether the store was damaged since a broker last began to serve: what an earlier one served with has had room.
+func (r *restoring) isDamaged() bool { return r.w.store.Doubt() > r.w.store.Accepted() }
+
 // rank finds the Sessions in doubt among those that are there, unless they are known.
 func (r *restoring) rank() {
 	doubt := r.w.store.Doubt()
-	if doubt == r.ranked {
+	if doubt == r.ranked || !r.isDamaged() {
 		return
 	}
 	r.ranked, r.doubted = doubt, [2]awayHeap{}
@@ -180,9 +183,9 @@ func (r *restoring) giveUp() {
 	}
 }
 
-// leaveRetained leaves a Retained Message out; false when the store has lost nothing.
+// leaveRetained leaves a Retained Message out; false when the store was not damaged.
 func (r *restoring) leaveRetained(s *Shard, key []byte, msg uint32) bool {
-	if r.w.store.Doubt() == 0 {
+	if !r.isDamaged() {
 		return false
 	}
 	limit := r.memoryLimit()

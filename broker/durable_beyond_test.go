@@ -429,3 +429,18 @@ func TestRetainedComeLast(t *testing.T) {
 	}
 	w.broker.Release()
 }
+
+// TestAcceptedSessionsStay: Sessions in doubt that an earlier run has served with are more than the limit allows because somebody has lowered that.
+func TestAcceptedSessionsStay(t *testing.T) {
+	store := newMemStore()
+	store.boot, store.doubt, store.accepted = 2, 1, 1
+	for sid := range uint64(5) {
+		if err := record.Each(appendAll(absent{sid: 1 + sid, client: fmt.Sprint("c", sid), hours: 1}), store.apply); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := tryWorld(t, 2, mustParse(t, "options maxconns=4 sessions=4"), store, startOfTime())
+	if err == nil || !strings.Contains(err.Error(), "max_sessions (4)") || store.of(record.KindSession) != 5 {
+		t.Errorf("%v; %d Sessions are left", err, store.of(record.KindSession))
+	}
+}

@@ -23,6 +23,7 @@ type lateBatch struct {
 
 func (*lateStore) Boot() uint32                                          { return 1 }
 func (*lateStore) LastCommit() int64                                     { return 0 }
+func (*lateStore) Accepted() uint32                                      { return 0 }
 func (*lateStore) Doubt() uint32                                         { return 0 }
 func (*lateStore) Each(record.Kind, func(key, value []byte) error) error { return nil }
 func (l *lateStore) Load(r Load)                                         { l.loads = append(l.loads, r) }

@@ -23,8 +23,10 @@ type memStore struct {
 	stopAt  int // no commit beyond it, 0: no limit
 	stuck   bool
 	doubt   uint32
-	damaged record.Kind // whose records turn out to be lost when they are read
-	written int64
+	// accepted is what doubt was when the last run began to serve, and served for this run, from its first commit on.
+	accepted, served uint32
+	damaged          record.Kind // whose records turn out to be lost when they are read
+	written          int64
 	// counts is how many loads were to count, and countMost how many entries each looks at, 0: as many as it is asked to.
 	counts, countMost int
 }
@@ -39,12 +41,13 @@ func newMemStore() *memStore { return &memStore{boot: 1, records: map[string]str
 
 // crashed is the store as the next run finds it.
 func (m *memStore) crashed(last int64) *memStore {
-	return &memStore{boot: m.boot + 1, last: last, records: maps.Clone(m.records), doubt: m.doubt}
+	return &memStore{boot: m.boot + 1, last: last, records: maps.Clone(m.records), doubt: m.doubt, accepted: m.served}
 }
 
 func (m *memStore) Boot() uint32      { return m.boot }
 func (m *memStore) LastCommit() int64 { return m.last }
 func (m *memStore) Doubt() uint32     { return m.doubt }
+func (m *memStore) Accepted() uint32  { return m.accepted }
 
 func (m *memStore) Each(kind record.Kind, f func(key, value []byte) error) error {
 	if kind == m.damaged {
@@ -87,6 +90,7 @@ func (m *memStore) work(b *broker.Broker) bool {
 		b.Loops()[r.load.Shard].Loaded(m.load(*r.load))
 		return true
 	}
+	m.served = max(m.served, m.doubt)
 	m.commits++
 	m.written += int64(len(r.ops))
 	if err := record.Each(r.ops, m.apply); err != nil {

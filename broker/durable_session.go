@@ -207,8 +207,8 @@ func (s *Shard) offlineKept(sess *Session) {
 	s.spill(sess)
 }
 
-// showsResent notes that a client has sent what comes behind all that it sends again: whatever else it was in doubt about, it is not any more when
-// this connection has ended [MQTT-4.4.0-1, MQTT-4.6.0-1].
+// showsResent notes that a client has sent a new message of QoS 2, which comes behind all that it sends again: there is no doubt any more when this
+// connection has ended [MQTT-4.4.0-1, MQTT-4.6.0-1]. Nothing else comes in that order.
 func (sess *Session) showsResent() {
 	if k := sess.kept; k != nil && k.doubtful {
 		k.resent = true

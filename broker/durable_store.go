@@ -12,6 +12,8 @@ type Store interface {
 	// Doubt counts how often the store was damaged, in all its life: what the client of a Session that was there before sends again may have been
 	// received, and what it sends for the first time may look like that. Each may find damage, and so may any access later on.
 	Doubt() uint32
+	// Accepted is what Doubt was when the broker last started: what is damaged since then may have brought back more than the limits allow.
+	Accepted() uint32
 	// Each gives every record of a kind to f, in the order of keys. Called before the loops run only; the slices are valid
 	// during the call of f.
 	Each(kind record.Kind, f func(key, value []byte) error) error

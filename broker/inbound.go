@@ -232,9 +232,6 @@ func (s *Shard) dispatch(id uint32, c *conn, h packet.Header, body []byte) verdi
 	case packet.UNSUBSCRIBE:
 		return s.onUnsubscribe(id, c, body)
 	case packet.PINGREQ:
-		if !c.is(connStalled) { // otherwise it has overtaken what waits
-			s.refs[id].session.showsResent()
-		}
 		s.counters[CounterMessagesSent]++
 		s.send(id, packet.AppendPingresp(s.small[:0])) // [MQTT-3.12.4-1]
 		return consumed

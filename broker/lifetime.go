@@ -205,7 +205,6 @@ func (s *Shard) onDisconnect(id uint32, c *conn, body []byte) verdict {
 	if prolongs(sess, in) {
 		return s.violate(id, packet.ProtocolError) // Section 3.14.2.2.2.
 	}
-	sess.showsResent()
 	s.endSession(id, s.takeGoodbye(sess, in), "by client")
 	s.close(id)
 	return gone

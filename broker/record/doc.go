@@ -14,7 +14,7 @@
 //	Q sid pos     a queue entry: one delivery, with its message or the mid of a shared one
 //	R topic       a Retained Message
 //	S sid         a Session
-//	T             the time of the last commit, how many there were, and how often it was damaged
+//	T             the time of the last commit, how many there were, how often it was damaged, and how often when a broker last began to serve
 //	X mid sid pos says that queue entry (sid, pos) needs message mid
 //
 // # Numbers

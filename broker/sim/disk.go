@@ -44,6 +44,9 @@ func (d *disk) LastCommit() int64 { return d.last }
 // Doubt is part of broker.Store: what was committed is there.
 func (d *disk) Doubt() uint32 { return 0 }
 
+// Accepted is part of broker.Store.
+func (d *disk) Accepted() uint32 { return 0 }
+
 // Each is part of broker.Store.
 func (d *disk) Each(kind record.Kind, f func(key, value []byte) error) (err error) {
 	d.scan(func(k, v string) bool {

@@ -11,6 +11,9 @@ import (
 // Doubt is part of broker.Store: how often the store was damaged.
 func (s *Store) Doubt() uint32 { return s.doubt.Load() }
 
+// Accepted is part of broker.Store: what Doubt was when a broker had last read the store and begun to serve.
+func (s *Store) Accepted() uint32 { return s.accepted.Load() }
+
 // settleDoubt has no message of QoS 2 delivered that was there in an earlier state of the store: whether it was delivered
 // since then nobody knows, and a second time is worse than none [MQTT-4.3.3-1]. Its Packet Identifier is released, so that a
 // client that has it forgets it. When nothing says up to where queues were sent (sent is nil) that is each, and otherwise each

@@ -238,3 +238,36 @@ func TestNumbersAreNotUsedTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestDamageIsAccepted: what was damaged since a broker last served is known until one serves again, however often somebody looks in between.
+func TestDamageIsAccepted(t *testing.T) {
+	mem := vfs.NewMem()
+	fill(t, mem, true)
+	damageManifest(t, mem)
+	look := func(doubt, accepted uint32) *Store {
+		t.Helper()
+		s, err := Open(Config{Dir: "data", FS: mem, MemTableBytes: 64 << 10, CacheBytes: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Doubt() != doubt || s.Accepted() != accepted {
+			t.Errorf("damaged %d times, accepted %d; want %d and %d", s.Doubt(), s.Accepted(), doubt, accepted)
+		}
+		return s
+	}
+	for range 2 {
+		if err := look(1, 0).Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, a := look(1, 0), newAsked()
+	s.Start(a)
+	s.Commit(0, entryBatch(1, damagedEntries+1, "served"))
+	a.until(t, "a commit", func() bool { return a.committed == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := look(1, 1).Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -56,6 +56,9 @@ func (r *reaper) ended(sid uint64, swept bool) {
 	if r.sids == nil {
 		r.sids = make(map[uint64]ended)
 	}
+	if e, noted := r.sids[sid]; noted && swept && !e.swept {
+		return // its end is on record
+	}
 	r.sids[sid] = ended{time.Now(), swept}
 }
 

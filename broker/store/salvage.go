@@ -255,21 +255,18 @@ func (s *Store) putAside(why error) error {
 	fsys, db := s.config.FS, s.databaseDir()
 	aside := filepath.Join(s.config.Dir, "damaged-"+time.Now().UTC().Format("20060102T150405.000"))
 	s.salvaged.aside = aside
-	noted, to := db, aside
+	to := aside
 	if s.isFile() {
 		if err := fsys.MkdirAll(aside, 0o700); err != nil {
 			return err
 		}
-		noted, to = aside, filepath.Join(aside, "db")
+		to = filepath.Join(aside, "db")
 	}
-	note := filepath.Join(noted, whyFile)
-	if err := errors.Join(writeFile(fsys, note, []byte(why.Error()+"\n")), syncDir(fsys, noted), syncDir(fsys, s.config.Dir)); err != nil {
+	if err := errors.Join(syncDir(fsys, s.config.Dir), fsys.Rename(db, to)); err != nil {
 		return err
 	}
-	if err := fsys.Rename(db, to); err != nil {
-		return errors.Join(err, fsys.Remove(note)) // or it would look like one that was put back
-	}
-	return syncDir(fsys, s.config.Dir)
+	// Not before it has moved: in its place the note would say that somebody has put the store back.
+	return errors.Join(syncDir(fsys, s.config.Dir), writeFile(fsys, filepath.Join(aside, whyFile), []byte(why.Error()+"\n")), syncDir(fsys, aside))
 }
 
 // salvaged is the last salvage.
@@ -399,7 +396,6 @@ func (s *Store) salvageFile(in *instance, read func(db *pebble.DB, patient bool)
 
 // settleSalvage puts what was read in its place and closes the new store.
 func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
-	slices.SortFunc(v.ranges, func(a, b deletedRange) int { return cmp.Compare(b.seq, a.seq) })
 	commits, done := s.commits, s.done // whoever goes on with an instance that has failed must not read them
 	return in.close(func(db *pebble.DB) (err error) {
 		v.db = db // which nothing has set when there was no file to read

@@ -80,6 +80,7 @@ func (s *Store) openFirst() error {
 	}
 	s.boot, s.last, s.commits, s.done = r.boot, r.last.at, r.last.commits, r.last.commits
 	s.doubt.Store(r.last.doubt)
+	s.accepted.Store(r.last.accepted)
 	if r.lost > 0 {
 		s.counts.lostCommits.Store(int64(r.lost))
 		s.counts.doubted.Add(r.doubted)
@@ -124,7 +125,9 @@ type lastCommit struct {
 	at      int64  // unix milliseconds
 	commits uint64 // of all runs, before it
 	doubt   uint32 // how often the store was damaged
-	known   bool   // there is T
+	// accepted is what doubt was when a broker last began to serve.
+	accepted uint32
+	known    bool // there is T
 }
 
 // lastTime reads T.
@@ -139,6 +142,9 @@ func lastTime(db *pebble.DB) (l lastCommit, err error) {
 	}
 	if len(v) >= 20 {
 		l.doubt = binary.BigEndian.Uint32(v[16:])
+	}
+	if len(v) >= 24 {
+		l.accepted = binary.BigEndian.Uint32(v[20:])
 	}
 	return l, nil
 }

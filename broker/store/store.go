@@ -132,6 +132,7 @@ type Store struct {
 	badFormat bool
 	last      int64         // T of the last run
 	doubt     atomic.Uint32 // how often the store was damaged
+	accepted  atomic.Uint32 // what that was when a broker last began to serve
 
 	commits  uint64 // of all runs; the writer's, once it runs
 	progress progress
@@ -213,11 +214,13 @@ func Open(config Config) (*Store, error) {
 
 func (s *Store) databaseDir() string { return filepath.Join(s.config.Dir, "db") }
 
-// setTime has a batch record when it was committed, in unix milliseconds, how many commits there were before, and how often the store was damaged.
+// setTime has a batch record when it was committed, in unix milliseconds, how many commits there were before, how often the store was damaged, and how often it
+// was when a broker last began to serve.
 func setTime(b *pebble.Batch, l lastCommit) error {
 	value := binary.BigEndian.AppendUint64(nil, uint64(l.at))
 	value = record.AppendNumber(value, l.commits)
-	return b.Set([]byte{byte(record.KindTime)}, binary.BigEndian.AppendUint32(value, l.doubt), nil)
+	value = binary.BigEndian.AppendUint32(value, l.doubt)
+	return b.Set([]byte{byte(record.KindTime)}, binary.BigEndian.AppendUint32(value, l.accepted), nil)
 }
 
 func (s *Store) syncOption() *pebble.WriteOptions {
@@ -269,6 +272,7 @@ func eachOf(it *pebble.Iterator, f func(key, value []byte) error) error {
 // Start starts the goroutines; answers come from now on.
 func (s *Store) Start(a Answers) {
 	s.answers, s.loads = a, make(chan *broker.Load)
+	s.accepted.Store(s.doubt.Load()) // on disk with the next commit
 	s.work.Go(s.write)
 	for range readers {
 		s.work.Go(s.read)

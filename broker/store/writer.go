@@ -338,7 +338,7 @@ func (s *Store) repair() bool {
 
 // lastCommit is a commit of now, behind so many.
 func (s *Store) lastCommit(commits uint64) lastCommit {
-	return lastCommit{at: time.Now().UnixMilli(), commits: commits, doubt: s.doubt.Load()}
+	return lastCommit{at: time.Now().UnixMilli(), commits: commits, doubt: s.doubt.Load(), accepted: s.accepted.Load()}
 }
 
 // probe finds out whether the store can be written.
