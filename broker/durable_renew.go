@@ -59,7 +59,8 @@ func (s *Shard) renew() {
 	}
 }
 
-// renewSession writes a Session's records anew. One that arrives is written when it has, see keepFirst and offlineKept.
+// renewSession writes a Session's records anew. One that arrives is written when it has, see onArrived, keepFirst and
+// offlineKept.
 func (s *Shard) renewSession(sess *Session) {
 	k := sess.kept
 	if !s.present(sess) || sess.arriving || k == nil || !s.renewContent(sess) {

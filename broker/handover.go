@@ -380,9 +380,7 @@ func (s *Shard) onArrived(sess *Session) {
 	if !sess.ended.Load() {
 		switch w := s.claimants[sess]; {
 		case sess.conn != 0:
-			if s.stream != nil {
-				s.renewSession(sess)
-			}
+			s.renewSession(sess)
 			s.pump(sess)
 		case !w.storing: // otherwise its connection waits until the store has it
 			s.goOffline(sess)
