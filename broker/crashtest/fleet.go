@@ -93,7 +93,7 @@ func (f *Fleet) addRetained() {
 func (f *Fleet) addMortals() {
 	late := f.add("x1", packet.V50, "", "")
 	late.client.Expiry = 2
-	late.away = func() bool { return time.Since(late.client.left) < lateInterval }
+	late.away = func() bool { return late.client.known && time.Since(late.client.left) < lateInterval }
 	f.add("x2", packet.V50, "", "").client.Expiry = 60
 }
 
@@ -147,7 +147,8 @@ func (f *Fleet) visit() {
 	f.visitor = &wire{client: newVisitor(f.ledger, packet.V50, "+/r/+")}
 }
 
-// Settle goes on without new publications until everything that was acknowledged has arrived, or patience is at its end.
+// Settle goes on without new publications until everything that was acknowledged has arrived and every Client is back, or patience is at its
+// end.
 func (f *Fleet) Settle(patience time.Duration) error {
 	f.settling = true
 	f.begin()
@@ -157,7 +158,7 @@ func (f *Fleet) Settle(patience time.Duration) error {
 			return err
 		}
 		switch {
-		case f.pending() > 0 || f.ledger.Missing() > 0 || !f.visitor.client.Seen():
+		case f.pending() > 0 || f.ledger.Missing() > 0 || !f.visitor.client.Seen() || f.Connected() < len(f.all()):
 		case again:
 			return nil
 		default: // what is retained now is the end of it
@@ -165,8 +166,8 @@ func (f *Fleet) Settle(patience time.Duration) error {
 			f.visit()
 		}
 	}
-	return fmt.Errorf("after %v, %d publications wait for their acknowledgement, %d acknowledged messages have not arrived, %d are not retained",
-		patience, f.pending(), f.ledger.Missing(), len(f.visitor.client.visit.owed))
+	return fmt.Errorf("after %v, %d of %d clients are back, %d publications wait for their acknowledgement, %d acknowledged messages have not arrived, %d are not retained",
+		patience, f.Connected(), len(f.all()), f.pending(), f.ledger.Missing(), len(f.visitor.client.visit.owed))
 }
 
 // HangUp ends every connection, once what has come on it is taken: for brokers whose end nobody on the network is told of.
