@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -206,6 +207,15 @@ func (f *Fleet) pending() (n int) {
 		n += w.client.Pending()
 	}
 	return n
+}
+
+// Whole errs when a store was salvaged: a process that is killed damages nothing.
+func Whole(dir string) error {
+	damaged, err := filepath.Glob(filepath.Join(dir, "damaged-*"))
+	if err == nil && len(damaged) > 0 {
+		err = fmt.Errorf("the store was salvaged, although nothing was damaged: %q", damaged)
+	}
+	return err
 }
 
 // connect connects who is not connected. A broker that has just been killed refuses: that is tried again.

@@ -60,6 +60,9 @@ func killAndRecover(t *testing.T, program string, cycles int, durability string)
 	if problems := f.Problems(); len(problems) > 0 {
 		t.Errorf("%d problems: %s", len(problems), strings.Join(problems[:min(len(problems), 10)], "; "))
 	}
+	if err := crashtest.Whole(dir); err != nil {
+		t.Error(err)
+	}
 	tally := f.Tally()
 	t.Logf("%d kills, slowest start %v: %+v", cycles, slowest.Round(time.Millisecond), tally)
 	if tally.Acknowledged < cycles {

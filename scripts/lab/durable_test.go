@@ -44,6 +44,9 @@ func TestKilledWithStore(t *testing.T) {
 	if problems := f.Problems(); len(problems) > 0 {
 		t.Errorf("%d problems: %s", len(problems), strings.Join(problems[:min(len(problems), 10)], "; "))
 	}
+	if err := crashtest.Whole(data); err != nil {
+		t.Error(err)
+	}
 	tally := f.Tally()
 	t.Logf("%d kills: %+v", kills, tally)
 	if tally.Acknowledged < 10*kills {
