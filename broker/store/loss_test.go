@@ -179,6 +179,26 @@ func twice(key []byte) []byte {
 	return record.AppendSet(nil, key, record.AppendMessage(e.AppendHead(nil), &record.Message{Topic: []byte("t"), Flags: 4}, 0))
 }
 
+// TestSalvageOfATableThatIsGone: what was in it nobody can count, but that something is lost is known, and what of QoS 2 it may have ended is not
+// delivered again.
+func TestSalvageOfATableThatIsGone(t *testing.T) {
+	mem := vfs.NewMem()
+	key := record.EntryKey(nil, 1, 5)
+	sent := record.AppendSet(nil, record.SentKey(nil, 1), record.AppendNumber(nil, 5))
+	tables := inTables(t, mem, record.AppendSet(twice(key), record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil)),
+		record.AppendDelete(sent, key), entryBatch(2, 1, "later"))
+	if err := mem.Remove(tables[1]); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := open(t, mem)
+	if stats := mustStats(t, s); stats.LostFiles != 1 || stats.Doubted != 1 || s.Doubt() != 1 {
+		t.Errorf("doubt %d, %+v", s.Doubt(), stats)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLossIsRemembered: that records were lost, as a disk loses them that lies, or in a salvage at the start or while the broker serves, is known to
 // every run after it, as one loss. A salvage that has lost the time of the last commit blames nobody for commits.
 func TestLossIsRemembered(t *testing.T) {

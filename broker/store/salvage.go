@@ -40,6 +40,12 @@ func (s *Store) isEmpty() bool {
 	return err == nil && len(names) == 0
 }
 
+// hasFiles says that the database's directory is there, and not empty: where it is not, its disk may be.
+func (s *Store) hasFiles() bool {
+	names, err := s.config.FS.List(s.databaseDir())
+	return err == nil && len(names) > 0
+}
+
 // salvageDir is where a salvaged store is made before it takes the damaged one's place.
 func (s *Store) salvageDir() string { return filepath.Join(s.config.Dir, "salvaged") }
 
@@ -143,7 +149,7 @@ func (s *Store) makeSalvage(why error, amount salvageAmount, starts bool) error 
 	if err != nil {
 		return err
 	}
-	found, err := s.salvageRecords(in, s.passes(amount, missing))
+	found, err := s.salvageRecords(in, why, s.passes(amount, missing))
 	if err != nil {
 		in.discard()
 		return err
@@ -281,7 +287,7 @@ type findings struct {
 	saved       int   // records that the new store has
 	left        int   // records, and versions of records, for which there was no room
 	lostRecords int   // records, and versions of records, in parts of tables that cannot be read
-	lostFiles   int   // files of which nothing says how much could not be read
+	lostFiles   int   // files that are not there, or of which nothing says how much could not be read
 	doubted     int64 // messages of QoS 2 that are not delivered again for that reason
 	doubt       uint32
 	missing     uint64
@@ -291,7 +297,7 @@ type findings struct {
 
 // String is what was found in words.
 func (f findings) String() string {
-	text := fmt.Sprintf("%d records were read from it, %d could not be read, %d files could not be read to their end, "+
+	text := fmt.Sprintf("%d records were read from it, %d could not be read, %d files are gone or could not be read to their end, "+
 		"%d messages of QoS 2 that may have been delivered are not delivered again", f.saved, f.lostRecords, f.lostFiles, f.doubted)
 	if f.putBack {
 		text += "; it had been put back in its place, and what was taken without it is gone"
@@ -306,9 +312,12 @@ func (f findings) String() string {
 // salvageRecords copies what can be read of a damaged store's tables and logs. The newest version of each record counts; as
 // nothing says any more which table is newer, all versions go into the new store first, under a prefix and with their
 // number, and then the newest of each is put in its place.
-func (s *Store) salvageRecords(in *instance, passes []pass) (findings, error) {
+func (s *Store) salvageRecords(in *instance, why error, passes []pass) (findings, error) {
 	f := &findings{putBack: s.isPutBack()} // whoever is still at work for an instance that has failed may write to it, and nobody reads it then
 	var names []string
+	if errors.Is(why, fs.ErrNotExist) {
+		f.lostFiles++ // at least
+	}
 	if s.isFile() {
 		f.lostFiles++
 	} else {

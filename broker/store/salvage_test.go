@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -165,6 +167,31 @@ func TestSalvageTable(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSalvageOfAMissingTable: a table that is cut short, or is not there when the store is opened again after a failure, is damage like any other: the
+// broker that serves goes on by itself.
+func TestSalvageOfAMissingTable(t *testing.T) {
+	for how, damage := range map[string]func(string) error{
+		"cut short": func(path string) error { return os.Truncate(path, int64(len(content(t, vfs.Default, path)))/2) },
+		"gone":      os.Remove,
+	} {
+		t.Chdir(t.TempDir())
+		fill(t, vfs.Default, true)
+		s, a := open(t, vfs.Default)
+		if err := damage(largestTable(t, vfs.Default)); err != nil {
+			t.Fatal(err)
+		}
+		s.in.fail(writeError{syscall.EIO})
+		s.Load(broker.Load{SID: 1, From: 0, To: damagedEntries, Entries: damagedEntries, Bytes: 1 << 30})
+		a.until(t, "the load, of a table that is "+how, func() bool { return len(a.loaded) == 1 && !a.refusing })
+		if stats := mustStats(t, s); stats.Salvages != 1 || s.Doubt() != 1 {
+			t.Errorf("%s: doubt %d, %+v", how, s.Doubt(), stats)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -307,7 +307,7 @@ func (s *Store) openAgain() (*instance, error) {
 	why := s.damage.Load()
 	if why == nil {
 		in, err := s.openDatabase()
-		if err == nil || !s.isDamaged(err) {
+		if err == nil || !s.isDamaged(err) && !(isDamage(err) && s.hasFiles()) {
 			return in, err
 		}
 		why = &err
