@@ -83,12 +83,19 @@ func (s *Store) compareProgress(commits uint64, boot uint32) (lost uint64, lastB
 
 // tellLoss makes it known that commits are gone.
 func (s *Store) tellLoss(lost uint64, doubted int64) {
-	why := "the disk has confirmed writes that it did not keep: switch its volatile write cache off, or use one that survives loss of power"
-	if s.config.Durability == OS {
-		why = "durability os does not survive loss of power"
-	}
 	s.warn(fmt.Sprintf("the last %d commits before the end of the last run are gone, and acknowledged messages with them; "+
-		"%d messages of QoS 2 that may have been delivered are not delivered again; %s", lost, doubted, why))
+		"%d messages of QoS 2 that may have been delivered are not delivered again; %s", lost, doubted, s.whyLost()))
+}
+
+// whyLost says how commits can be lost.
+func (s *Store) whyLost() string {
+	switch s.config.Durability {
+	case None:
+		return "durability none keeps them in memory until there is enough for a table"
+	case OS:
+		return "durability os does not survive loss of power"
+	}
+	return "the disk has confirmed writes that it did not keep: switch its volatile write cache off, or use one that survives loss of power"
 }
 
 // removeProgress is for a run that proves nothing.

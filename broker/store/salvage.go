@@ -292,7 +292,7 @@ type findings struct {
 	doubt       uint32
 	missing     uint64
 	putBack     bool   // it had been put aside before
-	gone        uint64 // commits that durability none had in memory only
+	gone        uint64 // commits of this run that are gone with nothing else, or that durability none had in memory only
 }
 
 // String is what was found in words.
@@ -439,16 +439,17 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits, 
 	}
 	// Where nothing was lost there is doubt as well: files that Pebble had no use for any more, logs that wait to be used again among them,
 	// bring back what was deleted. But what says up to where queues were sent is never older than they are, unless others have gone on with them.
-	// (Where the disk has lied they may be, and then commits are missing, which the next start finds.)
+	// (Where the disk has lied they may be, and then commits are missing, which is found here or by the next start.)
 	var sent map[uint64]uint64
 	l, err := lastTime(db)
 	if err != nil {
 		return err
 	}
-	if s.config.Durability == None && l.known { // or it was lost, and nobody knows how many
+	lost := f.lostRecords+f.lostFiles+f.left > 0
+	if l.known && (s.config.Durability == None || !lost) { // or it was lost, and nobody knows how many
 		f.gone = goneCommits(done, l)
 	}
-	if f.lostRecords+f.lostFiles+f.left > 0 || f.putBack || f.gone > 0 {
+	if lost || f.putBack || f.gone > 0 {
 		noted, _ := s.readProgress()
 		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
 	} else if sent, err = sentPositions(db); err != nil {

@@ -325,6 +325,61 @@ func TestReopenedWithoutLog(t *testing.T) {
 	}
 }
 
+// TestLostWhileServing: what an instance that is opened again lacks of what was acknowledged is counted, whether it was in memory only or the disk does not
+// have it any more, also where everything that is there can be read. What was delivered to its end since is not delivered again.
+func TestLostWhileServing(t *testing.T) {
+	for _, d := range []Durability{Fsync, None} {
+		for _, why := range []error{writeError{syscall.EIO}, pebble.ErrCorruption} {
+			mem := dataDir(t)
+			s, a := openWith(t, mem, d)
+			put := func(n int, ops []byte) {
+				t.Helper()
+				s.Commit(0, ops)
+				a.until(t, "a commit", func() bool { return a.committed == n })
+			}
+			key := record.EntryKey(nil, 1, 5)
+			put(1, record.AppendSet(twice(key), record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil)))
+			if err := s.in.do((*pebble.DB).Flush); err != nil {
+				t.Fatal(err)
+			}
+			put(2, record.AppendSet(nil, record.SentKey(nil, 1), record.AppendNumber(nil, 5)))
+			put(3, record.AppendDelete(nil, key)) // delivered to its end
+			if d == Fsync {
+				logs := files(t, mem, isLog)
+				damaged := content(t, mem, logs[len(logs)-1])
+				clear(damaged)
+				f, err := mem.OpenReadWrite(logs[len(logs)-1], vfs.WriteCategoryUnspecified)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := f.WriteAt(damaged, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, writing := errors.AsType[writeError](why); writing {
+				s.in.fail(why)
+			} else {
+				_ = s.suspect(s.in, why)
+			}
+			s.signal()
+			a.until(t, "that it is open again", func() bool { return len(a.refused) > 0 && !a.refusing })
+			err := readAll(s, record.KindEntry, func(_, value []byte) error {
+				var e record.Entry
+				if e.Decode(value) != nil || e.Flags&record.EntryReleased == 0 {
+					t.Errorf("%v, %v: a message of QoS 2 is delivered again", d, why)
+				}
+				return nil
+			})
+			if stats := mustStats(t, s); err != nil || stats.LostCommits != 2 || stats.Doubted != 1 || s.Doubt() != 1 {
+				t.Errorf("%v, %v: doubt %d, %+v, %v", d, why, s.Doubt(), stats, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // TestNewerDatabase: a database in a newer form of Pebble's is refused, and not taken for damaged.
 func TestNewerDatabase(t *testing.T) {
 	mem := vfs.NewMem()

@@ -244,32 +244,37 @@ func (s *Store) reopen() bool {
 	}
 }
 
-// tryInstance finds out whether an instance that was opened again can be written, and what it lacks: without a log, what was not in tables. What
-// lacks is a loss that the shards have to know of, and the next runs.
+// tryInstance finds out whether an instance that was opened again can be written, and what it lacks: without a log, what was not in tables, and with one
+// what the disk has lost of it. What lacks is a loss that the shards have to know of, and the next runs.
 func (s *Store) tryInstance(in *instance) error {
-	l, done, none := s.lastCommit(s.commits), s.done, s.config.Durability == None
-	found := make(chan uint64, 1)
+	l, done := s.lastCommit(s.commits), s.done
+	type loss struct {
+		commits uint64
+		doubted int64
+	}
+	found := make(chan loss, 1)
 	err := in.do(func(db *pebble.DB) error {
 		last, err := lastTime(db)
 		if err != nil {
 			return err
 		}
-		gone := uint64(0)
-		if none {
-			gone = goneCommits(done, last)
-		}
-		if gone > 0 {
+		lost := loss{commits: goneCommits(done, last)}
+		if lost.commits > 0 {
 			l.doubt++
+			if lost.doubted, err = settleDoubt(db, nil); err != nil {
+				return err
+			}
 		}
-		found <- gone
+		found <- lost
 		return s.probe(db, l)
 	})
 	if err != nil {
 		return err
 	}
-	if n := <-found; n > 0 {
+	if lost := <-found; lost.commits > 0 {
 		s.doubt.Add(1)
-		s.tellGone(n)
+		s.counts.doubted.Add(lost.doubted)
+		s.tellGone(lost.commits)
 	}
 	return nil
 }
@@ -277,11 +282,10 @@ func (s *Store) tryInstance(in *instance) error {
 // goneCommits is how many commits are gone of those that were made, when T says which was the last.
 func goneCommits(done uint64, last lastCommit) uint64 { return done - min(done, last.commits) }
 
-// tellGone makes it known that commits are gone that were in memory only.
+// tellGone makes it known that commits of this run are gone.
 func (s *Store) tellGone(n uint64) {
 	s.counts.lostCommits.Add(int64(n))
-	s.warn(fmt.Sprintf("%d commits are gone, which durability none had kept in memory until there was enough for a table: "+
-		"messages that were acknowledged, and Sessions and subscriptions made since", n))
+	s.warn(fmt.Sprintf("%d commits are gone: messages that were acknowledged, and Sessions and subscriptions made since; %s", n, s.whyLost()))
 }
 
 // adopt goes on with another instance.
