@@ -1,8 +1,10 @@
 package broker_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringmq/ringmq/broker/record"
 	"github.com/ringmq/ringmq/broker/script"
@@ -71,6 +73,43 @@ func TestDoubtOverRuns(t *testing.T) {
 	}
 	sayAll(t, w, "connect q v5") // which ends its Session
 	w.end()
+}
+
+// TestExpiryInDoubt has a store lose when the last run was last heard of, and that a client had come back: no Session ends for that, its time begins
+// anew. What it has left of that counts for the next run, which finds no new damage.
+func TestExpiryInDoubt(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect p v5", "connect here v5 expiry=1000", "subscribe here t qos=1", "connect back v5 expiry=1000", "subscribe back t qos=1", "disconnect back")
+	away := maps.Clone(store.records)
+	w.now = w.now.Add(900 * time.Second)
+	sayAll(t, w, "connect back v5 clean=0 expiry=1000", "publish p t m qos=1 id=1")
+	next := store.crashed(startOfTime().UnixMilli())
+	for k, v := range away {
+		if k[0] == byte(record.KindSession) {
+			next.records[k] = v
+		}
+	}
+	next.doubt++
+	w.broker.Release()
+	w.now = w.now.Add(200 * time.Second)
+	w = newWorldOn(t, 1, script.New("options"), next, w.now)
+	w.settle()
+	w.now = w.now.Add(900 * time.Second)
+	w.settle()
+	next = next.crashed(w.now.UnixMilli())
+	w.broker.Release()
+	w = newWorldOn(t, 1, script.New("options"), next, w.now)
+	sayAll(t, w, "connect here v5 clean=0 expiry=1000", "connect back v5 clean=0 expiry=1000")
+	if heard := w.out.String(); strings.Count(heard, "Success present") != 2 || strings.Count(heard, "< PUBLISH") != 2 {
+		t.Errorf("heard %q", heard)
+	}
+	w.broker.Release()
+	w = newWorldOn(t, 1, script.New("options"), next.crashed(w.now.UnixMilli()), w.now.Add(1100*time.Second))
+	if n := w.broker.Sessions(); n != 0 {
+		t.Errorf("%d Sessions are there although their time has passed", n)
+	}
+	w.broker.Release()
 }
 
 // TestNewMessageInDoubt has the store forget that a Packet Identifier was released, as it has lost something: the client uses it for a new QoS 2

@@ -110,7 +110,7 @@ func (r *restoring) claim(key, value []byte) error {
 		return nil // session counts it
 	}
 	since, left := r.left(&in)
-	if in.ClientID == "" || in.Expiry == 0 || left <= 0 {
+	if in.ClientID == "" || in.Expiry == 0 || left <= 0 && !r.isDamaged() {
 		return nil
 	}
 	w, sid := r.w, record.Number(key, 0)
@@ -144,7 +144,8 @@ func (r *restoring) left(in *record.Session) (since, left int64) {
 	return since, int64(in.Expiry)*1000 - (r.wall - since)
 }
 
-// session brings a Session back, or ends it when its time has passed.
+// session brings a Session back, or ends it when its time has passed. Where the store was damaged what says that its client came back may be lost, or when
+// the last run was last heard of: then its time begins anew.
 func (r *restoring) session(key, value []byte) error {
 	var in record.Session
 	if in.Decode(value) != nil {
@@ -172,10 +173,14 @@ func (r *restoring) session(key, value []byte) error {
 		doubtful: true, doubt: in.Doubt, restored: k.restored} // until all is read
 	k.disk = diskPart{from: 1, to: record.FirstOf(w.store.Boot()), any: true, uncounted: true}
 	sess.durable.Store(true)
+	anew := left <= 0
+	if anew {
+		since, left = r.wall, int64(in.Expiry)*1000
+	}
 	if in.Expiry != neverExpires {
 		s.wheel.start(s.expiryTimer(sess), s.tickAfter(left))
 	}
-	if in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
+	if anew || in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
 		s.recordSession(sess, in.Expiry, will, in.WillDelay, since)
 	}
 	if will != 0 {
