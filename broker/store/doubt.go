@@ -48,26 +48,14 @@ func settleDoubt(db *pebble.DB, sent map[uint64]uint64) (n int64, err error) {
 	return n, nil
 }
 
-// sentPositions says up to which position the queue of each Session was sent.
-func sentPositions(db *pebble.DB) (map[uint64]uint64, error) {
-	sent := make(map[uint64]uint64)
-	note := func(key []byte, pos uint64) {
-		sid := record.Number(key, 0)
-		sent[sid] = max(sent[sid], pos)
-	}
-	from, to := record.Bounds(record.KindSent)
-	err := each(db, from, to, func(key, value []byte) error {
-		note(key, record.ReadNumber(value))
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	from, to = record.Bounds(record.KindEntry)
-	return sent, each(db, from, to, func(key, value []byte) error {
+// addSent adds what entries say to up to which position the queue of each Session was sent.
+func addSent(db *pebble.DB, sent map[uint64]uint64) error {
+	from, to := record.Bounds(record.KindEntry)
+	return each(db, from, to, func(key, value []byte) error {
 		var e record.Entry
 		if e.Decode(value) == nil && e.Flags&(record.EntrySent|record.EntryReleased) != 0 {
-			note(key, record.Number(key, 1))
+			sid := record.Number(key, 0)
+			sent[sid] = max(sent[sid], record.Number(key, 1))
 		}
 		return nil
 	})

@@ -130,6 +130,7 @@ func TestSalvageOfWhatWasUsedUp(t *testing.T) {
 		for sid := range uint64(2) {
 			put(record.AppendSet(twice(record.EntryKey(nil, 1+sid, 5)), record.SessionKey(nil, 1+sid), (&record.Session{ClientID: "c"}).Append(nil)))
 		}
+		put(record.AppendSet(nil, record.SentKey(nil, 1), record.AppendNumber(nil, 4)))
 		left := make(map[string][]byte)
 		if kept("1.sst") {
 			flush()

@@ -327,7 +327,7 @@ func (s *Store) salvageRecords(in *instance, why error, passes []pass) (findings
 		}
 	}
 	sortFiles(names) // where room runs out, what was acknowledged lately is known to be
-	v := versions{}
+	v := versions{sent: make(map[uint64]uint64)}
 	for i, p := range passes {
 		v.pass = p
 		lostRecords, lostFiles, err := s.salvagePass(in, &v, names)
@@ -438,7 +438,7 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits, 
 		}
 	}
 	// Where nothing was lost there is doubt as well: files that Pebble had no use for any more, logs that wait to be used again among them,
-	// bring back what was deleted. But what says up to where queues were sent is never older than they are, unless others have gone on with them.
+	// bring back what was deleted. But what says most of up to where queues were sent is never older than they are, unless others have gone on with them.
 	// (Where the disk has lied they may be, and then commits are missing, which is found here or by the next start.)
 	var sent map[uint64]uint64
 	l, err := lastTime(db)
@@ -452,8 +452,11 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits, 
 	if lost || f.putBack || f.gone > 0 {
 		noted, _ := s.readProgress()
 		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
-	} else if sent, err = sentPositions(db); err != nil {
-		return err
+	} else {
+		sent = v.sent
+		if err := addSent(db, sent); err != nil {
+			return err
+		}
 	}
 	if f.doubted, err = settleDoubt(db, sent); err != nil {
 		return err

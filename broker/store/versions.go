@@ -37,6 +37,9 @@ type versions struct {
 	saved   int
 	boot    uint32 // the last run of which there is a number
 	doubt   uint32 // the last loss that a Session knows of
+	// sent is up to where the queue of each Session was sent, by whatever version says most: which is the newest is not sure, for compactions have the change
+	// number of the oldest be 0, and used-up files have older versions with theirs.
+	sent map[uint64]uint64
 }
 
 // deletedRange is a range that was deleted by change number seq.
@@ -48,6 +51,10 @@ type deletedRange struct {
 // put collects one version, if this pass is for it and there is room. The newest of a key sorts first.
 func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
 	v.boot = max(v.boot, record.BootOf(key))
+	if set && len(key) > 0 && record.Kind(key[0]) == record.KindSent {
+		sid := record.Number(key, 0)
+		v.sent[sid] = max(v.sent[sid], record.ReadNumber(value))
+	}
 	if !v.pass.kinds.has(key) {
 		return nil
 	}
