@@ -1,11 +1,13 @@
 package broker_test
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ringmq/ringmq/broker/packet"
 	"github.com/ringmq/ringmq/broker/record"
 	"github.com/ringmq/ringmq/broker/script"
 )
@@ -108,6 +110,27 @@ func TestExpiryInDoubt(t *testing.T) {
 	w = newWorldOn(t, 1, script.New("options"), next.crashed(w.now.UnixMilli()), w.now.Add(1100*time.Second))
 	if n := w.broker.Sessions(); n != 0 {
 		t.Errorf("%d Sessions are there although their time has passed", n)
+	}
+	w.broker.Release()
+}
+
+// TestWillInDoubt brings back what says that a Will of QoS 2 is due: it may have been published, and is, but not with QoS 2. One that has become due since
+// the store was damaged keeps its QoS.
+func TestWillInDoubt(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect a v5 expiry=1000", "subscribe a # qos=2")
+	next := store.crashed(w.now.UnixMilli())
+	next.doubt++
+	for doubt := range uint32(2) {
+		will := record.AppendMessage(nil, &record.Message{Flags: packet.PublishFlags(false, 2, true), Topic: fmt.Appendf(nil, "w/%d", doubt)}, 4, []byte("gone"))
+		next.records[string(record.SessionKey(nil, uint64(doubt)+1))] = string((&record.Session{Offline: 1, Will: will, Doubt: doubt}).Append(nil))
+	}
+	w.broker.Release()
+	w = newWorldOn(t, 1, script.New("options"), next, w.now)
+	sayAll(t, w, "connect a v5 clean=0 expiry=1000")
+	if heard := w.out.String(); !strings.Contains(heard, `a < PUBLISH w/0 "gone" qos=1`) || !strings.Contains(heard, `a < PUBLISH w/1 "gone" qos=2`) {
+		t.Errorf("heard %q", heard)
 	}
 	w.broker.Release()
 }

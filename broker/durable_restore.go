@@ -156,7 +156,7 @@ func (r *restoring) session(key, value []byte) error {
 	sid := record.Number(key, 0)
 	s := w.peers[sid%uint64(len(w.peers))]
 	since, left := r.left(&in)
-	will := r.will(s, in.Will)
+	will := r.will(s, &in)
 	if in.ClientID == "" && will != 0 { // see recordDue
 		s.orphans = append(s.orphans, orphan{msg: will, record: sid})
 		return nil
@@ -209,11 +209,15 @@ func (r *restoring) without(s *Shard, sid uint64, in *record.Session, lives bool
 	r.end(s, sid, will, CounterSessionsExpired)
 }
 
-// will stores a Session's Will; 0 when there is none.
-func (r *restoring) will(s *Shard, value []byte) uint32 {
+// will stores a Session's Will; 0 when there is none. One of QoS 2 that may have been published before the store was damaged is one of QoS 1 now, for then
+// it may come twice.
+func (r *restoring) will(s *Shard, in *record.Session) uint32 {
 	var m record.Message
-	if len(value) == 0 || m.Decode(value) != nil {
+	if len(in.Will) == 0 || m.Decode(in.Will) != nil {
 		return 0
+	}
+	if m.Flags>>1 == 2 && in.Doubt < r.w.store.Doubt() && r.isDamaged() {
+		m.Flags = packet.PublishFlags(false, 1, m.Flags&1 != 0)
 	}
 	return s.ms.store(m.Topic, m.Props, m.Payload, origin{flags: m.Flags, from: m.From, expires: r.w.clockOf(m.Expires)})
 }

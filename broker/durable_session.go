@@ -242,7 +242,7 @@ func (s *Shard) offlineSince(sess *Session) int64 {
 // its publication no more, which may take longer than the next connection does.
 func (s *Shard) recordDue(will uint32) uint64 {
 	sid := s.newNumber()
-	due := record.Session{Offline: 1, Will: s.appendMessage(nil, will)}
+	due := record.Session{Offline: 1, Will: s.appendMessage(nil, will), Doubt: s.store.Doubt()}
 	s.value = due.Append(s.value[:0])
 	s.stream.ops = record.AppendSet(s.stream.ops, record.SessionKey(s.keyRoom(), sid), s.value)
 	return sid
