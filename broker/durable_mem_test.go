@@ -25,7 +25,8 @@ type memStore struct {
 	doubt   uint32
 	// accepted is what doubt was when the last run began to serve, and served for this run, from its first commit on.
 	accepted, served uint32
-	damaged          record.Kind // whose records turn out to be lost when they are read
+	damaged          record.Kind // whose records turn out to be lost when they are read,
+	loses            bool        // and with them what lose takes
 	written          int64
 	// counts is how many loads were to count, and countMost how many entries each looks at, 0: as many as it is asked to.
 	counts, countMost int
@@ -51,7 +52,9 @@ func (m *memStore) Accepted() uint32  { return m.accepted }
 
 func (m *memStore) Each(kind record.Kind, f func(key, value []byte) error) error {
 	if kind == m.damaged {
-		m.doubt++
+		if m.doubt++; m.loses {
+			m.lose()
+		}
 		return nil
 	}
 	for _, k := range slices.Sorted(maps.Keys(m.records)) {

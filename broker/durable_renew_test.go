@@ -185,6 +185,23 @@ func TestLossUnderLoad(t *testing.T) {
 	w.broker.Release()
 }
 
+// TestLossWhileReading has the store lose at the start what the broker has read of it: it is written anew.
+func TestLossWhileReading(t *testing.T) {
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect c v5 expiry=1000", "subscribe c t qos=1", "publish c x m qos=2 id=1")
+	before := store.withoutQueues(t)
+	store = store.crashed(w.now.UnixMilli())
+	store.damaged, store.loses = record.KindRetained, true // the last that is read
+	w.broker.Release()
+	w = newWorldOn(t, 1, script.New("options"), store, w.now)
+	sayAll(t, w, "connect p v5", "publish p t m qos=1 id=1")
+	if n := len(store.withoutQueues(t)); n != len(before) || n != 3 {
+		t.Errorf("%d of %d records are there", n, len(before))
+	}
+	w.broker.Release()
+}
+
 // TestLossBeforeStop: a broker that stops in order while records are written anew writes all of them.
 func TestLossBeforeStop(t *testing.T) {
 	store := newMemStore()

@@ -34,12 +34,13 @@ func (w *shared) restore(now time.Time) error {
 	if r.last == 0 || r.last > r.wall {
 		r.last = r.wall // a clock that was set back must not keep Sessions for longer than one interval
 	}
+	written := w.store.Doubt() // What is lost while it is read is written anew.
 	if err := r.readAll(); err != nil {
 		return err
 	}
 	doubt := w.store.Doubt() // not before all is read
 	for _, sess := range r.bySID {
-		sess.kept.written = doubt
+		sess.kept.written = written
 		if sess.kept.doubtful = sess.kept.doubt < doubt; !sess.kept.doubtful {
 			sess.kept.restored = nil
 		}
