@@ -137,19 +137,21 @@ func (s *Store) reapOnce(age time.Duration) {
 // sweep finds what a run that did not end well has left: Sessions that ended, records of Sessions that are no more, and messages
 // without references.
 func (s *Store) sweep(db *pebble.DB) error {
+	ended := func(sid uint64, swept bool) error {
+		session, err := get(db, record.SessionKey(nil, sid))
+		if err == nil && session == nil {
+			s.reaper.ended(sid, swept)
+		}
+		return err
+	}
 	from, to := record.Bounds(record.KindEnded)
 	if err := each(db, from, to, func(key, _ []byte) error {
-		s.reaper.ended(record.Number(key, 0), false)
-		return nil
+		return ended(record.Number(key, 0), false) // unless a salvage has brought the Session back
 	}); err != nil {
 		return err
 	}
 	if err := eachOwner(db, record.KindEntry, func(sid uint64) error {
-		session, err := get(db, record.SessionKey(nil, sid))
-		if err == nil && session == nil {
-			s.reaper.ended(sid, !s.config.mustExist) // a tool has no writer, and nobody writes a Session anew
-		}
-		return err
+		return ended(sid, !s.config.mustExist) // a tool has no writer, and nobody writes a Session anew
 	}); err != nil {
 		return err
 	}

@@ -300,6 +300,24 @@ func TestReaper(t *testing.T) {
 	_ = s.Close()
 }
 
+// TestEndBesideSession: a salvage that has lost how a Session ended, and not that it did, brings it back. What it has from then on is not removed as what an
+// ended one has left.
+func TestEndBesideSession(t *testing.T) {
+	s, a := openWith(t, dataDir(t), Fsync)
+	b := record.AppendSet(entryBatch(1, 1, ""), record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil))
+	s.Commit(0, record.AppendSet(b, record.EndedKey(nil, 1), nil))
+	a.until(t, "the commit", func() bool { return a.committed == 1 })
+	s.reaper.sids = nil // this run knows nothing of the end
+	s.reapOnce(0)
+	s.reapOnce(0)
+	if n := count(t, s, record.KindEntry); n != 1 {
+		t.Errorf("%d entries are left", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSweptSession: the sweep finds queues without Sessions. One whose Session is written anew before it is removed stays, with all that belongs to it.
 // A tool removes what it finds itself.
 func TestSweptSession(t *testing.T) {
