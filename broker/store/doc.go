@@ -28,7 +28,7 @@
 //	LOCK          held while a broker or a tool has the store open
 //	ballast       space that is given up when the disk is full, so that what frees space can be written
 //	progress      how many commits there were, in which run
-//	db            Pebble's
+//	db            Pebble's, and a note of how much of its MANIFEST was synced
 //	salvaged      what becomes db, while a damaged store is salvaged
 //	damaged-…     stores that could not be read, kept aside
 package store

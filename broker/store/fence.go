@@ -190,12 +190,17 @@ type fencedFile struct {
 	vfs.File
 	name  string
 	fence *fenceFS
-	log   bool // it is a write-ahead log
+	log   bool  // it is a write-ahead log
+	size  int64 // of what Write has written
 }
 
 // Write writes.
 func (f *fencedFile) Write(p []byte) (int, error) {
-	f.fence.change(func() error { _, err := f.File.Write(p); return err })
+	f.fence.change(func() error {
+		n, err := f.File.Write(p)
+		f.size += int64(n)
+		return err
+	})
 	return len(p), nil
 }
 
@@ -221,6 +226,7 @@ func (f *fencedFile) sync(do func() error) error {
 		f.fence.syncs.note(start, time.Now())
 	default:
 		f.fence.change(named)
+		f.fence.noteManifest(f.name, f.size)
 	}
 	return nil
 }

@@ -99,6 +99,9 @@ func (s *Store) openDatabase() (*instance, error) {
 			return nil, err
 		}
 	}
+	if err := s.checkManifest(); err != nil {
+		return nil, err
+	}
 	return s.openInstance(s.databaseDir(), s.fresh)
 }
 
