@@ -374,7 +374,7 @@ func (s *Store) salvagePass(in *instance, v *versions, names []string) (lostReco
 			case ".sst":
 				lost, err = v.readTable(s.config.FS, path, patient)
 			case ".log":
-				err = v.readLog(s.config.FS, path, name == lastLog)
+				err = v.readLog(s.config.FS, path, name == lastLog, patient)
 			}
 			return err
 		})

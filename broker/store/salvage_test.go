@@ -169,6 +169,86 @@ func TestSalvageEndOfManifest(t *testing.T) {
 	}
 }
 
+// badSector is a disk that cannot read one byte of a file.
+type badSector struct {
+	vfs.FS
+	path string
+	at   int64
+}
+
+func (d badSector) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	f, err := d.FS.Open(name, o...)
+	if err == nil && name == d.path {
+		f = &badFile{File: f, bad: d.at}
+	}
+	return f, err
+}
+
+type badFile struct {
+	vfs.File
+	read, bad int64
+}
+
+func (f *badFile) Read(p []byte) (int, error) {
+	n, err := f.ReadAt(p, f.read)
+	f.read += int64(n)
+	return n, err
+}
+
+func (f *badFile) ReadAt(p []byte, at int64) (int, error) {
+	if at <= f.bad && f.bad < at+int64(len(p)) {
+		return 0, syscall.EIO
+	}
+	return f.File.ReadAt(p, at)
+}
+
+// TestSalvageLog damages, or cannot read, a part in the middle of the only log: what is before and behind it is there, and that something is not is known, also
+// by who does not know how many commits there were.
+func TestSalvageLog(t *testing.T) {
+	const n = 300
+	for _, how := range []string{"damaged", "not readable"} {
+		mem := vfs.NewMem()
+		made, _ := open(t, mem)
+		if err := made.Close(); err != nil { // The first log of all does not say up to where it was synced.
+			t.Fatal(err)
+		}
+		s, a := open(t, mem)
+		for pos := range uint64(n) {
+			s.Commit(0, entryBatch(1, pos, strings.Repeat("y", 500)))
+			a.until(t, "a commit", func() bool { return a.committed == int(pos)+1 })
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		logs := files(t, mem, isLog)
+		path := logs[len(logs)-1]
+		b := content(t, mem, path)
+		disk := vfs.FS(badSector{mem, path, 2*logBlock + 300})
+		if how == "damaged" {
+			copy(b[2*logBlock+300:], "damage")
+			disk = mem
+			if err := writeFile(mem, path, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := mem.Remove("data/progress"); err != nil || len(b) < 4*logBlock {
+			t.Fatal(err, len(b))
+		}
+		s = openUnread(t, disk)
+		s.Start(newAsked())
+		list, err := entries(s)
+		if err != nil || len(list) < n-3*logBlock/500 || len(list) == n || list[len(list)-1] != n-1 {
+			t.Errorf("%s: %d of %d entries, %v", how, len(list), n, err)
+		}
+		if stats := mustStats(t, s); stats.LostFiles != 1 {
+			t.Errorf("%s: %+v", how, stats)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestSalvageTable overwrites bytes of a table while the store is in use: the load that comes upon them, and whatever else
 // is asked for, is answered once everything else is salvaged; what was lost is counted, and the next start finds a good store.
 func TestSalvageTable(t *testing.T) {

@@ -149,9 +149,14 @@ func (v *versions) readRanges(r *sstable.Reader) error {
 	return err
 }
 
-// readLog reads a log up to its end or the first record that is torn. The end of the last one may be torn: nothing in it was
-// confirmed.
-func (v *versions) readLog(fs vfs.FS, path string, last bool) error {
+const (
+	logBlock   = 32 << 10 // of which logs consist, in bytes
+	damagedMax = 8        // Of a log that is damaged in so many places the rest is given up: each may cost the disk seconds.
+)
+
+// readLog reads a log, without blocks in which it is damaged, and errs when there are any. The end of the last log may be torn: nothing in it was confirmed. Who
+// is patient wants the error of a disk that cannot read, to try again.
+func (v *versions) readLog(fs vfs.FS, path string, last, patient bool) error {
 	f, err := fs.Open(path)
 	if err != nil {
 		return err
@@ -161,25 +166,38 @@ func (v *versions) readLog(fs vfs.FS, path string, last bool) error {
 	if err != nil {
 		return err
 	}
-	log := openLog(walrecord.NewReader, f, number)
+	var damage error
+	for from, n := int64(0), 1; ; n++ {
+		good, err := v.readBatches(openLog(walrecord.NewReader, io.NewSectionReader(f, from, math.MaxInt64-from), number))
+		if err == nil || last && errors.Is(err, walrecord.ErrUnexpectedEOF) {
+			return damage
+		}
+		damaged := errors.Is(err, walrecord.ErrInvalidChunk) || errors.Is(err, walrecord.ErrZeroedChunk) // and not torn
+		if damage = err; isUnread(err) && patient || !isUnread(err) && !damaged || n == damagedMax {
+			return err
+		}
+		from += (good/logBlock + 1) * logBlock
+	}
+}
+
+// readBatches reads batches of a log up to its end or an error, and says where the last of them ends.
+func (v *versions) readBatches(log *walrecord.Reader) (end int64, err error) {
 	for {
 		r, err := log.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return end, nil
 		}
 		var repr []byte
 		if err == nil {
 			repr, err = io.ReadAll(r)
 		}
+		if err == nil {
+			err = v.readBatch(repr)
+		}
 		if err != nil {
-			if last && walrecord.IsInvalidRecord(err) {
-				return nil
-			}
-			return err
+			return end, err
 		}
-		if err := v.readBatch(repr); err != nil {
-			return err
-		}
+		end = log.Offset()
 	}
 }
 
