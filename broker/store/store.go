@@ -170,7 +170,7 @@ type Store struct {
 // counts is what Stats reports; written by the writer.
 type counts struct {
 	commits, batches, bytes, changes, failures, damaged atomic.Int64
-	// Since the store was opened: commits that an earlier run made and that are gone, messages of QoS 2 that are not delivered for that reason.
+	// Since the store was opened: commits that were made and are gone, messages of QoS 2 that are not delivered for that reason.
 	lostCommits, doubted atomic.Int64
 	expired              atomic.Int64 // messages that were removed because they had expired
 	// What salvage has found.

@@ -122,7 +122,7 @@ type Stats struct {
 	Sync   Timing `json:"sync"`
 	// Expired messages were removed from the queues of clients that are away.
 	Expired int64 `json:"expired"`
-	// What was lost, since the store was opened: LostCommits were made by an earlier run and are gone, Doubted messages of QoS 2 are not
+	// What was lost, since the store was opened: LostCommits were made, in this run or the one before, and are gone, Doubted messages of QoS 2 are not
 	// delivered for that reason or because of damage. Salvages have read Salvaged records; LostRecords and the rest of LostFiles could not be read,
 	// and for LeftRecords there was no room on the disk.
 	LostCommits int64 `json:"lost_commits"`

@@ -134,7 +134,7 @@ func printStats(c *cli.Context, stats *store.Stats) error {
 		fmt.Fprintf(w, "REFUSING\t\tsince %v: %s\n", stats.Since.Format(time.RFC3339), stats.Why)
 	}
 	if stats.LostCommits+stats.Salvages > 0 {
-		fmt.Fprintf(w, "lost\t%d\tcommits of earlier runs\nsalvages\t%d\twith %d records saved, %d lost, %d left for want of room, %d files not read to their end\n",
+		fmt.Fprintf(w, "lost\t%d\tcommits that were made and are gone\nsalvages\t%d\twith %d records saved, %d lost, %d left for want of room, %d files gone or not read to their end\n",
 			stats.LostCommits, stats.Salvages, stats.Salvaged, stats.LostRecords, stats.LeftRecords, stats.LostFiles)
 		fmt.Fprintf(w, "given up\t%d\tmessages of QoS 2 that may have been delivered\n", stats.Doubted)
 	}
