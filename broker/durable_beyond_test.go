@@ -113,6 +113,20 @@ func saysOnce(t *testing.T, w *world, words ...string) {
 	}
 }
 
+// TestThereUntilTheEnd: whose client was connected until the end is left out last, also where the store has lost when that was.
+func TestThereUntilTheEnd(t *testing.T) {
+	store := newMemStore()
+	store.last, store.doubt = startOfTime().Add(-100*time.Hour).UnixMilli(), 1
+	if err := record.Each(appendAll(absent{sid: 1, client: "here"}, absent{sid: 2, client: "away", hours: 2}, absent{sid: 3, client: "back", hours: 1}), store.apply); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldOn(t, 1, mustParse(t, "options maxconns=2 sessions=2"), store, startOfTime())
+	if got := present(t, w, "here", "away"); !slices.Equal(got, []string{"here"}) {
+		t.Errorf("%v are present", got)
+	}
+	w.broker.Release()
+}
+
 // TestSalvageBeyondMaxSessions: a salvage has brought back Sessions that had ended, and the store has more than max_sessions. The broker starts, without
 // those whose clients are away longest; their Wills are due, and the next start finds no more of them. Where nothing was lost, it does not start.
 func TestSalvageBeyondMaxSessions(t *testing.T) {

@@ -114,6 +114,9 @@ func (r *restoring) claim(key, value []byte) error {
 	if in.ClientID == "" || in.Expiry == 0 || left <= 0 && !r.isDamaged() {
 		return nil
 	}
+	if in.Offline == 0 {
+		since = r.wall // Its client was there until the end: nobody is away for less, whenever that was.
+	}
 	w, sid := r.w, record.Number(key, 0)
 	sess := w.registry.find(in.ClientID)
 	if sess == nil {
