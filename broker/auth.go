@@ -81,18 +81,17 @@ func (s *Shard) ask(id uint32, c *conn, r AuthRequest) verdict {
 // Authenticated takes the answer to an AuthRequest.
 func (s *Shard) Authenticated(r AuthResult) {
 	id := s.connOf(r.Token)
-	if id == 0 || s.conns[id].state != connAuth && !s.conns[id].is(connReauth) {
+	if id == 0 || s.conns[id].state != connAuth && !s.conns[id].isProving() {
 		if r.Reason == packet.ContinueAuthentication {
-			// The connection went while the first step was still waiting its turn.
+			// The connection went, or is closing, while the first step was still waiting its turn.
 			s.host.Authenticate(AuthRequest{Shard: s.id, Token: r.Token, Step: AuthAbandon})
 		}
 		return
 	}
 	c, cn := &s.conns[id], s.refs[id].connect
 	switch {
-	case c.state == connLive && c.is(connReauth):
+	case c.isProving():
 		s.reauthenticated(id, c, cn, r)
-	case c.state != connAuth:
 	case r.Reason == packet.ContinueAuthentication:
 		c.state = connExchange
 		s.sendAuth(id, r.Reason, cn.method, r.Data) // [MQTT-4.12.0-2] [MQTT-4.12.0-3]
@@ -110,6 +109,9 @@ func (s *Shard) Authenticated(r AuthResult) {
 	s.resumeInput(id)
 	s.settle()
 }
+
+// isProving says whether a re-authentication is under way.
+func (c *conn) isProving() bool { return c.state == connLive && c.is(connReauth) }
 
 // resumeInput lets the Loop read on, and look at what was kept meanwhile.
 func (s *Shard) resumeInput(id uint32) {
