@@ -112,8 +112,8 @@ func (l *link) checkMatch(in *packet.Publish, m *message) {
 	switch {
 	case n == 0:
 		l.w.violate("not matched", "c%d got m%d on %s of c%d, for which it has no subscription", c.index, m.serial, m.topic, m.from.index)
-	case m.refused && m.tries == 1:
-		l.w.violate("not allowed", "c%d got m%d, which was refused", c.index, m.serial)
+	case m.refused && m.tries == 1, m.topic[0] == '$': // Section 4.7.2: such names are the broker's.
+		l.w.violate("not allowed", "c%d got m%d on %s, which was refused, or is to be", c.index, m.serial, m.topic)
 	case !qosFits:
 		l.w.violate("qos", "c%d got m%d of QoS %d with QoS %d, which no subscription asks for", c.index, m.serial, m.qos, in.QoS) // Section 3.8.4.
 	case in.Retain && !m.retain, !in.Retain && m.retain && !asIsFits:

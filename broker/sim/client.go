@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ringmq/ringmq/broker/memnet"
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
@@ -81,24 +82,15 @@ func amount(x uint64) int {
 
 // dial opens a Network Connection. The one before is left behind, where it is: this one takes its Session over.
 func (c *client) dial(in *packet.Connect, w *will) {
-	peer, err := c.w.network.Dial(0)
-	if err != nil {
-		c.w.violate("dial", "c%d: %v", c.index, err)
+	peer := c.w.open()
+	if peer == nil {
 		return
-	}
-	if c.w.resting {
-		peer.SetSendWindow(restWindow)
-	}
-	if c.w.options.Threaded {
-		_ = peer.SetDeadline(time.Unix(1, 0))
 	}
 	if old := c.link; old != nil {
 		old.ghost = true
 		c.endLink(old, false)
 		c.w.ghosts = append(c.w.ghosts, old)
 	}
-	c.w.stats.Connections++
-	c.w.noteCrowd()
 	in.CleanStart = in.CleanStart || c.session.doubt // It has sent that before, and has no Session State any more.
 	l := &link{w: c.w, c: c, serial: c.w.stats.Connections, peer: peer, version: in.Version, doomed: -1, clean: in.CleanStart, keep: int64(in.KeepAlive), recv: int(in.ReceiveMaximum),
 		aliasMax: int(in.TopicAliasMaximum), packetMax: int(in.MaximumPacketSize), will: w, serverRecv: 65535,
@@ -108,6 +100,7 @@ func (c *client) dial(in *packet.Connect, w *will) {
 		l.recv = 65535
 	}
 	l.expiry = c.w.granted(in)
+	l.exchange = exchanging{method: in.AuthMethod != nil, user: userOf(c.index)}
 	if l.packetMax > 0 && (c.smallest == 0 || l.packetMax < c.smallest) {
 		c.smallest = l.packetMax
 	}
@@ -125,6 +118,24 @@ func (c *client) dial(in *packet.Connect, w *will) {
 	in.ClientID = []byte(c.id)
 	l.out = packet.AppendConnect(l.out, in)
 	c.slow, c.hold, c.deny = 0, false, false
+}
+
+// open opens a Network Connection.
+func (w *world) open() *memnet.Peer {
+	peer, err := w.network.Dial(0)
+	if err != nil {
+		w.violate("dial", "%v", err)
+		return nil
+	}
+	if w.resting {
+		peer.SetSendWindow(restWindow)
+	}
+	if w.options.Threaded {
+		_ = peer.SetDeadline(time.Unix(1, 0))
+	}
+	w.stats.Connections++
+	w.noteCrowd()
+	return peer
 }
 
 // forever is the Session Expiry Interval of a Session that never ends, in milliseconds.
@@ -162,15 +173,23 @@ func (c *client) endLink(l *link, reset bool) {
 	l.endWill(reset)
 	if !l.accepted && !reset && l.pushed.step > l.dialled.step {
 		c.rivals = append(c.rivals, l)
-		c.w.watch(l, rivalTurns)
+		c.w.watch(l, c.w.rivalTurns())
 	}
 }
 
 const (
 	resetTurns = 3    // turns of every shard after which a reset is known to all
 	closingMax = 3000 // ms that the broker may take to close when it has decided to: it gives the client two seconds to take the rest
-	rivalTurns = 60   // turns after which a CONNECT was read, however little each read moved, and its Session has come from another shard
+	pathTurns  = 60   // turns after which a CONNECT was read, however little each read moved, and its Session has come from another shard
 )
+
+// rivalTurns are the turns after which a CONNECT was handled.
+func (w *world) rivalTurns() int {
+	if w.auth != everybodyIn {
+		return pathTurns + 2*answerTurnsMax
+	}
+	return pathTurns
+}
 
 // findRivals drops the connections whose CONNECT was surely handled and says what the others may do to the Session.
 func (c *client) findRivals(l *link) {

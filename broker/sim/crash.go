@@ -27,8 +27,12 @@ func (w *world) boot() error {
 			planes = append(planes, p)
 		}
 	}
-	o := broker.Options{Limits: w.limits, Host: host{}, Clock: w.wall, HashKey: hashKey,
-		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: true}}, Seed: 1, SharedStrategy: w.strategy}}
+	w.authenticator = newAuthenticator(w, w.questions)
+	o := broker.Options{Limits: w.limits, Host: w.authenticator, Clock: w.wall, HashKey: hashKey,
+		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: w.auth != strangersOut}}, Seed: 1, SharedStrategy: w.strategy}}
+	if w.auth != everybodyIn {
+		o.Config.Passwords, o.Config.Methods = true, []string{methodName}
+	}
 	if w.disk != nil {
 		o.Store = w.disk
 	}
@@ -114,7 +118,10 @@ func (w *world) reboot(o *Op) {
 	for _, c := range w.clients {
 		c.loseBroker()
 	}
-	w.ghosts, w.watched = nil, nil
+	for _, i := range w.intruders {
+		_ = i.peer.Reset()
+	}
+	w.ghosts, w.watched, w.intruders = nil, nil, nil
 	if w.disk != nil {
 		w.disk.crash()
 	}

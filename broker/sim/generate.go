@@ -18,6 +18,8 @@ type dice struct {
 	bursts bool // of more messages than fit between two shards
 	lag    int  // of planes that are late, in milliseconds
 	hops   bool // clients that go on elsewhere in the middle of something, while shards stand still
+	auth   int  // who may connect
+	proves []bool
 }
 
 // role is what a client is for.
@@ -34,6 +36,9 @@ func Generate(seed uint64) Script {
 	d.tight, d.disk, d.hops = seed%4 == 3, seed%4 == 1, seed%8 == 2 || seed%8 == 5
 	if seed%16 >= 12 {
 		d.lag = 1 + int(seed/16%40)
+	}
+	if seed%5 == 4 {
+		d.auth = strangersIn + int(seed/5%2)
 	}
 	d.world()
 	d.cast()
@@ -91,7 +96,10 @@ func (d *dice) world() {
 		into = 1 << 16
 	}
 	args := []any{"lag", d.lag, "shards", 1 + d.IntN(4), "inflight", 1 + d.IntN(20), "window", window, "rwindow", into,
-		"strategy", d.IntN(6), "alias", 1 + d.IntN(16), "expirymax", d.some(3, 2000), "keepmax", d.some(8, 60)}
+		"strategy", d.IntN(6), "auth", d.auth, "alias", 1 + d.IntN(16), "expirymax", d.some(3, 2000), "keepmax", d.some(8, 60)}
+	if d.auth != everybodyIn {
+		args = append(args, "questions", d.some(3, 4))
+	}
 	switch n := d.IntN(3); {
 	case d.disk:
 		d.op("world", -1, "", append(args, "queue", 1<<20, "store", 1)...)
@@ -127,7 +135,10 @@ func (d *dice) cast() {
 		d.roles = append(d.roles, role{churn: []string{"#", "t/0", "+/1", "$share/h/t/#", "$share/h/#", "$share/k/t/1", "c/+", "w/#", "r/+", "w/q"},
 			topics: []string{"t/0", "c/0", fmt.Sprint("x/", i)}})
 	}
-	d.up = make([]bool, len(d.roles))
+	if d.auth != everybodyIn {
+		d.roles[0].stays = append(d.roles[0].stays, "$x/#") // to which nobody may publish
+	}
+	d.up, d.proves = make([]bool, len(d.roles)), make([]bool, len(d.roles))
 }
 
 func (d *dice) stayQoS(filter string) int {
@@ -156,6 +167,10 @@ func (d *dice) step() {
 		return
 	}
 	c := d.IntN(len(d.roles))
+	if d.auth != everybodyIn && d.IntN(15) == 0 {
+		d.proveOr(c)
+		return
+	}
 	switch n := d.IntN(200); {
 	case n < 80:
 		d.op("turn", -1, "", "n", 1+d.IntN(1<<30))
@@ -267,7 +282,8 @@ func (d *dice) subscribe(c int) {
 func (d *dice) connect(c int) {
 	d.up[c] = true
 	if d.roles[c].keeper {
-		d.op("connect", c, "", "v", d.version(), "expiry", 100_000, "recv", d.some(2, 30), "alias", d.some(2, 8), "keep", d.some(12, 60))
+		v := d.version()
+		d.op("connect", c, "", "v", v, "expiry", 100_000, "recv", d.some(2, 30), "alias", d.some(2, 8), "keep", d.some(12, 60), "auth", d.way(c, v))
 		return
 	}
 	expiry := 0
@@ -282,8 +298,38 @@ func (d *dice) connect(c int) {
 	if d.IntN(20) == 0 {
 		packet = 300 + d.IntN(2000)
 	}
-	d.op("connect", c, "", "v", d.version(), "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
-		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain)
+	v := d.version()
+	d.op("connect", c, "", "v", v, "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
+		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain, "auth", d.way(c, v))
+}
+
+// way is how a client says who it is, where that is asked.
+func (d *dice) way(c, version int) int {
+	if d.auth == everybodyIn {
+		return byNothing
+	}
+	way := d.IntN(waysToSign)
+	d.proves[c] = way == byMethod && version == 5
+	return way
+}
+
+// proveOr has a client prove anew who it is, seldom in a wrong way, or somebody who cannot try to get in in its name.
+func (d *dice) proveOr(c int) {
+	n := d.IntN(12)
+	for tries := 0; n >= 4 && tries < len(d.roles) && !(d.up[c] && d.proves[c]); tries++ {
+		c = (c + 1) % len(d.roles)
+	}
+	switch {
+	case n < 4:
+		d.op("intrude", c, "", "v", d.version(), "as", d.IntN(waysToIntrude), "clean", d.IntN(2), "expiry", d.some(2, 100), "qos", d.IntN(3), "cut", d.some(4, 200))
+	case n == 4:
+		d.op("renew", c, "", "wrong", 1+d.IntN(waysToGoWrong-1))
+	default:
+		d.op("renew", c, "")
+	}
+	if d.IntN(6) == 0 {
+		d.end(c)
+	}
 }
 
 // version is 5.0, 3.1.1 or, seldom, 3.1.

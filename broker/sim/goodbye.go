@@ -38,6 +38,11 @@ func (l *link) isStuck() bool {
 	return l.large != 0 && (l.late || l.w.jumped >= l.large) || len(l.out) > 0 && l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
 }
 
+// isLate says whether its client may not have been let in in time.
+func (l *link) isLate() bool {
+	return !l.accepted && l.w.now.Load()-l.dialled.ms >= l.w.limits.ConnectTimeout.Milliseconds()*3/4
+}
+
 // onDisconnect checks that what the broker says of the end is what there is to say.
 func (l *link) onDisconnect(body []byte) packet.Reason {
 	var in packet.Disconnect
@@ -61,6 +66,8 @@ func (l *link) mayBeTold(r packet.Reason) bool {
 		return l.ghost || l.rivalled
 	case packet.KeepAliveTimeout: // [MQTT-3.1.2-22]
 		return l.isSilent() || l.isStuck()
+	case packet.ServerBusy:
+		return l.isBusy()
 	case packet.ServerShuttingDown: // Table 3-10.
 		return l.w.stopping
 	case packet.QuotaExceeded:

@@ -24,7 +24,7 @@ func (l *link) packets() {
 			l.w.violate("maximum packet size", "c%d got %v of %d bytes; it takes %d", l.c.index, h.Kind, n, l.packetMax)
 		}
 		l.checkLast(h.Kind)
-		if !l.accepted && h.Kind != packet.CONNACK {
+		if !l.accepted && h.Kind != packet.CONNACK && !(h.Kind == packet.AUTH && l.exchange.method) {
 			l.w.violate("CONNACK first", "c%d got %v before CONNACK", l.c.index, h.Kind)
 			return
 		}
@@ -50,6 +50,8 @@ func (l *link) on(h packet.Header, body []byte) packet.Reason {
 		if l.pings--; l.pings < 0 {
 			l.w.violate("answer", "c%d got a PINGRESP that it did not ask for", l.c.index)
 		}
+	case packet.AUTH:
+		return l.onAuth(body)
 	case packet.DISCONNECT:
 		return l.onDisconnect(body)
 	default:
@@ -72,6 +74,12 @@ func (l *link) onConnack(body []byte) packet.Reason {
 	}
 	if l.accepted {
 		l.w.violate("CONNACK once", "c%d got a second CONNACK", l.c.index)
+	}
+	if string(in.AuthMethod) != l.methodName() {
+		l.w.violate("exchange", "c%d got a CONNACK with the method %q", l.c.index, in.AuthMethod) // [MQTT-4.12.0-5]
+	} else if l.exchange.method {
+		l.checkWelcome(in.AuthData)
+		l.w.stats.Exchanges++
 	}
 	l.accepted, l.since = true, l.w.step
 	l.serverRecv, l.aliasOut = int(in.ReceiveMaximum), int(in.TopicAliasMaximum)

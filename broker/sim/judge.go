@@ -12,7 +12,7 @@ func (w *world) judge() {
 	lost := 0
 	for _, m := range w.messages {
 		w.judgeQuick(m)
-		if m.acked.step == 0 || m.refused || m.clears || m.qos == 0 || m.will != nil && !m.will.due {
+		if m.acked.step == 0 || m.refused || m.clears || m.qos == 0 || m.topic[0] == '$' || m.will != nil && !m.will.due {
 			continue
 		}
 		if m.expiry > 0 && w.now.Load() >= m.sent.ms+int64(m.expiry)*1000 {

@@ -98,6 +98,8 @@ func (l *link) checkRefusal(r packet.Reason) {
 		may = l.w.meets.memory || l.inCrowd()
 	case packet.ServerUnavailable:
 		may = l.w.stopping
+	case packet.NotAuthorized:
+		may = l.exchange.method && l.isLate()
 	case packet.ServerBusy: // Section 3.1.4: a later CONNECT came, or the broker had no time.
 		may = why != outOfMemory && why != crowded
 	}
@@ -168,6 +170,9 @@ func (w *world) judgeCounters(n *broker.Counters, lost int) {
 	}
 	if w.quickLost > quick {
 		w.violate("lost uncounted", "%d messages of QoS 0 did not come; the broker has counted %d", w.quickLost, quick)
+	}
+	if n := int(n.Of(broker.CounterAuthRefused)); w.stats.Crashes+w.stats.Stops == 0 && (n < w.unproved || n > w.authenticator.refused) {
+		w.violate("counters", "%d clients could not prove who they are, %d were told so; the broker has counted %d", w.authenticator.refused, w.unproved, n)
 	}
 	for _, c := range []broker.Counter{broker.CounterNoMemory, broker.CounterDroppedQueue, broker.CounterDroppedNoMemory, broker.CounterClosedNoMemory} {
 		if n.Of(c) != 0 && !w.meets.memory && !(w.meets.queue && c == broker.CounterDroppedQueue) {

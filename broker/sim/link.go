@@ -73,6 +73,7 @@ type link struct {
 	aliasOut   int
 	unsent     []*outgoing // that wait for the broker's Receive Maximum
 	will       *will
+	exchange   exchanging
 }
 
 // heldAck is an acknowledgement that a client holds back.
@@ -97,7 +98,7 @@ func (l *link) push(most int) {
 		if n > 0 {
 			l.silent = l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500
 			l.late = l.late || l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
-			l.pushed, l.readAfter = l.w.moment(), slices.Max(l.w.turns)+rivalTurns
+			l.pushed, l.readAfter = l.w.moment(), slices.Max(l.w.turns)+l.w.rivalTurns()
 		}
 		if l.doomed >= 0 {
 			l.doomed -= n
@@ -202,8 +203,10 @@ func (l *link) excuse() string {
 		return "closed its side"
 	case l.isSilent():
 		return "silent"
-	case !l.accepted && l.w.now.Load()-l.dialled.ms >= l.w.limits.ConnectTimeout.Milliseconds()*3/4:
+	case l.isLate():
 		return "no CONNECT in time"
+	case l.isBusy():
+		return "busy"
 	case l.isStuck():
 		return "large packet without progress"
 	case l.w.meets.memory:

@@ -8,7 +8,7 @@ import (
 
 // verbs are what Ops do; do has a case for each.
 var verbs = [...]string{"world", "turn", "pass", "connect", "close", "reset", "half", "doom", "bye", "sub", "unsub", "pub", "ping",
-	"slow", "window", "hold", "release", "deny", "bad", "disk", "crash", "stop", "stall"}
+	"slow", "window", "hold", "release", "deny", "bad", "disk", "crash", "stop", "stall", "intrude", "renew"}
 
 // do does what an Op says, as far as it makes sense.
 func (w *world) do(o *Op) {
@@ -36,8 +36,12 @@ func (w *world) do(o *Op) {
 		return
 	}
 	c := w.client(o.Client)
-	if o.Verb == "connect" {
+	switch o.Verb {
+	case "connect":
 		c.connect(o)
+		return
+	case "intrude":
+		c.intrude(o)
 		return
 	}
 	if c.link == nil {
@@ -84,6 +88,8 @@ func (c *client) do(o *Op) {
 		c.release()
 	case "deny":
 		c.deny = true
+	case "renew":
+		c.renew(o)
 	case "bad":
 		c.misbehave(o.get("n", 0))
 	}
@@ -107,6 +113,7 @@ func (c *client) connect(o *Op) {
 		in.SessionExpiry, in.ReceiveMaximum = uint32(o.get("expiry", 0)), uint16(o.get("recv", 0))
 		in.TopicAliasMaximum, in.MaximumPacketSize = uint16(o.get("alias", 0)), uint32(o.get("packet", 0))
 	}
+	c.sign(&in, o.get("auth", byNothing))
 	c.dial(&in, c.newWill(o, &in))
 }
 
@@ -156,8 +163,7 @@ func (c *client) misbehave(n int) {
 	}
 	n %= len(bad)
 	l.out = append(l.out, bad[n]...)
-	l.sound = l.excuse() == ""
-	l.bad, l.badAs = true, []packet.Reason{packet.MalformedPacket}
+	l.goWrong(packet.MalformedPacket)
 	switch n {
 	case 4:
 		l.badAs = append(l.badAs, packet.ProtocolError)

@@ -76,7 +76,7 @@ func (w *world) quiet() bool {
 
 // settled connects every client and says whether all have what they wait for.
 func (w *world) settled() bool {
-	all := len(w.ghosts) == 0
+	all := len(w.ghosts)+len(w.intruders) == 0
 	for _, c := range w.clients {
 		if c.link == nil {
 			c.dialLast()
@@ -94,12 +94,13 @@ func (c *client) dialLast() {
 	if c.index%3 > 0 {
 		in = packet.Connect{Version: packet.V50, SessionExpiry: 100_000, RequestProblemInfo: true}
 	}
+	c.sign(&in, c.index)
 	c.dial(&in, nil)
 }
 
 func (c *client) settled() bool {
 	l := c.link
-	return l.accepted && !l.leaving && !l.bad && !l.halved && len(l.out)+len(l.in)+len(c.flight)+len(c.session.taken)+len(l.subs)+len(l.unsubs)+l.pings == 0
+	return l.accepted && !l.exchange.under && !l.leaving && !l.bad && !l.halved && len(l.out)+len(l.in)+len(c.flight)+len(c.session.taken)+len(l.subs)+len(l.unsubs)+l.pings == 0
 }
 
 // state is what everybody waits for, for the report.
@@ -113,7 +114,7 @@ func (w *world) state() string {
 				c.index, l.accepted, l.leaving, l.bad, len(l.out), len(c.flight), len(c.session.taken), len(l.subs), len(l.unsubs), l.pings, len(l.in))
 		}
 	}
-	fmt.Fprintf(&b, "%d ghosts\n", len(w.ghosts))
+	fmt.Fprintf(&b, "%d ghosts, %d intruders\n", len(w.ghosts), len(w.intruders))
 	return b.String()
 }
 
@@ -152,7 +153,9 @@ func (w *world) retainedTopics() (names []string) {
 }
 
 func (c *client) dialClean() {
-	c.dial(&packet.Connect{Version: packet.V50, CleanStart: true, RequestProblemInfo: true}, nil)
+	in := packet.Connect{Version: packet.V50, CleanStart: true, RequestProblemInfo: true}
+	c.sign(&in, c.index)
+	c.dial(&in, nil)
 }
 
 // accepted says whether every client is connected; who was refused, because connections that were taken over still count, tries again.
@@ -191,6 +194,9 @@ func (w *world) leftovers() {
 		w.now.Add(1000)
 	}
 	for _, err := range w.broker.Leftovers() {
+		w.violate("leak", "%v", err)
+	}
+	if err := w.authenticator.left(); err != nil {
 		w.violate("leak", "%v", err)
 	}
 	if w.disk != nil {

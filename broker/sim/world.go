@@ -47,6 +47,7 @@ type Stats struct {
 	Connections, SessionsKept, Refused   int
 	ExpectedCloses, Reconnections, Bytes int
 	Crashes, RefusedByStore, Stops       int
+	Intruders, Exchanges, Renewals       int
 }
 
 // Add adds up the numbers of several runs.
@@ -57,6 +58,7 @@ func (s *Stats) Add(o Stats) {
 	s.Connections, s.SessionsKept, s.Refused = s.Connections+o.Connections, s.SessionsKept+o.SessionsKept, s.Refused+o.Refused
 	s.ExpectedCloses, s.Reconnections, s.Bytes = s.ExpectedCloses+o.ExpectedCloses, s.Reconnections+o.Reconnections, s.Bytes+o.Bytes
 	s.Crashes, s.RefusedByStore, s.Stops = s.Crashes+o.Crashes, s.RefusedByStore+o.RefusedByStore, s.Stops+o.Stops
+	s.Intruders, s.Exchanges, s.Renewals = s.Intruders+o.Intruders, s.Exchanges+o.Exchanges, s.Renewals+o.Renewals
 }
 
 // world is a broker, its network and clock, and its clients.
@@ -88,6 +90,10 @@ type world struct {
 	fullAt              int   // last step at which it was full
 	windowOut, windowIn int
 	lag                 time.Duration // of the planes, if they are late
+	auth                int           // who may connect
+	questions           int           // that the authenticator lets wait
+	authenticator       *authenticator
+	intruders           []*intruder
 	strategy            broker.Strategy
 
 	trace     hash.Hash
@@ -98,13 +104,15 @@ type world struct {
 	stopping  bool      // the broker was told to
 	crowdedAt int       // step at which there were last too many connections
 	quickLost int       // messages of QoS 0 that did not come
+	unproved  int       // connections that the authenticator refused, and that heard so
 }
 
-// host lets everybody in.
-type host struct{}
-
-func (host) Authenticate(broker.AuthRequest) bool { return true }
-func (host) Log(broker.LogEvent) bool             { return true }
+// Who may connect.
+const (
+	everybodyIn  = iota
+	strangersIn  // who says nothing of himself, and who can prove what he says
+	strangersOut // the latter only
+)
 
 // Play plays a Script and checks it.
 func Play(s Script, o Options) Result {
@@ -138,6 +146,7 @@ func newWorld(o *Op, options Options) *world {
 	w.windowOut, w.windowIn = o.get("window", 1<<16), o.get("rwindow", 1<<16)
 	w.lag = time.Duration(o.get("lag", 0)) * time.Millisecond
 	w.strategy = broker.Strategy(o.get("strategy", 0) % 6)
+	w.auth, w.questions = o.get("auth", everybodyIn)%(strangersOut+1), o.get("questions", 1<<20)
 	if o.is("store") {
 		w.disk = newDisk()
 	}
@@ -220,6 +229,7 @@ func (w *world) turn(number int) {
 		w.now.Add(int64(w.chance.IntN(20)))
 	}
 	w.noteExcuses()
+	w.authenticator.work(uint64(number))
 	if w.options.Threaded {
 		time.Sleep(200 * time.Microsecond)
 	} else {
@@ -231,6 +241,7 @@ func (w *world) turn(number int) {
 		c.turn(mix(uint64(number), uint64(i)))
 	}
 	w.turnGhosts(uint64(number))
+	w.turnIntruders(uint64(number))
 }
 
 func (w *world) turnShards() {
