@@ -109,7 +109,8 @@ func (c *client) dial(in *packet.Connect, w *will) {
 	}
 	c.link = l
 	c.dials = append(c.dials, l)
-	l.priorMin, l.priorMax = c.session.expiryMin, c.session.expiryMax
+	l.priorMin, l.priorMax, l.before = c.session.expiryMin, c.session.expiryMax, c.session.promise()
+	c.w.rates.note(l)
 	c.session.expect(l)
 	c.findRivals(l)
 	for _, w := range c.pending {

@@ -28,6 +28,7 @@ func (w *world) boot() error {
 		}
 	}
 	w.authenticator = newAuthenticator(w, w.questions)
+	w.rates.begin(len(w.turns))
 	o := broker.Options{Limits: w.limits, Host: w.authenticator, Clock: w.wall, HashKey: hashKey,
 		Config: broker.Config{Listeners: []broker.ListenerConfig{{AllowAnonymous: w.auth != strangersOut}}, Seed: 1, SharedStrategy: w.strategy}}
 	if w.auth != everybodyIn {

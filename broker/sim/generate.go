@@ -19,6 +19,7 @@ type dice struct {
 	lag    int  // of planes that are late, in milliseconds
 	hops   bool // clients that go on elsewhere in the middle of something, while shards stand still
 	auth   int  // who may connect
+	rate   bool // there is a limit to the rate of CONNECT packets
 	proves []bool
 }
 
@@ -40,6 +41,7 @@ func Generate(seed uint64) Script {
 	if seed%5 == 4 {
 		d.auth = strangersIn + int(seed/5%2)
 	}
+	d.rate = seed%7 == 3
 	d.world()
 	d.cast()
 	for c, r := range d.roles {
@@ -99,6 +101,9 @@ func (d *dice) world() {
 		"strategy", d.IntN(6), "auth", d.auth, "alias", 1 + d.IntN(16), "expirymax", d.some(3, 2000), "keepmax", d.some(8, 60)}
 	if d.auth != everybodyIn {
 		args = append(args, "questions", d.some(3, 4))
+	}
+	if d.rate {
+		args = append(args, "rate", 3+d.IntN(40))
 	}
 	switch n := d.IntN(3); {
 	case d.disk:

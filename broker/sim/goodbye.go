@@ -123,6 +123,7 @@ func (l *link) overhear() {
 			if r = in.Decode(body, l.version); in.HasKeepAlive {
 				l.keep = int64(in.ServerKeepAlive)
 			}
+			l.noteAnswer(in.Reason)
 		case packet.DISCONNECT:
 			r = l.onDisconnect(body)
 		}

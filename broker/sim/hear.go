@@ -65,9 +65,14 @@ func (l *link) onConnack(body []byte) packet.Reason {
 	if r := in.Decode(body, l.version); r != packet.Success {
 		return r
 	}
+	l.noteAnswer(in.Reason)
 	if in.Reason != packet.Success {
 		l.w.stats.Refused++
 		l.checkRefusal(in.Reason)
+		if in.Reason == packet.ConnectionRateExceeded {
+			l.w.stats.Rated++
+			l.c.takeBack(l)
+		}
 		_ = l.peer.Close()
 		l.c.endLink(l, false)
 		return packet.Success

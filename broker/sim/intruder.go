@@ -48,6 +48,7 @@ func (c *client) intrude(o *Op) {
 	}
 	i := &intruder{way: o.get("as", 0) % waysToIntrude, cut: o.get("cut", 0) - 1}
 	i.link = link{w: w, c: c, serial: w.stats.Connections, peer: peer, version: in.Version, dialled: w.moment(), pushed: w.moment()}
+	w.rates.note(&i.link)
 	i.sign(&in)
 	will := i.message("w/"+c.id, 1)
 	in.HasWill, in.Will = true, packet.Will{QoS: 1, Topic: []byte(will.topic), Payload: will.payload()}
@@ -129,6 +130,7 @@ func (i *intruder) push(x uint64) {
 	i.out = i.out[n:]
 	if i.cut == 0 || err != nil && !waits(err) {
 		_ = i.peer.Reset()
+		i.w.watch(&i.link, resetTurns)
 		i.ended = true
 	}
 }
@@ -200,6 +202,7 @@ func (i *intruder) onConnack(body []byte) packet.Reason {
 		return r
 	}
 	i.w.stats.Refused++
+	i.noteAnswer(in.Reason)
 	if r := in.Reason; r == packet.BadUserNameOrPassword || r == packet.NotAuthorized && i.way == asProof && !i.isLate() {
 		i.w.unproved++
 	}
@@ -216,11 +219,12 @@ func (i *intruder) onConnack(body []byte) packet.Reason {
 
 // mayBeTold says whether the Reason Code is one that the broker may have: what the intruder did wrong, or what it does not get as far for.
 func (i *intruder) mayBeTold(r packet.Reason) bool {
-	other := i.w.stopping || i.isLate() || i.isBusy() || i.isCrowdedOut()
 	if i.version != packet.V50 && r == packet.ServerUnavailable {
-		return other
+		return i.w.stopping || i.isLate() || i.isBusy() || i.isCrowdedOut() || i.mayBeRated()
 	}
 	switch r {
+	case packet.ConnectionRateExceeded:
+		return i.mayBeRated()
 	case packet.ServerUnavailable:
 		return i.w.stopping
 	case packet.ServerBusy:

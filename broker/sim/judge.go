@@ -141,10 +141,10 @@ func (w *world) judgeRetained() bool {
 	reader := w.client(len(w.clients))
 	reader.dialClean()
 	if !w.until("a connection for the reader", func() bool {
-		if reader.link == nil {
+		if reader.link == nil && w.patient(reader) {
 			reader.dialClean()
 		}
-		return reader.link.accepted
+		return reader.link != nil && reader.link.accepted
 	}) {
 		return false
 	}

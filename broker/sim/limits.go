@@ -7,12 +7,13 @@ import (
 
 // meets says which limits a Script lets be met. Where one may be, what it does must be explained by it: a refusal by what there may have
 // been by then, a message that was dropped by what may have waited.
-type meets struct{ queue, subs, retained, conns, memory bool }
+type meets struct{ queue, subs, retained, conns, memory, rate bool }
 
 // What ends a connection, or refuses it, because of a limit.
 const (
 	outOfMemory = "memory"
 	crowded     = "connections"
+	rated       = "connect rate"
 )
 
 // holding is a subscription, and whose it is.
@@ -96,17 +97,19 @@ func (l *link) checkRefusal(r packet.Reason) {
 	switch r {
 	case packet.QuotaExceeded:
 		may = l.w.meets.memory || l.inCrowd()
+	case packet.ConnectionRateExceeded:
+		may = l.mayBeRated()
 	case packet.ServerUnavailable:
 		may = l.w.stopping
 	case packet.NotAuthorized:
 		may = l.exchange.method && l.isLate()
 	case packet.ServerBusy: // Section 3.1.4: a later CONNECT came, or the broker had no time.
-		may = why != outOfMemory && why != crowded
+		may = why != outOfMemory && why != crowded && why != rated
 	}
 	switch {
 	case why == "":
 		l.w.violate("refused", "c%d was refused for nothing: %v", l.c.index, r)
-	case l.version == packet.V50 && !may, l.version != packet.V50 && r != packet.ServerUnavailable:
+	case l.version == packet.V50 && !may, l.version != packet.V50 && (r != packet.ServerUnavailable || why == rated && !l.mayBeRated()):
 		l.w.violate("refused", "c%d was refused with %v; the broker may have had another reason (%s)", l.c.index, r, why)
 	}
 }
@@ -174,6 +177,7 @@ func (w *world) judgeCounters(n *broker.Counters, lost int) {
 	if n := int(n.Of(broker.CounterAuthRefused)); w.stats.Crashes+w.stats.Stops == 0 && (n < w.unproved || n > w.authenticator.refused) {
 		w.violate("counters", "%d clients could not prove who they are, %d were told so; the broker has counted %d", w.authenticator.refused, w.unproved, n)
 	}
+	w.judgeRate(n)
 	for _, c := range []broker.Counter{broker.CounterNoMemory, broker.CounterDroppedQueue, broker.CounterDroppedNoMemory, broker.CounterClosedNoMemory} {
 		if n.Of(c) != 0 && !w.meets.memory && !(w.meets.queue && c == broker.CounterDroppedQueue) {
 			w.violate("limits", "%d times %s, although no limit was near", n.Of(c), c)

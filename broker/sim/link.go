@@ -74,6 +74,8 @@ type link struct {
 	unsent     []*outgoing // that wait for the broker's Receive Maximum
 	will       *will
 	exchange   exchanging
+	fate       fate
+	before     promise // what its Session was promised before its CONNECT
 }
 
 // heldAck is an acknowledgement that a client holds back.
@@ -150,7 +152,7 @@ func (w *world) record(l *link, n int) {
 // quiet notes that the connection is there, and that everything that was said has been read.
 func (l *link) quiet() {
 	l.checkKeepAlive()
-	if why := l.excuse(); why != "" && why != outOfMemory && why != crowded {
+	if why := l.excuse(); why != "" && why != outOfMemory && why != crowded && why != rated {
 		return // It may be ending, and its last bytes on their way.
 	}
 	l.drained = l.w.moment()
@@ -213,6 +215,8 @@ func (l *link) excuse() string {
 		return outOfMemory
 	case !l.accepted && l.inCrowd():
 		return crowded
+	case !l.accepted && l.w.meets.rate:
+		return rated
 	}
 	return ""
 }

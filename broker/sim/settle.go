@@ -79,7 +79,9 @@ func (w *world) settled() bool {
 	all := len(w.ghosts)+len(w.intruders) == 0
 	for _, c := range w.clients {
 		if c.link == nil {
-			c.dialLast()
+			if w.patient(c) {
+				c.dialLast()
+			}
 			all = false
 		} else if !c.settled() {
 			all = false
@@ -97,6 +99,9 @@ func (c *client) dialLast() {
 	c.sign(&in, c.index)
 	c.dial(&in, nil)
 }
+
+// patient says whether a client has waited long enough to come again where too many at a time are refused.
+func (w *world) patient(c *client) bool { return !w.meets.rate || (w.step+c.index)%8 == 0 }
 
 func (c *client) settled() bool {
 	l := c.link
@@ -161,10 +166,10 @@ func (c *client) dialClean() {
 // accepted says whether every client is connected; who was refused, because connections that were taken over still count, tries again.
 func (w *world) accepted() bool {
 	for _, c := range w.clients {
-		if c.link == nil {
+		if c.link == nil && w.patient(c) {
 			c.dialClean()
 		}
-		if !c.link.accepted || len(c.link.out) > 0 {
+		if c.link == nil || !c.link.accepted || len(c.link.out) > 0 {
 			return false
 		}
 	}

@@ -53,6 +53,9 @@ func TestSeeds(t *testing.T) {
 	if sum.Promised < 50*n || sum.SharedPromised < n || sum.WillsDue < n || sum.SessionsKept < 5*n || sum.Delivered < 100*n {
 		t.Errorf("%d seeds check next to nothing: %+v", n, sum)
 	}
+	if sum.Rated < n/2 {
+		t.Errorf("%d seeds meet the limit to the rate of CONNECT packets next to never: %+v", n, sum)
+	}
 	if sum.Intruders < n || sum.Exchanges < n || sum.Renewals < n/10 {
 		t.Errorf("%d seeds let next to nobody prove who it is: %+v", n, sum)
 	}

@@ -48,6 +48,7 @@ type Stats struct {
 	ExpectedCloses, Reconnections, Bytes int
 	Crashes, RefusedByStore, Stops       int
 	Intruders, Exchanges, Renewals       int
+	Rated                                int // by max_connect_rate
 }
 
 // Add adds up the numbers of several runs.
@@ -59,6 +60,7 @@ func (s *Stats) Add(o Stats) {
 	s.ExpectedCloses, s.Reconnections, s.Bytes = s.ExpectedCloses+o.ExpectedCloses, s.Reconnections+o.Reconnections, s.Bytes+o.Bytes
 	s.Crashes, s.RefusedByStore, s.Stops = s.Crashes+o.Crashes, s.RefusedByStore+o.RefusedByStore, s.Stops+o.Stops
 	s.Intruders, s.Exchanges, s.Renewals = s.Intruders+o.Intruders, s.Exchanges+o.Exchanges, s.Renewals+o.Renewals
+	s.Rated += o.Rated
 }
 
 // world is a broker, its network and clock, and its clients.
@@ -99,7 +101,8 @@ type world struct {
 	trace     hash.Hash
 	stats     Stats
 	violation *Violation
-	meets     meets     // limits that may be met
+	meets     meets // limits that may be met
+	rates     rates
 	asked     []holding // where there is a limit to them
 	stopping  bool      // the broker was told to
 	crowdedAt int       // step at which there were last too many connections
@@ -151,7 +154,8 @@ func newWorld(o *Op, options Options) *world {
 		w.disk = newDisk()
 	}
 	w.limits = limitsOf(o, shards)
-	w.meets = meets{queue: o.get("queue", 1<<20) < 1<<20, subs: o.is("subs"), retained: o.is("retained"), conns: o.is("conns"), memory: o.is("memory")}
+	w.meets = meets{queue: o.get("queue", 1<<20) < 1<<20, subs: o.is("subs"), retained: o.is("retained"), conns: o.is("conns"), memory: o.is("memory"), rate: o.is("rate")}
+	w.rates.perSecond = o.get("rate", 0)
 	l, err := w.limits.Resolve()
 	if err != nil {
 		panic(fmt.Sprintf("the script's first line: %v", err))
@@ -168,7 +172,7 @@ func limitsOf(o *Op, shards int) broker.Limits {
 	l := broker.Limits{Shards: shards, MaxConnections: o.get("conns", 300), MaxSubscriptions: o.get("subs", 2048),
 		MaxRetained: o.get("retained", 1024), MaxQueuedMessages: o.get("queue", 1<<20), MaxQueuedBytes: 1 << 30,
 		MaxInflight: o.get("inflight", 20), MaxOutboundBytes: o.get("outbound", 1<<20), TopicAliasMaximum: o.get("alias", 16),
-		ReceiveMaximum: o.get("recv", 1024), MaxPacketSize: 256 << 10,
+		ReceiveMaximum: o.get("recv", 1024), MaxPacketSize: 256 << 10, MaxConnectRate: o.get("rate", 0),
 		MaxSessionExpiry: time.Duration(o.get("expirymax", 0)) * time.Second, MaxKeepAlive: time.Duration(o.get("keepmax", 0)) * time.Second}
 	if o.is("store") {
 		l.StoreBytes = 1 << 20
