@@ -56,6 +56,33 @@ func TestQueueLimitOfClientThatLeavesEarly(t *testing.T) {
 	w.end()
 }
 
+// TestQueueLimitCountedBesideALoad has a message queue up while what an earlier run has left is loaded: how much that is, is told behind the
+// load, and must not count what that has brought.
+func TestQueueLimitCountedBesideALoad(t *testing.T) {
+	const limit, earlier, inFlight = 6, 5, 2
+	store := newMemStore()
+	w := newWorldOn(t, 1, script.New("options"), store, startOfTime())
+	sayAll(t, w, "connect a v5 expiry=1000", "subscribe a t qos=1", "close a", "connect p v5", fmt.Sprintf("publish p t old%%d qos=1 count=%d", earlier))
+	store = store.crashed(w.now.UnixMilli())
+	w = limitedWorld(t, 1, limit, store, w.now)
+	sayAll(t, w, "connect p v5")
+	store.stuck = true
+	sayAll(t, w, fmt.Sprintf("connect a v5 clean=0 expiry=1000 recvmax=%d", inFlight))
+	store.stuck = false
+	store.work(w.broker) // what CONNACK waits for
+	store.stuck = true
+	sayAll(t, w, "tick 0s", "publish p t m0 qos=1 id=1")
+	if n := len(store.queue); n < 2 || store.queue[0].load == nil {
+		t.Fatalf("%d requests wait; want the load, and behind it the question", n)
+	}
+	store.stuck = false
+	sayAll(t, w, "tick 0s", "publish p t m%d qos=1 count=8", "close a")
+	if n := delivered(t, w); n != inFlight+limit {
+		t.Errorf("%d came; want %d that were in flight and %d that waited", n, inFlight, limit)
+	}
+	w.end()
+}
+
 // limitedWorld is a broker whose Sessions may have so many messages wait.
 func limitedWorld(t *testing.T, shards, limit int, store *memStore, now time.Time) *world {
 	t.Helper()

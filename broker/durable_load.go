@@ -18,7 +18,7 @@ func (s *Shard) Loaded(r Loaded) {
 		s.counted(sess, &r)
 		return
 	}
-	k.loading = false
+	k.nextLoad() // What was to be counted at the same time stands before what is on disk from here on.
 	if sess.conn == 0 {
 		return
 	}
