@@ -28,7 +28,7 @@
 // # Worlds with a store
 //
 // One seed of four has a store (disk.go) that commits when chance says so, stands still, is full, and crashes (crash.go): what is not
-// committed is lost, another broker starts on what is there, and the clients come back. What was acknowledged must still come, nothing of
+// committed is lost, another broker starts on what is there, and the clients come back. Two of three limit what may wait on it. What was acknowledged must still come, nothing of
 // QoS 2 twice, Sessions resume, Wills of kept Sessions come, and at the end nothing is left on the disk. What the standard or a crash
 // leaves open is not judged: broker/testdata/README.md lists it, with the reasons.
 //

@@ -9,18 +9,20 @@ import (
 // dice makes a Script from chance. It knows nothing of what the broker will do: up is what it guesses.
 type dice struct {
 	*rand.Rand
-	script Script
-	roles  []role
-	up     []bool
-	tight  bool
-	disk   bool // a store, and crashes
-	large  bool // messages that use memory up
-	bursts bool // of more messages than fit between two shards
-	lag    int  // of planes that are late, in milliseconds
-	hops   bool // clients that go on elsewhere in the middle of something, while shards stand still
-	auth   int  // who may connect
-	rate   bool // there is a limit to the rate of CONNECT packets
-	proves []bool
+	script  Script
+	roles   []role
+	up      []bool
+	tight   bool
+	disk    bool // a store, and crashes
+	large   bool // messages that use memory up
+	bursts  bool // of more messages than fit between two shards
+	lag     int  // of planes that are late, in milliseconds
+	hops    bool // clients that go on elsewhere in the middle of something, while shards stand still
+	auth    int  // who may connect
+	rate    bool // there is a limit to the rate of CONNECT packets
+	full    bool // queues on disk meet theirs
+	inBytes bool // where there is one to queues, it is one to their bytes
+	proves  []bool
 }
 
 // role is what a client is for.
@@ -41,7 +43,7 @@ func Generate(seed uint64) Script {
 	if seed%5 == 4 {
 		d.auth = strangersIn + int(seed/5%2)
 	}
-	d.rate = seed%7 == 3
+	d.rate, d.full, d.inBytes = seed%7 == 3, d.disk && seed%3 < 2, seed%11 < 3
 	d.world()
 	d.cast()
 	for c, r := range d.roles {
@@ -106,6 +108,9 @@ func (d *dice) world() {
 		args = append(args, "rate", 3+d.IntN(40))
 	}
 	switch n := d.IntN(3); {
+	case d.disk && d.full:
+		d.op("world", -1, "", append(d.queue(args), "store", 1)...)
+		return
 	case d.disk:
 		d.op("world", -1, "", append(args, "queue", 1<<20, "store", 1)...)
 		return
@@ -115,13 +120,25 @@ func (d *dice) world() {
 	case d.large:
 		args = append(args, "memory", 1, "queue", 1<<20)
 	case n == 0:
-		args = append(args, "queue", 1+d.IntN(40))
+		args = d.queue(args)
 	case n == 1:
 		args = append(args, "outbound", 1<<14, "queue", 1<<20)
 	default:
 		args = append(args, "subs", 10+d.IntN(12), "retained", 1+d.IntN(3), "conns", 40, "queue", 1<<20)
 	}
 	d.op("world", -1, "", append(args, "recv", 1+d.IntN(30))...)
+}
+
+// queue chooses how many messages may wait in a Session's queue, or how many bytes.
+func (d *dice) queue(args []any) []any {
+	if d.inBytes {
+		return append(args, "queue", 1<<20, "qbytes", 1<<(12+d.IntN(4)))
+	}
+	most := 40
+	if d.disk {
+		most = 16 // What waits on disk waits for clients that are away.
+	}
+	return append(args, "queue", 1+d.IntN(most))
 }
 
 // cast deals the roles out: watchers, members of a Shared Subscription, publishers, and a crowd whose Sessions come and go.

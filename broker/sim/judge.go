@@ -29,11 +29,15 @@ func (w *world) judge() {
 	w.judgeCounters(&n, lost)
 }
 
-// counters are the broker's, once they are published: that is once a second.
+// counters are the broker's, once they are published, that is once a second, and those of its earlier runs.
 func (w *world) counters() broker.Counters {
 	w.pass(1500)
 	w.quiet()
-	return w.broker.Counters()
+	n := w.broker.Counters()
+	for i := range n {
+		n[i] += w.past[i]
+	}
+	return n
 }
 
 // judgeMessage looks for a message at everybody who was promised it, and counts the Sessions that did not get it.

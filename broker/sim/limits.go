@@ -119,12 +119,31 @@ func (l *link) inCrowd() bool { return l.w.meets.conns && l.w.crowdedAt >= l.dia
 
 // mayBeFull says whether the queue of a Session may have been full when it should have taken a message.
 func (w *world) mayBeFull(s *session, m *message) bool {
-	return w.meets.queue && w.waiting(s, m) >= w.limits.MaxQueuedMessages
+	if !w.meets.queue {
+		return false
+	}
+	n, bytes := w.waiting(s, m)
+	return n >= w.limits.MaxQueuedMessages || bytes+m.costMax() > int(w.limits.MaxQueuedBytes)
 }
 
-// waiting is how many messages may have waited in a Session's queue at once while the broker handled m: those sent until then that came
+// costMax is more than what a message takes of a Session's queue, in bytes: of memory, where small messages are cut from a page and
+// large ones take whole pages, and of a disk.
+func (m *message) costMax() int {
+	const (
+		pageBytes  = 4096
+		smallBytes = 2048
+		ownBytes   = 64
+	)
+	n := m.size + 2*len(m.topic) + 32
+	if n <= smallBytes {
+		return 2*n + 2*ownBytes
+	}
+	return n + 2*pageBytes + 4*ownBytes
+}
+
+// waiting is how many messages may have waited in a Session's queue at once while the broker handled m, and their bytes: those sent until then that came
 // later, or have no name, and those that may have expired in it. What its client did not get was never there.
-func (w *world) waiting(s *session, m *message) (n int) {
+func (w *world) waiting(s *session, m *message) (n, bytes int) {
 	until := m.acked.step
 	if m.will != nil {
 		until = w.step // It came when the broker knew that its connection was gone.
@@ -137,10 +156,11 @@ func (w *world) waiting(s *session, m *message) (n int) {
 		t := s.got[o]
 		switch {
 		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && moves:
-			n += s.copies(o, w.step)
+			k := s.copies(o, w.step)
+			n, bytes = n+k, bytes+k*o.costMax()
 		}
 	}
-	return n
+	return n, bytes
 }
 
 // moving says whether a Session may have been on its way to another shard when the broker handled m, at the latest at until: that is from a
@@ -174,15 +194,21 @@ func (w *world) judgeCounters(n *broker.Counters, lost int) {
 	if w.quickLost > quick {
 		w.violate("lost uncounted", "%d messages of QoS 0 did not come; the broker has counted %d", w.quickLost, quick)
 	}
-	if n := int(n.Of(broker.CounterAuthRefused)); w.stats.Crashes+w.stats.Stops == 0 && (n < w.unproved || n > w.authenticator.refused) {
-		w.violate("counters", "%d clients could not prove who they are, %d were told so; the broker has counted %d", w.authenticator.refused, w.unproved, n)
-	}
-	w.judgeRate(n)
+	w.judgeRefused()
 	for _, c := range []broker.Counter{broker.CounterNoMemory, broker.CounterDroppedQueue, broker.CounterDroppedNoMemory, broker.CounterClosedNoMemory} {
 		if n.Of(c) != 0 && !w.meets.memory && !(w.meets.queue && c == broker.CounterDroppedQueue) {
 			w.violate("limits", "%d times %s, although no limit was near", n.Of(c), c)
 		}
 	}
+}
+
+// judgeRefused compares what the broker that runs has counted with what clients have heard.
+func (w *world) judgeRefused() {
+	present := w.broker.Counters()
+	if n := int(present.Of(broker.CounterAuthRefused)); n < w.unproved || n > w.authenticator.refused {
+		w.violate("counters", "%d clients could not prove who they are, %d were told so; the broker has counted %d", w.authenticator.refused, w.unproved, n)
+	}
+	w.judgeRate(int(present.Of(broker.CounterRefusedRate)))
 }
 
 // handled notes what an acknowledgement of m says of QoS 0: what its client had sent before it, on the same connection, was read, too.

@@ -3,7 +3,6 @@ package sim
 import (
 	"slices"
 
-	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
@@ -126,9 +125,9 @@ func (l *link) handledBy() int64 {
 }
 
 // judgeRate compares the counter with who was told.
-func (w *world) judgeRate(n *broker.Counters) {
+func (w *world) judgeRate(counted int) {
 	r := &w.rates
-	counted, open := int(n.Of(broker.CounterRefusedRate)), 0
+	open := 0
 	for _, list := range r.attempts {
 		for _, l := range list {
 			if !l.fate.admitted {

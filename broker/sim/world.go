@@ -103,11 +103,12 @@ type world struct {
 	violation *Violation
 	meets     meets // limits that may be met
 	rates     rates
-	asked     []holding // where there is a limit to them
-	stopping  bool      // the broker was told to
-	crowdedAt int       // step at which there were last too many connections
-	quickLost int       // messages of QoS 0 that did not come
-	unproved  int       // connections that the authenticator refused, and that heard so
+	past      broker.Counters // of earlier runs
+	asked     []holding       // where there is a limit to them
+	stopping  bool            // the broker was told to
+	crowdedAt int             // step at which there were last too many connections
+	quickLost int             // messages of QoS 0 that did not come
+	unproved  int             // connections that the authenticator refused, and that heard so
 }
 
 // Who may connect.
@@ -154,7 +155,7 @@ func newWorld(o *Op, options Options) *world {
 		w.disk = newDisk()
 	}
 	w.limits = limitsOf(o, shards)
-	w.meets = meets{queue: o.get("queue", 1<<20) < 1<<20, subs: o.is("subs"), retained: o.is("retained"), conns: o.is("conns"), memory: o.is("memory"), rate: o.is("rate")}
+	w.meets = meets{queue: o.get("queue", 1<<20) < 1<<20 || o.is("qbytes"), subs: o.is("subs"), retained: o.is("retained"), conns: o.is("conns"), memory: o.is("memory"), rate: o.is("rate")}
 	w.rates.perSecond = o.get("rate", 0)
 	l, err := w.limits.Resolve()
 	if err != nil {
@@ -170,7 +171,7 @@ func newWorld(o *Op, options Options) *world {
 // limitsOf are the limits of a Script, in the least memory that they need, and room for messages in MiB.
 func limitsOf(o *Op, shards int) broker.Limits {
 	l := broker.Limits{Shards: shards, MaxConnections: o.get("conns", 300), MaxSubscriptions: o.get("subs", 2048),
-		MaxRetained: o.get("retained", 1024), MaxQueuedMessages: o.get("queue", 1<<20), MaxQueuedBytes: 1 << 30,
+		MaxRetained: o.get("retained", 1024), MaxQueuedMessages: o.get("queue", 1<<20), MaxQueuedBytes: int64(o.get("qbytes", 1<<30)),
 		MaxInflight: o.get("inflight", 20), MaxOutboundBytes: o.get("outbound", 1<<20), TopicAliasMaximum: o.get("alias", 16),
 		ReceiveMaximum: o.get("recv", 1024), MaxPacketSize: 256 << 10, MaxConnectRate: o.get("rate", 0),
 		MaxSessionExpiry: time.Duration(o.get("expirymax", 0)) * time.Second, MaxKeepAlive: time.Duration(o.get("keepmax", 0)) * time.Second}
