@@ -16,8 +16,8 @@
 // Ops do, client.go and link.go the client's half of the protocol, hear.go what a client makes of the packets it gets,
 // authenticator.go and exchange.go who is let in and how a client proves who it is, intruder.go who must not be let in,
 // settle.go the calm end of a run. The model is model.go (what is known of messages, subscriptions and Sessions), check.go
-// (what a delivery must keep to), will.go (when a Will is due), goodbye.go (which Reason Code a connection may end with), limits.go and rate.go (what a
-// limit explains) and judge.go (what must have come by the end).
+// (what a delivery must keep to), will.go (when a Will is due), goodbye.go (which Reason Code a connection may end with), limits.go,
+// rate.go and memory.go (what a limit explains) and judge.go (what must have come by the end).
 //
 // # What the model promises itself
 //
@@ -28,9 +28,9 @@
 // # Worlds with a store
 //
 // One seed of four has a store (disk.go) that commits when chance says so, stands still, is full, and crashes (crash.go): what is not
-// committed is lost, another broker starts on what is there, and the clients come back. Two of three limit what may wait on it. What was acknowledged must still come, nothing of
-// QoS 2 twice, Sessions resume, Wills of kept Sessions come, and at the end nothing is left on the disk. What the standard or a crash
-// leaves open is not judged: broker/testdata/README.md lists it, with the reasons.
+// committed is lost, another broker starts on what is there, and the clients come back. Two of three limit what may wait on it. What was
+// acknowledged must still come, nothing of QoS 2 twice, Sessions resume, Wills of kept Sessions come, and at the end nothing is left on
+// the disk. What the standard or a crash leaves open is not judged: broker/testdata/README.md lists it, with the reasons.
 //
 // Played with Options.Threaded, loops run on goroutines of their own, for the race detector; then nothing is reproducible.
 package sim

@@ -50,6 +50,9 @@ func (l *link) onDisconnect(body []byte) packet.Reason {
 		return r
 	}
 	l.told, l.reason = true, in.Reason
+	if in.Reason == packet.QuotaExceeded && !l.starvesAliases() {
+		l.starve()
+	}
 	switch {
 	case l.version != packet.V50:
 		l.w.violate("garbage", "c%d got DISCONNECT, which 3.x has only from clients", l.c.index)
@@ -80,9 +83,13 @@ func (l *link) mayBeTold(r packet.Reason) bool {
 // side, and the broker could not yet have lost patience with it.
 func (l *link) checkTold() {
 	switch {
-	case l.told, l.version != packet.V50, !l.accepted, l.leaving, l.halved, l.bad && !l.sound, l.w.meets.memory:
+	case l.told, l.version != packet.V50, !l.accepted, l.leaving, l.halved, l.bad && !l.sound:
 		return
-	case l.excused != 0 && l.w.now.Load()-l.excused < graceMS:
+	case l.excused == 0 || l.w.now.Load()-l.excused >= graceMS:
+		return
+	case l.w.meets.memory:
+		l.starve()
+	default:
 		l.w.violate("reason", "c%d was disconnected without a Reason Code: %s", l.c.index, l.excuse())
 	}
 }

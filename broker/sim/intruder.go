@@ -248,7 +248,11 @@ func (l *link) isCrowdedOut() bool { return l.inCrowd() || l.w.meets.memory }
 
 // over is the end that the broker made without CONNACK: it had no CONNECT in time, or has lost patience with somebody who does not read.
 func (i *intruder) over() {
-	if !i.isLate() && !i.w.stopping && !i.w.meets.memory && i.w.now.Load()-i.dialled.ms < graceMS {
+	switch {
+	case i.isLate(), i.w.stopping, i.w.now.Load()-i.dialled.ms >= graceMS:
+	case i.w.meets.memory:
+		i.starve()
+	default:
 		i.w.violate("reason", "an intruder (way %d, %v) in the name of c%d was told nothing", i.way, i.version, i.c.index)
 	}
 	_ = i.peer.Close()

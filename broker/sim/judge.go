@@ -25,6 +25,7 @@ func (w *world) judge() {
 		lost += n
 	}
 	w.judgeShared()
+	w.judgeLiving()
 	n := w.counters()
 	w.judgeCounters(&n, lost)
 }

@@ -51,9 +51,6 @@ func (w *world) checkSubscriptions() {
 
 // mayRefuseSubscription says whether there may have been as many as the broker takes since this one was asked for, which replaces none.
 func (w *world) mayRefuseSubscription(l *link, by *interest, code packet.Reason) bool {
-	if w.meets.memory {
-		return true
-	}
 	if l.version == packet.V50 && code != packet.QuotaExceeded || by.since != 0 {
 		return false
 	}
@@ -96,7 +93,7 @@ func (l *link) checkRefusal(r packet.Reason) {
 	why, may := l.excuse(), false
 	switch r {
 	case packet.QuotaExceeded:
-		may = l.w.meets.memory || l.inCrowd()
+		may = l.mayLackMemory() || l.inCrowd()
 	case packet.ConnectionRateExceeded:
 		may = l.mayBeRated()
 	case packet.ServerUnavailable:
@@ -109,7 +106,7 @@ func (l *link) checkRefusal(r packet.Reason) {
 	switch {
 	case why == "":
 		l.w.violate("refused", "c%d was refused for nothing: %v", l.c.index, r)
-	case l.version == packet.V50 && !may, l.version != packet.V50 && (r != packet.ServerUnavailable || why == rated && !l.mayBeRated()):
+	case l.version == packet.V50 && !may, l.version != packet.V50 && (r != packet.ServerUnavailable || (why == rated || why == outOfMemory) && !l.mayBeRated() && !l.mayLackMemory()):
 		l.w.violate("refused", "c%d was refused with %v; the broker may have had another reason (%s)", l.c.index, r, why)
 	}
 }
@@ -195,6 +192,7 @@ func (w *world) judgeCounters(n *broker.Counters, lost int) {
 		w.violate("lost uncounted", "%d messages of QoS 0 did not come; the broker has counted %d", w.quickLost, quick)
 	}
 	w.judgeRefused()
+	w.judgeMemory(n)
 	for _, c := range []broker.Counter{broker.CounterNoMemory, broker.CounterDroppedQueue, broker.CounterDroppedNoMemory, broker.CounterClosedNoMemory} {
 		if n.Of(c) != 0 && !w.meets.memory && !(w.meets.queue && c == broker.CounterDroppedQueue) {
 			w.violate("limits", "%d times %s, although no limit was near", n.Of(c), c)

@@ -75,6 +75,7 @@ type link struct {
 	will       *will
 	exchange   exchanging
 	fate       fate
+	starved    bool    // its end is explained by a lack of memory only
 	before     promise // what its Session was promised before its CONNECT
 }
 
@@ -174,8 +175,8 @@ func (l *link) checkKeepAlive() {
 		l.overdue = 0
 		return
 	}
-	if least <= l.w.looked+resetTurns || !l.w.calm || l.w.meets.memory {
-		return
+	if least <= l.w.looked+resetTurns || !l.w.calm || l.w.meets.memory && l.version != packet.V50 {
+		return // A PUBLISH of 3.x may wait for memory, and the broker not look for what comes behind it.
 	}
 	// The broker may have ended it when it first could, and still be sending what comes before the end, to a client that reads slowly.
 	if l.overdue == 0 {
@@ -224,8 +225,11 @@ func (l *link) excuse() string {
 // over is the end that the broker made.
 func (l *link) over() {
 	excuse := l.excuse()
-	if excuse == "" {
+	switch {
+	case excuse == "":
 		l.w.violate("closed", "c%d was disconnected for nothing: %v", l.c.index, l.reason)
+	case excuse == outOfMemory && !(l.told && l.starvesAliases()):
+		l.starve()
 	}
 	l.checkTold()
 	l.w.stats.ExpectedCloses++

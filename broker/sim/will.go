@@ -62,8 +62,13 @@ func (l *link) endWill(reset bool) {
 	case !l.accepted:
 		return
 	case l.leaving && !l.keepWill:
-		if len(l.out) == 0 && !reset && !l.ghost && !l.mightHaveEnded() {
-			w.decide(false)
+		if len(l.out) == 0 && !reset && !l.ghost {
+			switch l.mightHaveEnded() {
+			case "":
+				w.decide(false)
+			case outOfMemory:
+				l.w.starvation.deleted = append(l.w.starvation.deleted, w)
+			}
 		}
 		w.touched++ // It may come, and who knows what the Session's Expiry Interval was by then.
 		return
@@ -77,11 +82,11 @@ func (l *link) endWill(reset bool) {
 	l.c.pending = append(l.c.pending, w)
 }
 
-// mightHaveEnded says whether the broker may have ended the connection before it read DISCONNECT.
-func (l *link) mightHaveEnded() bool {
+// mightHaveEnded is why the broker may have ended the connection before it read DISCONNECT; empty when it may not.
+func (l *link) mightHaveEnded() string {
 	l.leaving = false
 	defer func() { l.leaving = true }()
-	return l.excuse() != ""
+	return l.excuse()
 }
 
 // decide says what the Will must do.

@@ -98,17 +98,18 @@ type world struct {
 	intruders           []*intruder
 	strategy            broker.Strategy
 
-	trace     hash.Hash
-	stats     Stats
-	violation *Violation
-	meets     meets // limits that may be met
-	rates     rates
-	past      broker.Counters // of earlier runs
-	asked     []holding       // where there is a limit to them
-	stopping  bool            // the broker was told to
-	crowdedAt int             // step at which there were last too many connections
-	quickLost int             // messages of QoS 0 that did not come
-	unproved  int             // connections that the authenticator refused, and that heard so
+	trace      hash.Hash
+	stats      Stats
+	violation  *Violation
+	meets      meets // limits that may be met
+	rates      rates
+	past       broker.Counters // of earlier runs
+	starvation starvation
+	asked      []holding // where there is a limit to them
+	stopping   bool      // the broker was told to
+	crowdedAt  int       // step at which there were last too many connections
+	quickLost  int       // messages of QoS 0 that did not come
+	unproved   int       // connections that the authenticator refused, and that heard so
 }
 
 // Who may connect.
