@@ -190,7 +190,7 @@ func (d *dice) step() {
 	}
 	c := d.IntN(len(d.roles))
 	if d.auth != everybodyIn && d.IntN(15) == 0 {
-		d.proveOr(c)
+		d.prove(c)
 		return
 	}
 	switch n := d.IntN(200); {
@@ -335,9 +335,18 @@ func (d *dice) way(c, version int) int {
 	return way
 }
 
-// proveOr has a client prove anew who it is, seldom in a wrong way, or somebody who cannot try to get in in its name.
-func (d *dice) proveOr(c int) {
+// prove has a client prove anew who it is, seldom in a wrong way, or be cut off while it does so for the first time, or somebody who cannot
+// try to get in in its name.
+func (d *dice) prove(c int) {
 	n := d.IntN(12)
+	if n == 11 {
+		d.connect(c)
+		d.op("connect", c, "", "v", 5, "expiry", 100*d.IntN(2), "will", d.some(2, 3), "auth", byMethod)
+		d.turns(d.IntN(4))
+		d.op("doom", c, "", "bytes", d.IntN(150))
+		d.up[c] = false
+		return
+	}
 	for tries := 0; n >= 4 && tries < len(d.roles) && !(d.up[c] && d.proves[c]); tries++ {
 		c = (c + 1) % len(d.roles)
 	}
