@@ -24,7 +24,6 @@ type intruder struct {
 	link
 	way   int
 	cut   int // bytes until it is reset; negative: never
-	heard packet.Reason
 	ended bool
 }
 
