@@ -43,7 +43,7 @@ func Generate(seed uint64) Script {
 	if seed%5 == 4 {
 		d.auth = strangersIn + int(seed/5%2)
 	}
-	d.rate, d.full, d.inBytes = seed%7 == 3, d.disk && seed%3 < 2, seed%11 < 3
+	d.rate, d.full, d.inBytes = seed%7 == 5, d.disk && seed%3 < 2, seed%11 < 3
 	d.world()
 	d.cast()
 	for c, r := range d.roles {
