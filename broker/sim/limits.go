@@ -139,7 +139,8 @@ func (m *message) costMax() int {
 }
 
 // waiting is how many messages may have waited in a Session's queue at once while the broker handled m, and their bytes: those sent until then that came
-// later, or have no name, and those that may have expired in it. What its client did not get was never there.
+// later, or have no name, and those that may have expired in it. What else its client did not get was never there, but for what it may have with QoS 0
+// where there is a disk: that waits in memory behind what is loaded, and is gone with the connection.
 func (w *world) waiting(s *session, m *message) (n, bytes int) {
 	until := m.acked.step
 	if m.will != nil {
@@ -152,12 +153,18 @@ func (w *world) waiting(s *session, m *message) (n, bytes int) {
 		}
 		t := s.got[o]
 		switch {
-		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && moves:
+		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || w.disk != nil && s.mayGetQuick(o)):
 			k := s.copies(o, w.step)
 			n, bytes = n+k, bytes+k*o.costMax()
 		}
 	}
 	return n, bytes
+}
+
+// mayGetQuick says whether a message may come to a Session with QoS 0.
+func (s *session) mayGetQuick(m *message) (quick bool) {
+	s.possible(m, s.owner.w.step, func(i *interest) { quick = quick || min(m.qos, i.qos) == 0 })
+	return quick
 }
 
 // moving says whether a Session may have been on its way to another shard when the broker handled m, at the latest at until: that is from a
