@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"math"
+
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/packet"
 )
@@ -140,25 +142,38 @@ func (m *message) costMax() int {
 
 // waiting is how many messages may have waited in a Session's queue at once while the broker handled m, and their bytes: those sent until then that came
 // later, or have no name, and those that may have expired in it. What else its client did not get was never there, but for what it may have with QoS 0
-// where there is a disk: that waits in memory behind what is loaded, and is gone with the connection.
+// where there is a disk: that waits in memory behind what is loaded, and is gone with the connection, see quickSince.
 func (w *world) waiting(s *session, m *message) (n, bytes int) {
 	until := m.acked.step
 	if m.will != nil {
 		until = w.step // It came when the broker knew that its connection was gone.
 	}
-	moves := w.moving(s, m, until)
+	moves, quick := w.moving(s, m, until), w.quickSince(s, until)
 	for _, o := range w.messages {
 		if o == m || o.sent.step > until {
 			continue
 		}
 		t := s.got[o]
 		switch {
-		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || w.disk != nil && s.mayGetQuick(o)):
+		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || o.sent.step >= quick && s.mayGetQuick(o)):
 			k := s.copies(o, w.step)
 			n, bytes = n+k, bytes+k*o.costMax()
 		}
 	}
 	return n, bytes
+}
+
+// quickSince is from when on what is sent to a Session with QoS 0 may wait at until, and be gone since: from the CONNECT before on, where another one
+// came later.
+func (w *world) quickSince(s *session, until int) int {
+	last := math.MaxInt
+	for _, l := range s.owner.dials {
+		if w.disk != nil && l.dialled.step > until {
+			return last
+		}
+		last = l.dialled.step
+	}
+	return math.MaxInt
 }
 
 // mayGetQuick says whether a message may come to a Session with QoS 0.
