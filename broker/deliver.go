@@ -95,16 +95,23 @@ func (s *Shard) deliverQueued(p *publication, r *receiver, qos uint8, retain boo
 		s.noMemory(p, sess, qos)
 		return
 	}
+	direct := sess.conn != 0 && !sess.arriving && sess.idle() && s.canSend(sess)
+	waits := !direct || p.hold && !s.durable(p.ticket)
+	if waits && !s.mayWait(sess, id) {
+		return
+	}
 	if s.stream != nil {
 		s.markEntry(p, sess, id, false)
 	}
-	if sess.conn != 0 && !sess.arriving && sess.idle() && s.canSend(sess) && s.sendable(sess, id) {
+	if direct && s.sendable(sess, id) {
 		if s.sendEntry(p, sess, id, r) {
 			return
 		}
 		s.wantMemory(sess)
 	}
-	s.queueEntry(sess, id)
+	if waits || s.mayWait(sess, id) {
+		s.queueEntry(sess, id)
+	}
 }
 
 // newEntry makes a delivery of a stored message; 0 when memory is used up.
@@ -115,6 +122,9 @@ func (s *Shard) newEntry(msg uint32, flags uint8, r *receiver) uint32 {
 	}
 	e := &s.entries[id]
 	*e = entry{msg: msg, id: r.id, flags: flags, group: s.viaGroup}
+	if s.stream != nil {
+		s.marks[id] = mark{}
+	}
 	if len(r.more) > 1 {
 		ref := s.pool.alloc(2 + 4*len(r.more))
 		if ref == 0 {
@@ -135,22 +145,29 @@ func (s *Shard) newEntry(msg uint32, flags uint8, r *receiver) uint32 {
 	return id
 }
 
-// queueEntry puts a delivery behind those that wait, or drops it: a Session's own limit never stops a publisher. It is
-// the newest message that is dropped, after those that have expired.
+// mayWait says whether a delivery may wait; if not, it is dropped: a Session's own limit never stops a publisher. It is the newest message that is
+// dropped, after those that have expired, and before it has a place on disk where that can be: another shard may write it there, and this one
+// load it again, before it can be deleted.
+func (s *Shard) mayWait(sess *Session, id uint32) bool {
+	cost := int64(s.ms.at(s.entries[id].msg).pinned) + sizeOf[entry]()
+	if !s.full(sess, cost) {
+		return true
+	}
+	if sess.nextExpiry != 0 && sess.nextExpiry <= s.now {
+		s.purge(sess)
+	}
+	s.expireOnDisk(sess.kept)
+	if !s.full(sess, cost) {
+		return true
+	}
+	s.discard(sess, id)
+	s.drop(sess, CounterDroppedQueue)
+	return false
+}
+
+// queueEntry puts a delivery that may wait behind those that wait.
 func (s *Shard) queueEntry(sess *Session, id uint32) {
 	m := s.ms.at(s.entries[id].msg)
-	cost := int64(m.pinned) + sizeOf[entry]()
-	if s.full(sess, cost) {
-		if sess.nextExpiry != 0 && sess.nextExpiry <= s.now {
-			s.purge(sess)
-		}
-		s.expireOnDisk(sess.kept)
-		if s.full(sess, cost) {
-			s.discard(sess, id)
-			s.drop(sess, CounterDroppedQueue)
-			return
-		}
-	}
 	s.countWaiting(sess, m)
 	s.enqueue(s.queueFor(sess, s.entries[id].qos()), id)
 	if s.stream != nil {

@@ -221,7 +221,6 @@ func (s *Shard) borrow(p *publication, m *shardMessage) {
 // markEntry makes a new delivery part of its publication's ticket and gives it its place in the Session's queue.
 func (s *Shard) markEntry(p *publication, sess *Session, id uint32, forwarded bool) {
 	e, m := &s.entries[id], &s.marks[id]
-	*m = mark{}
 	if p.hold {
 		m.ticket, m.hold = p.ticket, true
 	}

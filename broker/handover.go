@@ -311,12 +311,14 @@ func (s *Shard) onForward(m *shardMessage) {
 		if id := s.newEntry(p.msg, flags, &r); id == 0 {
 			s.noMemory(p, sess, flags&entryQoS)
 		} else {
-			if s.stream != nil {
-				s.markEntry(p, sess, id, true)
-			}
 			arriving := sess.arriving
 			sess.arriving = false // behind what was forwarded before, not among what is held
-			s.queueEntry(sess, id)
+			if s.mayWait(sess, id) {
+				if s.stream != nil {
+					s.markEntry(p, sess, id, true)
+				}
+				s.queueEntry(sess, id)
+			}
 			sess.arriving = arriving
 		}
 		s.viaGroup = 0

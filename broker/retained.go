@@ -252,7 +252,9 @@ func (s *Shard) sendRetained(p *publication, sess *Session, r *receiver, qos uin
 		s.markEntry(p, sess, id, false)
 		// At QoS 0 a live message passes what waits for the store by, and must not come before the retained one, which is older.
 		if qos > 0 && (!sess.idle() || !s.sendable(sess, id)) {
-			s.queueEntry(sess, id)
+			if s.mayWait(sess, id) {
+				s.queueEntry(sess, id)
+			}
 			return true
 		}
 	}
