@@ -142,20 +142,20 @@ func (m *message) costMax() int {
 
 // waiting is how many messages may have waited in a Session's queue at once while the broker handled m, and their bytes: those sent until then that came
 // later, or have no name, and those that may have expired in it. What else its client did not get was never there, but for what it may have with QoS 0
-// where there is a disk: that waits in memory behind what is loaded, and is gone with the connection, see quickSince.
+// where there is a disk: that waits in memory behind what is loaded, and is gone with the connection, see quickSince; and for what nobody was told of before a crash.
 func (w *world) waiting(s *session, m *message) (n, bytes int) {
 	until := m.acked.step
 	if m.will != nil {
 		until = w.step // It came when the broker knew that its connection was gone.
 	}
-	moves, quick := w.moving(s, m, until), w.quickSince(s, until)
+	moves, quick, crash := w.moving(s, m, until), w.quickSince(s, until), w.crashesSince(m.sent.step) > 0
 	for _, o := range w.messages {
 		if o == m || o.sent.step > until {
 			continue
 		}
 		t := s.got[o]
 		switch {
-		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || o.sent.step >= quick && s.mayGetQuick(o)):
+		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || o.sent.step >= quick && s.mayGetQuick(o) || crash && o.qos > 0 && (o.acked.step == 0 || o.acked.step > until)):
 			k := s.copies(o, w.step)
 			n, bytes = n+k, bytes+k*o.costMax()
 		}

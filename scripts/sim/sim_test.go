@@ -12,8 +12,8 @@ const (
 	root      = "../.."
 	bugFolder = "../../broker/sim/testdata/bugs"
 
-	sampledBugs = 2   // that the ordinary test plants
-	huntSeeds   = 400 // in which a bug must be found
+	sampledBugs = 2    // that the ordinary test plants
+	huntSeeds   = 1000 // in which a bug must be found
 )
 
 // TestBugsApply makes sure that every bug still fits the engine.
