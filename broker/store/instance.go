@@ -24,12 +24,17 @@ type instance struct {
 	failed chan struct{} // closed when Pebble gave up
 	dead   chan struct{} // closed when Pebble could not open: nobody will ever close what it has begun
 	closes chan struct{} // closed when nothing but its closing is left
+	lacks  uint64        // commits that its logs did not have
 
 	suspected atomic.Bool // Store.countUnread has been told of it
 
 	mu    sync.Mutex // guards what follows
 	users int        // goroutines of do that have not ended
 	last  func()     // closes the database when there are no users any more; nil: it stays open
+}
+
+func newInstance() *instance {
+	return &instance{failed: make(chan struct{}), dead: make(chan struct{}), closes: make(chan struct{})}
 }
 
 // fail notes the first failure.
@@ -190,7 +195,7 @@ func (l fatalLogger) Fatalf(format string, args ...any) {
 
 // openInstance opens Pebble. It may fail by Fatalf as well, so it runs as do runs things.
 func (s *Store) openInstance(dir string, fresh bool) (*instance, error) {
-	in := &instance{failed: make(chan struct{}), dead: make(chan struct{}), closes: make(chan struct{})}
+	in := newInstance()
 	in.fence = newFence(s.config.FS, dir, s.config.Durability == OS, in.fail)
 	in.fence.syncs = &s.syncTimes
 	err := in.do(func(*pebble.DB) error {

@@ -47,7 +47,6 @@ func (p *progress) open(s *Store) {
 		return
 	}
 	p.file = f
-	p.note(s.commits, s.boot)
 }
 
 // note writes where the store is.
@@ -69,11 +68,24 @@ func (p *progress) close() error {
 	return p.file.Close()
 }
 
+// raiseProgress is for before the database is opened, after which nothing else tells of commits that its logs lack: as long as that is not settled they are missing
+// at the end.
+func (s *Store) raiseProgress(commits uint64) {
+	noted, boot := s.readProgress()
+	if noted >= commits {
+		return
+	}
+	p := progress{}
+	p.open(s)
+	if p.file == nil {
+		return
+	}
+	p.note(commits, boot)
+	_ = errors.Join(p.file.Sync(), p.close(), syncDir(s.config.FS, s.config.Dir))
+}
+
 // compareProgress says how many durable commits of earlier runs are gone, and the last boot number that was used.
 func (s *Store) compareProgress(commits uint64, boot uint32) (lost uint64, lastBoot uint32) {
-	if s.config.Durability == None {
-		return 0, boot
-	}
 	noted, notedBoot := s.readProgress()
 	if noted <= commits {
 		return 0, max(boot, notedBoot)
@@ -83,7 +95,7 @@ func (s *Store) compareProgress(commits uint64, boot uint32) (lost uint64, lastB
 
 // tellLoss makes it known that commits are gone.
 func (s *Store) tellLoss(lost uint64, doubted int64) {
-	s.warn(fmt.Sprintf("the last %d commits before the end of the last run are gone, and acknowledged messages with them; "+
+	s.warn(fmt.Sprintf("%d commits of the last run are gone, and acknowledged messages with them; "+
 		"%d messages of QoS 2 that may have been delivered are not delivered again; %s", lost, doubted, s.whyLost()))
 }
 

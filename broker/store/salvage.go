@@ -83,8 +83,11 @@ func (s *Store) tellSalvage() {
 	s.counts.lostRecords.Add(int64(last.found.lostRecords))
 	s.counts.lostFiles.Add(int64(last.found.lostFiles))
 	s.counts.leftRecords.Add(int64(last.found.left))
-	if last.found.gone > 0 {
-		s.tellGone(last.found.gone)
+	switch f := last.found; {
+	case f.gone > 0 && f.lostRecords+f.lostFiles > 0: // with what could not be read, as f says
+		s.counts.lostCommits.Add(int64(f.gone))
+	case f.gone > 0:
+		s.tellGone(f.gone)
 	}
 	s.warn(fmt.Sprintf("the store was damaged (%v): it is kept in %s, %v", last.why, last.aside, last.found))
 }
@@ -102,7 +105,12 @@ func (s *Store) openDatabase() (*instance, error) {
 	if err := s.checkManifest(); err != nil {
 		return nil, err
 	}
-	return s.openInstance(s.databaseDir(), s.fresh)
+	lacks := s.lackingCommits()
+	in, err := s.openInstance(s.databaseDir(), s.fresh)
+	if err == nil {
+		in.lacks = lacks
+	}
+	return in, err
 }
 
 // finishSalvage brings a salvage that was cut short to its end when nothing but the last step was missing, and forgets it otherwise.
@@ -295,13 +303,16 @@ type findings struct {
 	doubt       uint32
 	missing     uint64
 	putBack     bool   // it had been put aside before
-	gone        uint64 // commits of this run that are gone with nothing else, or that durability none had in memory only
+	gone        uint64 // commits that are gone, where that can be told
 }
 
 // String is what was found in words.
 func (f findings) String() string {
 	text := fmt.Sprintf("%d records were read from it, %d could not be read, %d files are gone or could not be read to their end, "+
 		"%d messages of QoS 2 that may have been delivered are not delivered again", f.saved, f.lostRecords, f.lostFiles, f.doubted)
+	if f.gone > 0 && f.lostRecords+f.lostFiles > 0 {
+		text += fmt.Sprintf("; %d commits are gone with that: messages that were acknowledged, and Sessions and subscriptions made since", f.gone)
+	}
 	if f.putBack {
 		text += "; it had been put back in its place, and what was taken without it is gone"
 	}
@@ -330,7 +341,7 @@ func (s *Store) salvageRecords(in *instance, why error, passes []pass) (findings
 		}
 	}
 	sortFiles(names) // where room runs out, what was acknowledged lately is known to be
-	v := versions{sent: make(map[uint64]uint64)}
+	v := versions{sent: make(map[uint64]uint64), partly: errors.Is(why, fs.ErrNotExist)}
 	for i, p := range passes {
 		v.pass = p
 		lostRecords, lostFiles, err := s.salvagePass(in, &v, names)
@@ -382,6 +393,7 @@ func (s *Store) salvagePass(in *instance, v *versions, names []string) (lostReco
 			return 0, 0, in.err
 		}
 		lostRecords += lost
+		v.partly = v.partly || filepath.Ext(name) == ".sst" && (lost > 0 || err != nil)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // What has gone since the list was made, Pebble had no use for.
 			lostFiles++
 		}
@@ -449,11 +461,14 @@ func (s *Store) settleNumbers(db *pebble.DB, v *versions, f *findings, commits, 
 		return err
 	}
 	lost := f.lostRecords+f.lostFiles+f.left > 0
-	if l.known && (s.config.Durability == None || !lost) { // or it was lost, and nobody knows how many
+	noted, _ := s.readProgress()
+	switch gaps, last := v.lack(); {
+	case lost && !f.putBack && last > 0 && last == l.commits: // what the newest log has was the newest
+		f.gone = gaps + goneCommits(max(done, noted), l)
+	case l.known && (s.config.Durability == None || !lost): // or it was lost, and nobody knows how many
 		f.gone = goneCommits(done, l)
 	}
 	if lost || f.putBack || f.gone > 0 {
-		noted, _ := s.readProgress()
 		l.commits = max(l.commits, noted, commits) // what is lost with them is told already
 	} else {
 		sent = v.sent

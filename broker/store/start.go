@@ -96,6 +96,7 @@ func (s *Store) openFirst() error {
 		return s.removeProgress() // what a run without a log loses is no surprise
 	}
 	s.progress.open(s)
+	s.progress.note(s.commits, s.boot)
 	return nil
 }
 
@@ -133,8 +134,13 @@ type lastCommit struct {
 // lastTime reads T.
 func lastTime(db *pebble.DB) (l lastCommit, err error) {
 	v, err := get(db, []byte{byte(record.KindTime)})
-	if err != nil || len(v) < 8 {
-		return l, err
+	return decodeTime(v), err
+}
+
+// decodeTime is what a value of T says.
+func decodeTime(v []byte) (l lastCommit) {
+	if len(v) < 8 {
+		return l
 	}
 	l.at, l.known = int64(binary.BigEndian.Uint64(v)), true
 	if len(v) >= 16 {
@@ -146,7 +152,7 @@ func lastTime(db *pebble.DB) (l lastCommit, err error) {
 	if len(v) >= 24 {
 		l.accepted = binary.BigEndian.Uint32(v[20:])
 	}
-	return l, nil
+	return l
 }
 
 // beginRun finds where the next run begins, and notes that durably, before any number is made of it. What was lost is settled with the same
@@ -175,6 +181,7 @@ func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 		r.last.commits = max(r.last.commits, noted)
 	}
 	r.lost, r.boot = s.compareProgress(r.last.commits, s.lastBoot(r.boot, r.putBack))
+	r.lost = max(r.lost, s.in.lacks)
 	if r.lost > 0 || r.putBack {
 		if r.doubted, err = settleDoubt(db, nil); err != nil {
 			return r, err
@@ -188,18 +195,23 @@ func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 
 // noteRun writes where a run begins.
 func (s *Store) noteRun(db *pebble.DB, r run) error {
-	b := db.NewBatch()
-	defer b.Close()
-	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, r.boot), nil), setTime(b, r.last)); err != nil {
-		return err
-	}
-	if err := db.Apply(b, s.syncOption()); err != nil {
+	if err := s.begin(db, r.boot, r.last); err != nil {
 		return err
 	}
 	if s.config.Durability == None {
 		return db.Flush() // numbers must not be used twice even so
 	}
 	return nil
+}
+
+// begin writes that commits go on behind another one, which finds out whether the store can be written.
+func (s *Store) begin(db *pebble.DB, boot uint32, l lastCommit) error {
+	b := db.NewBatch()
+	defer b.Close()
+	if err := errors.Join(b.Set([]byte{byte(record.KindBoot)}, binary.BigEndian.AppendUint32(nil, boot), nil), setTime(b, l)); err != nil {
+		return err
+	}
+	return db.Apply(b, s.syncOption())
 }
 
 // eachBytes is how much Each reads at a time.

@@ -37,6 +37,9 @@ type versions struct {
 	saved   int
 	boot    uint32 // the last run of which there is a number
 	doubt   uint32 // the last loss that a Session knows of
+	commits commitRuns
+	flushed uint64 // the last commit that a table has
+	partly  bool   // a table is not there, or could not be read to its end
 	// sent is up to where the queue of each Session was sent, by whatever version says most: which is the newest is not sure, for compactions have the change
 	// number of the oldest be 0, and used-up files have older versions with theirs.
 	sent map[uint64]uint64
@@ -123,6 +126,9 @@ func (v *versions) readPoints(r *sstable.Reader, backward bool) (n int, err erro
 	}
 	for kv := first(); kv != nil; kv = next() {
 		value, _, err := kv.Value(nil)
+		if err == nil && len(kv.K.UserKey) == 1 && record.Kind(kv.K.UserKey[0]) == record.KindTime {
+			v.flushed = max(v.flushed, decodeTime(value).commits)
+		}
 		if err == nil {
 			err = v.put(kv.K.UserKey, uint64(kv.SeqNum()), kv.Kind() != pebble.InternalKeyKindDelete, value) // a set behind a deletion is a kind of its own
 		}
@@ -168,7 +174,7 @@ func (v *versions) readLog(fs vfs.FS, path string, last, patient bool) error {
 	}
 	var damage error
 	for from, n := int64(0), 1; ; n++ {
-		good, err := v.readBatches(openLog(walrecord.NewReader, io.NewSectionReader(f, from, math.MaxInt64-from), number))
+		good, err := eachBatch(openLog(walrecord.NewReader, io.NewSectionReader(f, from, math.MaxInt64-from), number), v.readBatch)
 		if err == nil || last && errors.Is(err, walrecord.ErrUnexpectedEOF) {
 			return damage
 		}
@@ -180,31 +186,11 @@ func (v *versions) readLog(fs vfs.FS, path string, last, patient bool) error {
 	}
 }
 
-// readBatches reads batches of a log up to its end or an error, and says where the last of them ends.
-func (v *versions) readBatches(log *walrecord.Reader) (end int64, err error) {
-	for {
-		r, err := log.Next()
-		if errors.Is(err, io.EOF) {
-			return end, nil
-		}
-		var repr []byte
-		if err == nil {
-			repr, err = io.ReadAll(r)
-		}
-		if err == nil {
-			err = v.readBatch(repr)
-		}
-		if err != nil {
-			return end, err
-		}
-		end = log.Offset()
-	}
-}
-
 func (v *versions) readBatch(repr []byte) error {
 	if len(repr) <= batchrepr.HeaderLen {
 		return nil
 	}
+	v.commits.noteBatch(repr)
 	seq := uint64(batchrepr.ReadSeqNum(repr))
 	for r := batchrepr.Read(repr); ; seq++ {
 		kind, key, value, ok, err := r.Next()
@@ -221,6 +207,15 @@ func (v *versions) readBatch(repr []byte) error {
 			return err
 		}
 	}
+}
+
+// lack says how many commits the logs lack, and the last one that they have. 0 is that nothing says it: where tables lack something, logs that are used up may be
+// what they have.
+func (v *versions) lack() (lost, last uint64) {
+	if len(v.commits) == 0 || v.partly {
+		return 0, 0
+	}
+	return v.commits.lack(v.flushed)
 }
 
 // settle puts the newest version of each record in its place and forgets the others.

@@ -258,7 +258,8 @@ func (s *Store) tryInstance(in *instance) error {
 		if err != nil {
 			return err
 		}
-		lost := loss{commits: goneCommits(done, last)}
+		lost := loss{commits: goneCommits(done, last) + in.lacks}
+		l.commits += in.lacks // numbers go on where the lost ones ended
 		if lost.commits > 0 {
 			l.doubt++
 			if lost.doubted, err = settleDoubt(db, nil); err != nil {
@@ -266,11 +267,12 @@ func (s *Store) tryInstance(in *instance) error {
 			}
 		}
 		found <- lost
-		return s.probe(db, l)
+		return s.begin(db, s.boot, l)
 	})
 	if err != nil {
 		return err
 	}
+	s.commits += in.lacks
 	if lost := <-found; lost.commits > 0 {
 		s.doubt.Add(1)
 		s.counts.doubted.Add(lost.doubted)
@@ -343,16 +345,6 @@ func (s *Store) repair() bool {
 // lastCommit is a commit of now, behind so many.
 func (s *Store) lastCommit(commits uint64) lastCommit {
 	return lastCommit{at: time.Now().UnixMilli(), commits: commits, doubt: s.doubt.Load(), accepted: s.accepted.Load()}
-}
-
-// probe finds out whether the store can be written.
-func (s *Store) probe(db *pebble.DB, l lastCommit) error {
-	b := db.NewBatch()
-	defer b.Close()
-	if err := setTime(b, l); err != nil {
-		return err
-	}
-	return db.Apply(b, s.syncOption())
 }
 
 // suspect is told what an access to an instance has said. What cannot be read ends the instance: the writer reopens the store, and salvages
