@@ -74,6 +74,30 @@ func TestClaimedBackBeforeGiven(t *testing.T) {
 	}
 }
 
+// TestPromisedSessionComesBack has a client connect on shard 1, and twice on shard 0 again, before shard 0 has read what shard 1 asks: the Session
+// is there, and promised away. The last connection has it when it has come back: who had it at once would lose it to an older one.
+func TestPromisedSessionComesBack(t *testing.T) {
+	b := newBench(t, 2, nil)
+	b.open(0, persistent("x"))
+	second, third, last := b.open(1, persistent("x")), b.open(0, persistent("x")), b.open(0, persistent("x"))
+	if sess := b.session("x"); !b.b.loops[0].shard.present(sess) || sess.claim == sess.tenure {
+		t.Fatal("the Session is not promised away: the scene is another one")
+	}
+	b.settleAll(0)
+	if got := kinds(last.hear()); !slices.Equal(got, []packet.Kind{packet.CONNACK}) || !last.live() {
+		t.Errorf("the last connection got %v; want a CONNACK, and no end", got)
+	}
+	if got := kinds(second.hear()); !slices.Equal(got, []packet.Kind{packet.CONNACK, packet.DISCONNECT}) {
+		t.Errorf("the one on shard 1 got %v; want CONNACK, and DISCONNECT", got)
+	}
+	if third.live() {
+		t.Error("the one that the last has superseded is there")
+	}
+	if sess := b.session("x"); sess.home.Load() != 0 || sess.claim != sess.tenure {
+		t.Errorf("the Session is at shard %d with claim %d of %d", sess.home.Load(), sess.tenure, sess.claim)
+	}
+}
+
 // TestTakesOutOfOrder has a client connect on shards 1, 3, 1 and 2 while its Session is on its way from 0 to 1, so
 // that two takes wait at shard 1 and come in the wrong order, as those of different queues may.
 func TestTakesOutOfOrder(t *testing.T) {
