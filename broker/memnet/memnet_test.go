@@ -73,6 +73,9 @@ func TestSteppingNeverBlocks(t *testing.T) {
 	if written, err := peer.Write([]byte("123456")); written != 4 || !errors.Is(err, broker.ErrWouldBlock) {
 		t.Errorf("Write beyond the window = %d, %v", written, err)
 	}
+	if peer.Unread() != 4 {
+		t.Errorf("Unread = %d; want 4", peer.Unread())
+	}
 	if got, err := peer.Read(make([]byte, 1)); got != 0 || !errors.Is(err, broker.ErrWouldBlock) {
 		t.Errorf("Read of nothing = %d, %v", got, err)
 	}

@@ -172,6 +172,13 @@ func (p *Peer) Buffered() int {
 	return len(p.conn.toPeer)
 }
 
+// Unread returns how many bytes the Peer has written that the plane has not read.
+func (p *Peer) Unread() int {
+	p.lock()
+	defer p.unlock()
+	return len(p.conn.toPlane)
+}
+
 // SetDeadline limits the Reads and Writes that begin to wait after it, in a threaded Network. Zero means no limit.
 func (p *Peer) SetDeadline(deadline time.Time) error {
 	p.lock()

@@ -52,8 +52,13 @@ func newAuthenticator(w *world, most int) *authenticator {
 	return &authenticator{w: w, most: most, exchanges: map[exchangeKey]*exchange{}}
 }
 
-// Log is part of broker.Host.
-func (a *authenticator) Log(broker.LogEvent) bool { return true }
+// Log is part of broker.Host: it tells when the broker has decided to end a connection.
+func (a *authenticator) Log(e broker.LogEvent) bool {
+	if e.Kind == broker.EventDisconnected {
+		a.w.judgeEnd(e.Address)
+	}
+	return true
+}
 
 // Authenticate is part of broker.Host.
 func (a *authenticator) Authenticate(r broker.AuthRequest) bool {
