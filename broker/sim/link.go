@@ -212,12 +212,12 @@ func (l *link) excuse() string {
 		return "busy"
 	case l.isStuck():
 		return "large packet without progress"
-	case l.w.meets.memory:
-		return outOfMemory
 	case !l.accepted && l.inCrowd():
 		return crowded
 	case !l.accepted && l.w.meets.rate:
 		return rated
+	case l.w.meets.memory: // Last: what else explains an end is not put down to it.
+		return outOfMemory
 	}
 	return ""
 }
