@@ -108,7 +108,7 @@ func (w *shared) allocate(p Plan) (err error) {
 	if w.store != nil {
 		w.marks, e = reserve[mark](p.Entries + 1)
 		try(e)
-		w.watermarks = make([]atomic.Uint64, w.limits.Shards)
+		w.watermarks, w.renewed = make([]atomic.Uint64, w.limits.Shards), make([]atomic.Uint32, w.limits.Shards)
 	}
 	w.messages, e = reserve[message](p.Messages + 1)
 	try(e)

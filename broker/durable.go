@@ -134,6 +134,8 @@ type stream struct {
 	// passed are the places in the queues of ended Sessions, by sid, of what was given to others from memory: see passedFromDisk.
 	passed  map[uint64][]uint64
 	renewal renewal
+	held    batch // what is durable and not completed, see completeWhole
+	holds   bool  // there is something in held
 }
 
 // batch is what was handed over together.
@@ -143,6 +145,7 @@ type batch struct {
 	bytes   int
 	// retained says that records of Retained Messages are in it, which may be other shards'.
 	retained bool
+	renewed  uint32 // the last loss since which all Sessions of the shard are written with it
 }
 
 // awaited is what happens when a ticket becomes durable: a Session can go on, or an entry can be deleted.
@@ -272,10 +275,12 @@ func (s *Shard) onAwaited(a *awaited) {
 	}
 }
 
-// onDurable is onAwaited for a Session that has moved here, or, without one, the news that another shard's watermark rose.
+// onDurable is onAwaited for a Session that has moved here, or, without one, the news that another shard's watermark rose, or that the store has lost
+// something, or that another shard has written it anew.
 func (s *Shard) onDurable(m *shardMessage) {
 	if m.session == nil {
 		s.settleAwaiting()
+		s.completeHeld()
 		return
 	}
 	s.onAwaited(&awaited{ticket: m.ticket, session: m.session, kept: m.kept, pos: m.epoch, mid: m.ticket}) // one of both counts

@@ -103,7 +103,7 @@ func (s *Shard) handOver() {
 		s.store.Commit(s.id, ops)
 	}
 	log.mu.Unlock()
-	b := batch{until: st.handed, actions: actions, bytes: len(ops), retained: retained}
+	b := batch{until: st.handed, actions: actions, bytes: len(ops), retained: retained, renewed: st.renewal.renewed()}
 	st.underWay += b.bytes
 	if len(ops) == 0 && !behind {
 		st.keepSpare(ops, s.limits.streamBytes())
@@ -113,9 +113,9 @@ func (s *Shard) handOver() {
 		st.batches = append(st.batches, b)
 	case n > 0: // there is nothing to write, but others were first
 		last := &st.batches[n-1]
-		last.until, last.actions = b.until, append(last.actions, b.actions...)
+		last.until, last.actions, last.renewed = b.until, append(last.actions, b.actions...), b.renewed
 	default:
-		s.complete(&b)
+		s.completeWhole(&b)
 	}
 }
 
@@ -210,7 +210,7 @@ func (s *Shard) Committed(ops []byte) {
 		s.retainedLog.underWay.Add(-1)
 	}
 	st.keepSpare(ops, s.limits.streamBytes())
-	s.complete(&b)
+	s.completeWhole(&b)
 	s.settle()
 	s.roomAgain = true
 }

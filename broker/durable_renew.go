@@ -21,6 +21,14 @@ func (r *renewal) done() bool {
 	return r.part == registryParts+retainedParts && len(r.sessions)+len(r.names) == 0
 }
 
+// renewed is the last loss since which all Sessions are written; 0 while some are not.
+func (r *renewal) renewed() uint32 {
+	if r.part < registryParts || len(r.sessions) > 0 {
+		return 0
+	}
+	return r.doubt
+}
+
 // renews says whether there is something to write anew, or that a loss was not seen before.
 func (s *Shard) renews() bool {
 	r := &s.stream.renewal
@@ -33,6 +41,7 @@ func (s *Shard) renew() {
 	r := &s.stream.renewal
 	if d := s.store.Doubt(); d != r.doubt {
 		*r = renewal{doubt: d}
+		s.tellLoss()
 	}
 	written := func() int { return len(s.stream.ops) + int(s.retainedLog.size.Load()) }
 	for most := written() + min(renewBytes, s.limits.streamBytes()/4); !r.done() && written() < most; {
@@ -57,6 +66,54 @@ func (s *Shard) renew() {
 	if r.done() {
 		r.sessions, r.names = nil, nil
 	}
+}
+
+// tellLoss has the other shards look at what the store has lost, and at who has written it anew.
+func (s *Shard) tellLoss() {
+	for to := range s.peers {
+		if to != s.id {
+			s.push(to, shardMessage{kind: durableMessage})
+		}
+	}
+}
+
+// isWhole says whether the store has all Sessions, of all shards, whatever it has lost.
+func (s *Shard) isWhole() bool {
+	doubt := s.store.Doubt()
+	for i := range s.renewed {
+		if s.renewed[i].Load() < doubt {
+			return false
+		}
+	}
+	return true
+}
+
+// completeWhole completes a batch that is durable, or keeps it back while Sessions that the store has lost are not written anew, on whatever shard: what it
+// acknowledges may be theirs. Batches go on meanwhile, for they bring them.
+func (s *Shard) completeWhole(b *batch) {
+	st := s.stream
+	if b.renewed > s.renewed[s.id].Load() {
+		s.renewed[s.id].Store(b.renewed)
+		s.tellLoss()
+	}
+	if !st.holds && s.isWhole() {
+		s.complete(b)
+		return
+	}
+	st.held.until, st.held.actions, st.holds = b.until, append(st.held.actions, b.actions...), true
+	s.completeHeld()
+}
+
+// completeHeld completes what completeWhole has kept back, when it can.
+func (s *Shard) completeHeld() {
+	st := s.stream
+	if !st.holds || !s.isWhole() {
+		return
+	}
+	b := st.held
+	st.held, st.holds = batch{}, false
+	s.complete(&b)
+	s.roomAgain = true
 }
 
 // renewSession writes a Session's records anew. One that arrives is written when it has, see onArrived, keepFirst and

@@ -220,3 +220,42 @@ func TestLossBeforeStop(t *testing.T) {
 	}
 	w.broker.Release()
 }
+
+// TestLossBeforeAcknowledgement: what is acknowledged after a loss, in a batch that was under way then or in a later one, is not lost in a crash, at whatever
+// batch and with however many shards: its Session is written anew first, although that takes several batches.
+func TestLossBeforeAcknowledgement(t *testing.T) {
+	for shards := 1; shards <= 3; shards++ {
+		isDone := false
+		for batches := 0; !isDone; batches++ {
+			store := newMemStore()
+			w := newWorldOn(t, shards, script.New("options"), store, startOfTime())
+			for n := range 12 {
+				sayAll(t, w, fmt.Sprintf("connect c%d v5 expiry=1000 will=w willsize=60000 willdelay=900", n), fmt.Sprintf("subscribe c%d t qos=1", n), fmt.Sprintf("disconnect c%d reason=4", n))
+			}
+			for n := range 3 {
+				sayAll(t, w, fmt.Sprintf("connect p%d v5", n))
+			}
+			store.stuck = true
+			sayAll(t, w, "publish p0 t m0 qos=1 id=1", "publish p1 t m1 qos=1 id=1")
+			store.lose()
+			sayAll(t, w, "publish p2 t m2 qos=1 id=1")
+			store.stuck, store.stopAt = false, store.commits+batches
+			sayAll(t, w, "pingreq p0")
+			heard := w.out.String()
+			isDone = len(store.queue) == 0
+			next := store.crashed(w.now.UnixMilli())
+			w.broker.Release()
+			w = newWorldOn(t, shards, script.New("options"), next, w.now)
+			for n := range 12 {
+				sayAll(t, w, fmt.Sprintf("connect c%d v5 clean=0 expiry=1000", n))
+			}
+			for p := range 3 {
+				acked := strings.Contains(heard, fmt.Sprintf("p%d < PUBACK", p))
+				if n := strings.Count(w.out.String(), fmt.Sprintf("\"m%d\"", p)); acked && n != 12 || isDone && !acked {
+					t.Errorf("%d shards, a crash after %d batches: message %d was acknowledged: %v; %d of 12 have it", shards, batches, p, acked, n)
+				}
+			}
+			w.broker.Release()
+		}
+	}
+}

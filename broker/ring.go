@@ -15,7 +15,7 @@ const (
 	markMessage                          // that mark
 	arrivedMessage                       // nothing more will be forwarded for session
 	contributeMessage                    // my part of your ticket
-	durableMessage                       // tickets of mine are durable, or something that session waited for is
+	durableMessage                       // tickets of mine are durable, or something that session waited for is; or about a loss: see onDurable
 )
 
 // shardMessage is what shards send each other.

@@ -30,6 +30,7 @@ type shared struct {
 	store         Store           // nil: nothing outlives the process; so with what follows
 	marks         []mark          // beside entries
 	watermarks    []atomic.Uint64 // by shard: its last ticket that is durable; that shard
+	renewed       []atomic.Uint32 // by shard: the last loss since which its Sessions were written anew, durably; that shard
 	numbers       atomic.Uint64   // the last sid or mid given
 	ends          atomic.Int64    // kept Sessions whose end is on its way to the store
 	retainedLog   *retainedLog
@@ -172,6 +173,7 @@ func newShard(w *shared, id int, seed uint64) (*Shard, error) {
 	if w.store != nil {
 		s.stream = newStream(w.limits.Shards)
 		s.stream.renewal = renewal{doubt: w.store.Doubt(), part: registryParts + retainedParts} // and from here on it may lose what was read
+		s.renewed[id].Store(s.stream.renewal.doubt)
 	}
 	s.in, s.out = make([]*ring, w.limits.Shards), make([]outbox, w.limits.Shards)
 	return s, nil
