@@ -13,6 +13,7 @@ type lateStore struct {
 	loads   []Load
 	records map[string]string
 	handed  int // batches so far
+	doubt   uint32
 }
 
 // lateBatch is what a shard has handed over.
@@ -24,12 +25,20 @@ type lateBatch struct {
 func (*lateStore) Boot() uint32                                          { return 1 }
 func (*lateStore) LastCommit() int64                                     { return 0 }
 func (*lateStore) Accepted() uint32                                      { return 0 }
-func (*lateStore) Doubt() uint32                                         { return 0 }
+func (l *lateStore) Doubt() uint32                                       { return l.doubt }
 func (*lateStore) Each(record.Kind, func(key, value []byte) error) error { return nil }
 func (l *lateStore) Load(r Load)                                         { l.loads = append(l.loads, r) }
 func (l *lateStore) Commit(shard int, ops []byte) {
 	l.batches = append(l.batches, lateBatch{shard, ops})
 	l.handed++
+}
+
+// lose loses all records but those of queues, as a salvage may.
+func (l *lateStore) lose() {
+	maps.DeleteFunc(l.records, func(k, _ string) bool {
+		return k[0] == byte(record.KindSession) || k[0] == byte(record.KindSubscription)
+	})
+	l.doubt++
 }
 
 // commit makes the oldest batch durable, whosever it is.

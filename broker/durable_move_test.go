@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -219,5 +220,98 @@ func TestLoadIsAskedForOnce(t *testing.T) {
 	b.settleStored(store, 0)
 	if got := again.acknowledge(""); len(got) != 2 {
 		t.Errorf("%d messages came; want 2", len(got))
+	}
+}
+
+// TestLossWhileMoving has the store lose a Session and its subscription at each moment of its way to another shard, with turns and commits in many orders:
+// when all shards have written anew what they have, which is what acknowledgements wait for, it is there.
+func TestLossWhileMoving(t *testing.T) {
+	moved := 0
+	for seed := range uint64(100) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { moved += loseWhileMoving(t, seed) })
+	}
+	if moved == 0 {
+		t.Error("it was never on its way: the scene is another one")
+	}
+}
+
+// loseWhileMoving says whether the Session was on its way when the store lost it.
+func loseWhileMoving(t *testing.T, seed uint64) (moved int) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	store := &lateStore{}
+	b := newStoreBenchOf(t, store, 2, 20)
+	x := b.open(0, persistent("x"))
+	store.all(x.s)
+	x.subscribeMany(0, 1, "news")
+	store.all(x.s)
+	if seed%2 == 0 {
+		x.s.Closed(x.id, "it ends")
+		store.all(x.s)
+	}
+	b.open(1, persistent("x"))
+	at := random.IntN(12)
+	for step := range 40 {
+		if step == at {
+			store.lose()
+		}
+		switch what := random.IntN(4); what {
+		case 0:
+			store.commit(x.s)
+		case 1: // One is slow.
+			b.turn(int(seed/2%2), 0)
+		default:
+			b.turn(what-2, 0)
+		}
+		if n := store.of(record.KindSession) + store.of(record.KindSubscription); n != 2 && x.s.isWhole() {
+			t.Fatalf("lost at step %d: at step %d there are %d of 2 records of a Session with a subscription", at, step, n)
+		}
+		if step == at && b.session("x").arriving {
+			moved++
+		}
+	}
+	b.settleStored(store, 0)
+	if n := store.of(record.KindSession) + store.of(record.KindSubscription); n != 2 || !x.s.isWhole() {
+		t.Fatalf("lost at step %d: at the end there are %d of 2 records of a Session with a subscription", at, n)
+	}
+	return moved
+}
+
+// TestLossBeforeMoving has a Session leave a shard that has not come to it yet, writing anew what the store has lost, for one that has done so: it is written
+// all the same before both are thought to have.
+func TestLossBeforeMoving(t *testing.T) {
+	store := &lateStore{}
+	b := newStoreBenchOf(t, store, 2, 20)
+	keep := func(in packet.Connect) *hand {
+		h := b.open(0, in)
+		store.all(h.s)
+		h.s.Closed(h.id, "it ends")
+		store.all(h.s)
+		return h
+	}
+	const others = 20
+	for n := range others {
+		other := persistent(fmt.Sprint("other", n))
+		other.HasWill, other.Will = true, packet.Will{Topic: []byte("w"), Payload: make([]byte, 60_000), DelayInterval: 1000}
+		keep(other)
+	}
+	name := "x"
+	for b.b.world.registry.part(name) != &b.b.world.registry.parts[registryParts-1] { // which is written last
+		name += "x"
+	}
+	x := keep(persistent(name))
+	store.lose()
+	b.turn(1, 0)
+	b.open(1, persistent(name))
+	b.turn(0, 0)
+	b.turn(0, 0)
+	if sess := b.session(name); sess.home.Load() != 1 || x.s.isWhole() {
+		t.Fatal("the Session has not left, or all is written: the scene is another one")
+	}
+	for range others {
+		store.commit(x.s)
+		b.turn(0, 0)
+	}
+	if n := store.of(record.KindSession); n != others+1 || !x.s.isWhole() {
+		t.Errorf("%d of %d Sessions are written", n, others+1)
 	}
 }

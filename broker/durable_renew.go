@@ -116,11 +116,11 @@ func (s *Shard) completeHeld() {
 	s.roomAgain = true
 }
 
-// renewSession writes a Session's records anew. One that arrives is written when it has, see onArrived, keepFirst and
-// offlineKept.
+// renewSession writes a Session's records anew, if they were not since the last loss. One that moves is written before it leaves, and by its new home from
+// then on.
 func (s *Shard) renewSession(sess *Session) {
 	k := sess.kept
-	if !s.present(sess) || sess.arriving || k == nil || !s.renewContent(sess) {
+	if !s.present(sess) || k == nil || !s.renewContent(sess) {
 		return
 	}
 	if w, ok := s.claimants[sess]; ok && w.storing {

@@ -201,7 +201,7 @@ func (s *Shard) offlineKept(sess *Session) {
 		s.endDoubt(sess)
 	}
 	same := k.expiry == sess.expiry && !k.hasWill && sess.will == 0
-	if renewed := !sess.arriving && s.renewContent(sess); renewed || ends || !same || sess.expiry != neverExpires && k.offline != s.wall(s.now) {
+	if renewed := s.renewContent(sess); renewed || ends || !same || sess.expiry != neverExpires && k.offline != s.wall(s.now) {
 		s.recordSession(sess, sess.expiry, sess.will, sess.willDelay, s.wall(s.now))
 	}
 	s.spill(sess)

@@ -234,6 +234,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	}
 	sess.arriving, sess.tenure = true, r.claim
 	if k := sess.kept; k != nil {
+		s.renewSession(sess)
 		s.handOver() // what this shard has for the store comes before what the new home will have
 		if k.dirty {
 			s.handOver() // there was nothing to write, and what was durable with that has let go of entries of this Session
@@ -380,9 +381,9 @@ func (s *Shard) onArrived(sess *Session) {
 	s.sendQoS0(sess, &sess.held)
 	s.joinHeld(sess)
 	if !sess.ended.Load() {
+		s.renewSession(sess)
 		switch w := s.claimants[sess]; {
 		case sess.conn != 0:
-			s.renewSession(sess)
 			s.pump(sess)
 		case !w.storing: // otherwise its connection waits until the store has it
 			s.goOffline(sess)
