@@ -41,6 +41,7 @@ type cached struct {
 	// maxQoS is the highest QoS that a local receiver asked for.
 	maxQoS     uint8
 	kept       bool // a receiver that asked for QoS 1 or 2 is kept, on whatever shard, or its end is not durable yet
+	several    bool // two or more such receivers are kept
 	plain      bool // all receivers are local and none is a Shared Subscription
 	topic      []byte
 	local      []receiver
@@ -115,8 +116,9 @@ func (s *Shard) fill(e *cached) {
 	c.found, e.epoch, e.stamp = c.index.MatchStamped(e.topic, c.found[:0])
 	clear(e.local)
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
-	e.remoteKept, e.kept = e.remoteKept[:0], false
+	e.remoteKept, e.kept, e.several = e.remoteKept[:0], false, false
 	moving, guess := false, 0
+	var one *Session // that is kept
 	for i, sub := range c.found {
 		if i%warmed == 0 {
 			c.warm(c.found[i:min(i+warmed, len(c.found))])
@@ -132,6 +134,10 @@ func (s *Shard) fill(e *cached) {
 		moving = moving || sub.session.movedAt.Load() > e.epoch
 		keep := sub.qos > 0 && sub.session.durable.Load()
 		e.kept = e.kept || keep
+		if keep {
+			e.several = e.several || one != nil && one != sub.session
+			one = sub.session
+		}
 		if home == s.id {
 			guess = e.add(sub, guess, c.marks, len(c.found) > 1)
 		} else {

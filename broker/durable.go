@@ -260,11 +260,7 @@ func (st *stream) takeDue(shard int, number uint64) []awaited {
 func (s *Shard) onAwaited(a *awaited) {
 	switch home := int(a.session.home.Load()); {
 	case home != s.id:
-		m := shardMessage{kind: durableMessage, session: a.session, kept: a.kept, epoch: a.pos, ticket: a.mid}
-		if a.pos == 0 {
-			m.ticket = a.ticket
-		}
-		s.push(home, m)
+		s.push(home, shardMessage{kind: durableMessage, session: a.session, kept: a.kept, epoch: a.pos, ticket: a.ticket, mid: a.mid})
 	case a.pos == 0:
 		if a.session.awaits == a.ticket {
 			a.session.awaits = 0
@@ -283,7 +279,7 @@ func (s *Shard) onDurable(m *shardMessage) {
 		s.completeHeld()
 		return
 	}
-	s.onAwaited(&awaited{ticket: m.ticket, session: m.session, kept: m.kept, pos: m.epoch, mid: m.ticket}) // one of both counts
+	s.onAwaited(&awaited{ticket: m.ticket, session: m.session, kept: m.kept, pos: m.epoch, mid: m.mid})
 }
 
 // wakeSession goes on with a Session of this shard some of whose deliveries have become durable.

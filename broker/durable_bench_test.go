@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -32,16 +33,27 @@ func (l *instantStore) commit(s *Shard) {
 // BenchmarkKept is a burst of QoS 1 messages for a kept Session whose client is away, until they are acknowledged: what the engine does
 // beside the store. The Session is on the publisher's shard, or on another one.
 func BenchmarkKept(b *testing.B) {
-	for _, shards := range []int{1, 2} {
+	for shard := range 2 {
 		for _, size := range []int{64, 1 << 10, 16 << 10, 64 << 10, 300_000, 1 << 20} {
-			b.Run(fmt.Sprintf("shards=%d/bytes=%d", shards, size), func(b *testing.B) { benchmarkKept(b, shards, size) })
+			b.Run(fmt.Sprintf("shard=%d/bytes=%d", shard, size), func(b *testing.B) { benchmarkKept(b, []int{shard}, size) })
 		}
 	}
 }
 
-func benchmarkKept(b *testing.B, shards, size int) {
+// BenchmarkKeptFanOut is the same for several Sessions: on the publisher's shard, on another one, and on three.
+func BenchmarkKeptFanOut(b *testing.B) {
+	for _, homes := range fanOuts {
+		for _, size := range []int{64, 1 << 10, 16 << 10} {
+			b.Run(fmt.Sprintf("shards=%d%d%d/bytes=%d", homes[0], homes[1], homes[2], size), func(b *testing.B) { benchmarkKept(b, homes, size) })
+		}
+	}
+}
+
+var fanOuts = [][]int{{0, 0, 0, 0, 0, 0}, {1, 1, 1, 1, 1, 1}, {0, 1, 2, 0, 1, 2}}
+
+func benchmarkKept(b *testing.B, homes []int, size int) {
 	burst := min(8, 3<<20/size) // what a shard gathers at most
-	once := keptBurst(b, shards, size, burst)
+	once := keptBurst(b, homes, size, burst)
 	once()
 	b.SetBytes(int64(size * burst))
 	b.ReportAllocs()
@@ -51,21 +63,21 @@ func benchmarkKept(b *testing.B, shards, size int) {
 }
 
 func TestKeptDoesNotAllocate(t *testing.T) {
-	for _, shards := range []int{1, 2} {
+	for _, homes := range append(fanOuts, []int{0}, []int{1}) {
 		for _, size := range []int{64, 16 << 10, 300_000} {
-			once := keptBurst(t, shards, size, 8)
+			once := keptBurst(t, homes, size, 8)
 			for range 20 {
 				once()
 			}
 			if n := testing.AllocsPerRun(100, once); n != 0 {
-				t.Errorf("%d shards, %d bytes: %v allocations for 8 messages", shards, size, n)
+				t.Errorf("Sessions on %v, %d bytes: %v allocations for 8 messages", homes, size, n)
 			}
 		}
 	}
 }
 
-// TestContributionsShareTheirMessage has several kept Sessions of one shard receive what a client of another one publishes: the message is
-// written twice, for nobody knows at the first one that there is a second, and not once more for each.
+// TestContributionsShareTheirMessage has several kept Sessions of one shard, whose clients are connected, receive what a client of another one
+// publishes: the message is written once.
 func TestContributionsShareTheirMessage(t *testing.T) {
 	store := &lateStore{}
 	b := newBenchOf(t, Limits{Memory: 256 << 20, Shards: 2, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 4 << 20}, store)
@@ -93,7 +105,7 @@ func TestContributionsShareTheirMessage(t *testing.T) {
 	work()
 	p.give(publishBytes("news", 1, 1, sharedBodyMin, p.v))
 	work()
-	if n, refs := store.of(record.KindMessage), store.of(record.KindReference); n != 1 || refs != receivers-1 || store.of(record.KindEntry) != receivers {
+	if n, refs := store.of(record.KindMessage), store.of(record.KindReference); n != 1 || refs != receivers || store.of(record.KindEntry) != receivers {
 		t.Errorf("%d messages and %d references were written, and %d entries", n, refs, store.of(record.KindEntry))
 	}
 	for i, sub := range subs {
@@ -113,10 +125,10 @@ func TestContributionsShareTheirMessage(t *testing.T) {
 	}
 }
 
-// keptBurst makes a publisher and a kept Session whose client is away, and returns what publishes a burst and has it made durable.
-func keptBurst(tb testing.TB, shards, size, burst int) func() {
+// keptBurst makes a publisher on shard 0 and kept Sessions whose clients are away, and returns what publishes a burst and has it made durable.
+func keptBurst(tb testing.TB, homes []int, size, burst int) func() {
 	store := &instantStore{}
-	t := newBenchOf(tb, Limits{Memory: 256 << 20, Shards: shards, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 104 << 20}, store)
+	t := newBenchOf(tb, Limits{Memory: 256 << 20, Shards: slices.Max(homes) + 1, MaxConnections: 100, MaxSubscriptions: 100, MaxRetained: 100, StoreBytes: 104 << 20}, store)
 	work := func() {
 		for range 4 {
 			for _, l := range t.b.loops {
@@ -127,12 +139,14 @@ func keptBurst(tb testing.TB, shards, size, burst int) func() {
 			store.commit(t.b.loops[0].shard)
 		}
 	}
-	sub := t.open(shards-1, persistent("sub"))
-	work()
-	sub.subscribeMany(0, 1, "news")
-	work()
-	sub.give(packet.AppendDisconnect(nil, &packet.Disconnect{}, sub.v))
-	work()
+	for i, home := range homes {
+		sub := t.open(home, persistent(fmt.Sprint("sub", i)))
+		work()
+		sub.subscribeMany(0, 1, "news")
+		work()
+		sub.give(packet.AppendDisconnect(nil, &packet.Disconnect{}, sub.v))
+		work()
+	}
 	p := t.connect(0, "p", packet.V50)
 	work()
 	var in [][]byte

@@ -145,10 +145,17 @@ func (s *Shard) appendTicket(ops []byte, t *ticket) []byte {
 	if !t.failed {
 		ops = append(ops, t.ops...)
 	}
+	before := len(ops)
 	ops = s.appendContributions(ops, t)
 	mid := uint64(0)
-	if n := s.liveEntries(t); n > 1 && !t.failed && int(s.ms.at(t.msg).payloadSize) >= sharedBodyMin {
+	switch {
+	case t.failed:
+	case t.mid != 0 && len(ops) > before: // they refer to it
+		mid = t.mid
+	case s.liveEntries(t) > 1 && int(s.ms.at(t.msg).payloadSize) >= sharedBodyMin:
 		mid = s.newNumber()
+	}
+	if mid != 0 {
 		s.value = s.appendMessage(s.value[:0], t.msg)
 		ops = record.AppendSet(ops, record.MessageKey(s.keyRoom(), mid), s.value)
 	}
@@ -158,9 +165,6 @@ func (s *Shard) appendTicket(ops []byte, t *ticket) []byte {
 		done := e.flags&entryDone != 0
 		if !done && !t.failed {
 			ops = s.appendEntry(ops, id, mid)
-			if mid != 0 {
-				ops = record.AppendSet(ops, record.ReferenceKey(s.keyRoom(), mid, m.sid, m.pos), nil)
-			}
 		}
 		e.flags &^= entryTicket | entryDone
 		if done {

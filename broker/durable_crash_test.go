@@ -2,12 +2,15 @@ package broker_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/crashtest"
 	"github.com/ringmq/ringmq/broker/packet"
+	"github.com/ringmq/ringmq/broker/record"
+	"github.com/ringmq/ringmq/broker/script"
 )
 
 func crashClients(l *crashtest.Ledger, shards int) []*crashtest.Client {
@@ -95,6 +98,37 @@ func crashOnce(shards int, seed uint64, stop int) error {
 		}
 	}
 	return sim.Drain(l, 20000)
+}
+
+// TestStoredOnceAcrossRestart has Sessions of three shards wait for a message that is stored once: the next run, in which they are on other shards, has it
+// for all of them.
+func TestStoredOnceAcrossRestart(t *testing.T) {
+	for _, qos := range []int{1, 2} {
+		store := newMemStore()
+		w := newWorldOn(t, 3, script.New("options"), store, startOfTime())
+		readers := []string{"a", "b", "c", "d"}
+		for _, name := range readers { // each on the next shard
+			sayAll(t, w, "connect "+name+" v5 expiry=1000", fmt.Sprintf("subscribe %s t qos=%d", name, qos), "close "+name)
+		}
+		sayAll(t, w, "connect p v5", fmt.Sprintf("publish p t size=200 qos=%d id=1", qos))
+		if m, x, q := store.of(record.KindMessage), store.of(record.KindReference), store.of(record.KindEntry); m != 1 || x != len(readers) || q != len(readers) {
+			t.Errorf("QoS %d: %d messages, %d references and %d entries are stored", qos, m, x, q)
+		}
+		store = store.crashed(w.now.UnixMilli())
+		w = newWorldOn(t, 3, script.New("options"), store, w.now.Add(time.Second))
+		sayAll(t, w, "connect p v5")
+		for _, name := range readers {
+			w.out.Reset()
+			sayAll(t, w, "+connect "+name+" v5 clean=0 expiry=1000", "auto "+name)
+			if n := strings.Count(w.out.String(), "< PUBLISH t "); n != 1 {
+				t.Errorf("QoS %d: %s got %d messages", qos, name, n)
+			}
+		}
+		if n := store.of(record.KindReference) + store.of(record.KindEntry); n != 0 {
+			t.Errorf("QoS %d: %d references and entries are left", qos, n)
+		}
+		w.end()
+	}
 }
 
 // TestRunOutInTheFirstMillisecond has messages run out while no broker runs, and clients there at once when one does: its clock stands at its

@@ -93,7 +93,10 @@ func (l *lateStore) answer(s *Shard) {
 			r.Done = false
 		default:
 			size += len(l.records[k])
-			r.Entries = append(r.Entries, LoadedEntry{Pos: record.Number([]byte(k), 1), Value: []byte(l.records[k])})
+			var e record.Entry
+			_ = e.Decode([]byte(l.records[k]))
+			r.Entries = append(r.Entries, LoadedEntry{Pos: record.Number([]byte(k), 1), Value: []byte(l.records[k]),
+				Message: []byte(l.records[string(record.MessageKey(nil, e.Mid))])})
 		}
 	}
 	s.peers[r.Shard].Loaded(r)

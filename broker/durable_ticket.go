@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -23,7 +24,8 @@ type ticket struct {
 	pid    uint16
 	reason packet.Reason
 
-	msg        uint32 // its message, referenced, when it has entries or is held; otherwise 0
+	msg        uint32 // its message, referenced, when it has entries or a mid, or is held; otherwise 0
+	mid        uint64 // what other shards' entries refer to it by; 0: they have it in them
 	head, tail uint32 // entries of this shard's Sessions, by mark.next
 	ops        []byte // other records
 	bytes      int    // about what it takes while it waits to be handed over
@@ -92,17 +94,29 @@ func (s *Shard) wantsTicket(c *conn, p *publication, sess *Session, e *cached) b
 
 // concernsKept says whether a publication of QoS 1 or 2 has something that is kept.
 func (s *Shard) concernsKept(retain bool, e *cached) bool {
-	if e.kept || retain {
-		return true
-	}
+	return e.kept || retain || slices.ContainsFunc(e.groups, (*group).isKept)
+}
+
+// isKept says whether a member that asked for QoS 1 or 2 is kept.
+func (g *group) isKept() bool {
+	return slices.ContainsFunc(*g.members.Load(), func(m *subscription) bool { return m.qos > 0 && m.session.durable.Load() })
+}
+
+// numberMessage gives the message of a publication that this shard has a ticket for a mid, where entries of several Sessions may need it and not all
+// of them are this shard's: the others are told before anybody knows how many there will be. A Session that turns up only then has the message in its
+// entry, as one that is alone.
+func (s *Shard) numberMessage(p *publication, e *cached) {
+	away, several := slices.Contains(e.remoteKept, true), e.several
 	for _, g := range e.groups {
-		for _, m := range *g.members.Load() {
-			if m.qos > 0 && m.session.durable.Load() {
-				return true
-			}
+		if g.isKept() {
+			several = several || e.kept || away
+			away = true
 		}
 	}
-	return false
+	if several && away {
+		p.mid = s.newNumber()
+		p.own.mid = p.mid
+	}
 }
 
 // openTicket gives a publication a ticket, which stays open until closeTicket.
@@ -138,8 +152,8 @@ func (s *Shard) closeTicket(p *publication) {
 	if p.own != nil {
 		p.own.open = false
 		s.weigh(p.own, len(p.own.ops))
-		if p.hold && p.msg != 0 && p.own.msg == 0 {
-			p.own.msg = p.msg // for refuseHeld
+		if (p.hold || p.mid != 0) && p.msg != 0 && p.own.msg == 0 {
+			p.own.msg = p.msg // for refuseHeld, and to be written
 			s.ms.retain(p.msg, 1)
 		}
 		if p.own.msg != 0 {
@@ -153,7 +167,7 @@ func (s *Shard) closeTicket(p *publication) {
 		c := s.contributions.take()
 		c.failed, c.ops, p.records = p.failed, p.records, c.ops
 		m := shardMessage{kind: contributeMessage, ticket: p.ticket, weight: p.weight, contribution: c}
-		p.weight, p.failed, p.recorded, p.mid = 0, false, 0, 0
+		p.weight, p.failed, p.mid = 0, false, 0
 		if to := ticketShard(p.ticket); to != s.id {
 			s.push(to, m)
 		} else { // forwarded back to where it was published
@@ -200,13 +214,13 @@ func (s *Shard) share(p *publication, to int, m *shardMessage, must bool) {
 	m.ticket = p.ticket
 	switch {
 	case p.own != nil && must:
-		m.weight = ticketWeight
+		m.weight, m.mid = ticketWeight, p.mid
 		p.own.outstanding += ticketWeight
 		s.stream.told[to] = true
 	case p.own != nil && p.hold:
 		s.stream.told[to] = true
 	case p.weight > 1:
-		m.weight = p.weight / 2
+		m.weight, m.mid = p.weight/2, p.mid
 		p.weight -= m.weight
 	}
 }
@@ -214,7 +228,7 @@ func (s *Shard) share(p *publication, to int, m *shardMessage, must bool) {
 // borrow makes p the publication of a message from another shard.
 func (s *Shard) borrow(p *publication, m *shardMessage) {
 	if m.ticket != 0 {
-		p.ticket, p.weight, p.hold = m.ticket, m.weight, p.qos == 2
+		p.ticket, p.weight, p.mid, p.hold = m.ticket, m.weight, m.mid, p.qos == 2
 	}
 }
 
@@ -240,7 +254,7 @@ func (s *Shard) markEntry(p *publication, sess *Session, id uint32, forwarded bo
 		k.next++
 	}
 	if p.own == nil {
-		s.recordEntry(p, id)
+		p.records = s.appendEntry(p.records, id, p.mid)
 		return
 	}
 	e.flags |= entryTicket
@@ -254,22 +268,7 @@ func (s *Shard) markEntry(p *publication, sess *Session, id uint32, forwarded bo
 	t.tail = id
 }
 
-// recordEntry adds a new delivery to this shard's part of another one's ticket. How many there will be nobody knows: from the second one on
-// they share the message.
-func (s *Shard) recordEntry(p *publication, id uint32) {
-	e, m := &s.entries[id], &s.marks[id]
-	if p.recorded++; p.recorded == 2 && int(s.ms.at(e.msg).payloadSize) >= sharedBodyMin {
-		p.mid = s.newNumber()
-		s.value = s.appendMessage(s.value[:0], e.msg)
-		p.records = record.AppendSet(p.records, record.MessageKey(s.keyRoom(), p.mid), s.value)
-	}
-	p.records = s.appendEntry(p.records, id, p.mid)
-	if p.mid != 0 {
-		p.records = record.AppendSet(p.records, record.ReferenceKey(s.keyRoom(), p.mid, m.sid, m.pos), nil)
-	}
-}
-
-// appendEntry writes an entry, with its message unless that is shared as mid.
+// appendEntry writes an entry, with its message or, where that is shared as mid, a reference to it.
 func (s *Shard) appendEntry(ops []byte, id uint32, mid uint64) []byte {
 	e, m := &s.entries[id], &s.marks[id]
 	out := &s.outEntry
@@ -291,7 +290,11 @@ func (s *Shard) appendEntry(ops []byte, id uint32, mid uint64) []byte {
 	}
 	s.value = value
 	m.mid = mid
-	return record.AppendSet(ops, record.EntryKey(s.keyRoom(), m.sid, m.pos), value)
+	ops = record.AppendSet(ops, record.EntryKey(s.keyRoom(), m.sid, m.pos), value)
+	if mid != 0 {
+		ops = record.AppendSet(ops, record.ReferenceKey(s.keyRoom(), mid, m.sid, m.pos), nil)
+	}
+	return ops
 }
 
 // entryIDs appends the Subscription Identifiers of an entry.

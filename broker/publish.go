@@ -38,9 +38,7 @@ type publication struct {
 	hold    bool // nobody gets it before the ticket is durable
 	failed  bool // there was no memory for a delivery that is to be kept
 	records []byte
-
-	recorded int    // deliveries in records
-	mid      uint64 // of the message that they share; 0: none yet
+	mid     uint64 // of its message, which the ticket's shard writes, when other shards' deliveries refer to it; otherwise 0
 }
 
 // verdict is what became of an incoming packet.
@@ -59,7 +57,7 @@ func (p *publication) begin(topic, props []byte, qos uint8, retain bool) {
 	p.qos, p.retain, p.expires, p.from = qos, retain, 0, 0
 	if p.hold = false; p.ticket != 0 {
 		p.own, p.ticket, p.weight, p.failed = nil, 0, 0, false
-		p.records, p.recorded, p.mid = p.records[:0], 0, 0
+		p.records, p.mid = p.records[:0], 0
 	}
 	p.made, p.heads = 0, p.heads[:0]
 }
@@ -383,6 +381,9 @@ func (s *Shard) reserve(e *cached) bool {
 
 // route hands a publication to its receivers and says whether there was one.
 func (s *Shard) route(p *publication, e *cached) bool {
+	if p.own != nil && p.size >= sharedBodyMin {
+		s.numberMessage(p, e)
+	}
 	for i := range e.local {
 		s.deliver(p, &e.local[i])
 	}

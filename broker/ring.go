@@ -28,6 +28,7 @@ type shardMessage struct {
 	kept    *kept
 	// contribution belongs to contributeMessage.
 	contribution *contribution
+	mid          uint64 // of the publication's message, 0 for none
 	weight       uint32 // what the receiver must give back to the ticket's shard
 	msg          uint32
 	claim        uint32
@@ -240,7 +241,7 @@ func (s *Shard) onRoute(from int, m *shardMessage) {
 func (s *Shard) onDirect(m *shardMessage) {
 	home := int(m.sub.session.home.Load())
 	if home != s.id {
-		s.push(home, shardMessage{kind: forwardMessage, msg: m.msg, sub: m.sub, ticket: m.ticket, weight: m.weight})
+		s.push(home, shardMessage{kind: forwardMessage, msg: m.msg, sub: m.sub, ticket: m.ticket, mid: m.mid, weight: m.weight})
 		return
 	}
 	s.load(&s.pub, m.msg)

@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/tidwall/btree"
@@ -103,7 +105,7 @@ func (d *disk) work(b *broker.Broker, most int, now int64) error {
 		case r.load != nil && b != nil:
 			b.Loops()[r.load.Shard].Loaded(d.load(*r.load))
 		case r.load == nil:
-			if err := record.Each(r.ops, d.apply); err != nil {
+			if err := errors.Join(record.Each(r.ops, d.apply), checkShared(r.ops)); err != nil {
 				return err
 			}
 			if d.last = now; b != nil {
@@ -112,6 +114,34 @@ func (d *disk) work(b *broker.Broker, most int, now int64) error {
 		}
 	}
 	return nil
+}
+
+// checkShared says what is wrong with the messages of a batch that stand apart from their entries: each is there once, and at least one entry needs
+// it, and each that does has its reference; nothing else would ever remove the message, or keep it as long.
+func checkShared(ops []byte) error {
+	kinds := []record.Kind{record.KindMessage, record.KindReference, record.KindEntry}
+	counts := map[uint64][3]int{}
+	err := record.Each(ops, func(op record.Op, key, value []byte) error {
+		mid, i := record.Number(key, 0), slices.Index(kinds, record.Kind(key[0]))
+		if i == 2 {
+			var e record.Entry
+			if err := e.Decode(value); op == record.Set && err != nil {
+				return err
+			}
+			mid = e.Mid
+		}
+		if c := counts[mid]; op == record.Set && i >= 0 && mid != 0 {
+			c[i]++
+			counts[mid] = c
+		}
+		return nil
+	})
+	for mid, c := range counts {
+		if c[0] != 1 || c[1] != c[2] || c[2] == 0 {
+			return fmt.Errorf("store: message %d is written %d times, with %d references, for %d entries", mid, c[0], c[1], c[2])
+		}
+	}
+	return err
 }
 
 func (d *disk) apply(op record.Op, key, value []byte) error {
