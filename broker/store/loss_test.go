@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -171,6 +172,47 @@ func TestSalvageOfWhatWasUsedUp(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestSalvageOfWhatIsOldest: of versions that compactions have given the same change number, 0, as nothing was older, the one in the younger table counts.
+func TestSalvageOfWhatIsOldest(t *testing.T) {
+	mem := vfs.NewMem()
+	key := record.SubscriptionKey(nil, 7, "", "a/b")
+	set := func(qos byte) []byte { return record.AppendSet(nil, key, (&record.Subscription{QoS: qos}).Append(nil)) }
+	s, a := open(t, mem)
+	merged := make(map[string][]byte)
+	for n, ops := range [][]byte{set(0), set(1), set(2)} {
+		s.Commit(0, ops)
+		a.until(t, "a commit", func() bool { return a.committed == n+1 })
+		if err := errors.Join(s.in.do((*pebble.DB).Flush), s.Compact()); err != nil {
+			t.Fatal(err)
+		}
+		if tables := files(t, mem, isTable); n > 0 { // The first is moved as it is.
+			merged[tables[len(tables)-1]] = content(t, mem, tables[len(tables)-1])
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files(t, mem, func(name string) bool { return isTable(name) || isLog(name) }) {
+		if err := mem.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, b := range merged {
+		if err := writeFile(mem, path, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damageManifest(t, mem)
+	s, _ = open(t, mem)
+	var got record.Subscription
+	if err := readAll(s, record.KindSubscription, func(_, value []byte) error { return got.Decode(value) }); err != nil || got.QoS != 2 || s.Doubt() != 1 {
+		t.Errorf("%v: of %d tables the subscription has QoS %d, doubt %d", err, len(merged), got.QoS, s.Doubt())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -380,7 +380,7 @@ func (s *Store) salvagePass(in *instance, v *versions, names []string) (lostReco
 		path := filepath.Join(s.databaseDir(), name)
 		lost, left := 0, v.left
 		err := s.salvageFile(in, func(db *pebble.DB, patient bool) (err error) {
-			v.db, v.left = db, left
+			v.db, v.left, v.file = db, left, fileNumber(name)
 			switch filepath.Ext(name) {
 			case ".sst":
 				lost, err = v.readTable(s.config.FS, path, patient)

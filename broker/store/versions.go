@@ -30,6 +30,7 @@ const versionPrefix = '~'
 type versions struct {
 	db      *pebble.DB
 	pass    pass
+	file    uint64 // the number of the one that is read
 	ranges  []deletedRange
 	spans   []span // the same, see flatten
 	written int    // bytes of what was collected
@@ -51,7 +52,11 @@ type deletedRange struct {
 	seq      uint64
 }
 
-// put collects one version, if this pass is for it and there is room. The newest of a key sorts first.
+// versionNumbers is how many bytes of numbers stand behind the key of a version.
+const versionNumbers = 16
+
+// put collects one version, if this pass is for it and there is room. The newest of a key sorts first. Compactions have the change number of the oldest be
+// 0: of two that have it, one is of a table that was used up, and that of the younger table is the newer. A version that more files have is put once otherwise.
 func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
 	v.boot = max(v.boot, record.BootOf(key))
 	if set && len(key) > 0 && record.Kind(key[0]) == record.KindSent {
@@ -68,6 +73,11 @@ func (v *versions) put(key []byte, seq uint64, set bool, value []byte) error {
 	v.written += len(key) + len(value)
 	k := append([]byte{versionPrefix}, key...)
 	k = binary.BigEndian.AppendUint64(k, math.MaxUint64-seq)
+	file := uint64(0)
+	if seq == 0 {
+		file = v.file
+	}
+	k = binary.BigEndian.AppendUint64(k, math.MaxUint64-file)
 	kind := byte(0)
 	if set {
 		kind = 1
@@ -224,8 +234,8 @@ func (v *versions) settle() error {
 	from, to := []byte{versionPrefix}, []byte{versionPrefix + 1}
 	var last []byte
 	err := each(v.db, from, to, func(k, value []byte) error {
-		key := k[1 : len(k)-8]
-		seq := math.MaxUint64 - binary.BigEndian.Uint64(k[len(k)-8:])
+		key, numbers := k[1:len(k)-versionNumbers], k[len(k)-versionNumbers:]
+		seq := math.MaxUint64 - binary.BigEndian.Uint64(numbers)
 		if bytes.Equal(key, last) {
 			return nil
 		}
