@@ -97,8 +97,7 @@ func (s *Store) expireOnce() {
 		return err
 	})
 	if s.suspect(in, err) != nil { // What do has left behind may still write to keys.
-		e.search = search{}
-		return
+		return // The same part is next: what cannot be read for ever is to be met often enough to be given up, however much there is before it.
 	}
 	if e.search = at; len(keys) > 0 {
 		s.put(request{expired: keys})

@@ -216,6 +216,37 @@ func TestUnreadForEver(t *testing.T) {
 	}
 }
 
+// TestUnreadBySearch: what nobody but the search for expired messages comes upon, and the disk can never read, is given up like anything else: the search
+// tries the same part again, and does not begin with all that is before it, which may take hours.
+func TestUnreadBySearch(t *testing.T) {
+	mem := vfs.NewMem()
+	var queue []byte
+	for pos := range uint64(expiryChunk * 3 / 2) {
+		queue = append(queue, entryBatch(1, pos, "queued")...)
+	}
+	table := inTables(t, mem, append(queue, record.AppendSet(nil, record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil))...))[0]
+	size := int64(len(content(t, mem, table)))
+	u := &unreadable{table: table, from: size * 3 / 4, to: size * 9 / 10}
+	s, a := openUnread(t, errorfs.Wrap(mem, u)), newAsked()
+	u.on.Store(true)
+	s.answers, s.loads = a, make(chan *broker.Load)
+	s.work.Go(s.write) // and no reaper, whose part this test has
+	if s.expireOnce(); u.failed.Load() > 0 {
+		t.Fatal("the first part cannot be read: the scene is another one")
+	}
+	for range unreadMax {
+		in := s.instanceOf()
+		s.expireOnce()
+		a.until(t, "that it is open again", func() bool { return s.instanceOf() != in && !s.Health().Refusing })
+	}
+	if stats := mustStats(t, s); stats.Salvages != 1 || stats.LostRecords == 0 {
+		t.Errorf("the store says %+v", stats)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestUnreadSession cannot read the records of Sessions for a moment: nobody takes them for gone, and their queues for garbage.
 func TestUnreadSession(t *testing.T) {
 	mem := vfs.NewMem()
