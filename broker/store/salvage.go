@@ -282,8 +282,15 @@ func (s *Store) putAside(why error) error {
 	if err := errors.Join(syncDir(fsys, s.config.Dir), fsys.Rename(db, to)); err != nil {
 		return err
 	}
+	if err := syncDir(fsys, s.config.Dir); err != nil {
+		return err
+	}
 	// Not before it has moved: in its place the note would say that somebody has put the store back.
-	return errors.Join(syncDir(fsys, s.config.Dir), writeFile(fsys, filepath.Join(aside, whyFile), []byte(why.Error()+"\n")), syncDir(fsys, aside))
+	note := filepath.Join(aside, whyFile)
+	if err := errors.Join(writeFile(fsys, note, []byte(why.Error()+"\n")), syncDir(fsys, aside)); err != nil {
+		s.warn(fmt.Sprintf("%s cannot be written (%v): before you put that store back make the file, which says that it was put aside", note, err))
+	}
+	return nil
 }
 
 // salvaged is the last salvage.

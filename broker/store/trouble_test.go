@@ -223,6 +223,45 @@ func TestSalvageLastStepFails(t *testing.T) {
 	}
 }
 
+// TestSalvageWithoutANote: where the disk has no room for what says why a store was put aside, the salvage is made all the same, and told of.
+func TestSalvageWithoutANote(t *testing.T) {
+	for _, serving := range []bool{false, true} {
+		mem := vfs.NewMem()
+		fill(t, mem, true)
+		fault := errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, "/WHY") {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		if !serving {
+			damageManifest(t, mem)
+		}
+		var warnings []string
+		s, err := Open(Config{Dir: "data", FS: errorfs.Wrap(mem, fault), MemTableBytes: 256 << 10, CacheBytes: 1 << 20,
+			Warn: func(text string) { warnings = append(warnings, text) }})
+		if err != nil {
+			t.Errorf("it does not start: %v", err)
+			continue
+		}
+		if serving {
+			s.damage.Store(&pebble.ErrCorruption)
+			if in, err := s.openAgain(); err != nil {
+				t.Error(err)
+			} else {
+				s.in.discard()
+				s.in = in
+			}
+		}
+		if said := strings.Join(warnings, "\n"); !strings.Contains(said, "/WHY cannot be written") || !strings.Contains(said, "the store was damaged") {
+			t.Errorf("it says %q", said)
+		}
+		if err := s.shut(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestExpirySearchAndTrouble: while the writer can remove nothing, nothing more is found for it; and an instance that is opened again is searched
 // anew, for what was removed may be back.
 func TestExpirySearchAndTrouble(t *testing.T) {
