@@ -364,6 +364,27 @@ func TestReopenedWithoutLog(t *testing.T) {
 	}
 }
 
+// TestLostOnce: what durability none had in memory is counted once, however soon the store that was opened for it fails, and as one loss.
+func TestLostOnce(t *testing.T) {
+	s, a := openWith(t, dataDir(t), None)
+	for n := range 10 {
+		s.Commit(0, entryBatch(1, uint64(n), "text"))
+		a.until(t, "a commit", func() bool { return a.committed == n+1 })
+	}
+	for failures := range 3 {
+		in := s.instanceOf()
+		in.fail(writeError{syscall.EIO})
+		s.signal()
+		a.until(t, "that it is open again", func() bool { return s.instanceOf() != in && !s.Health().Refusing })
+		if stats := mustStats(t, s); stats.LostCommits != 10 || s.Doubt() != 1 {
+			t.Errorf("after %d failures: %d commits are lost, doubt %d", failures+1, stats.LostCommits, s.Doubt())
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLostWhileServing: what an instance that is opened again lacks of what was acknowledged is counted, whether it was in memory only or the disk does not
 // have it any more, also where everything that is there can be read. What was delivered to its end since is not delivered again.
 func TestLostWhileServing(t *testing.T) {

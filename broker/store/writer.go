@@ -267,7 +267,10 @@ func (s *Store) tryInstance(in *instance) error {
 			}
 		}
 		found <- lost
-		return s.begin(db, s.boot, l)
+		if err = s.begin(db, s.boot, l); err != nil || lost.commits == 0 || s.config.Durability != None {
+			return err
+		}
+		return db.Flush() // otherwise the next instance would lack the same once more
 	})
 	if err != nil {
 		return err
