@@ -107,22 +107,22 @@ func TestReclaimWaitsForRest(t *testing.T) {
 func TestReclaimAgain(t *testing.T) {
 	mem := vfs.NewMem()
 	const messages = 2 * reclaimMin
-	var b, deletions []byte
+	var b []byte
 	for pos := range uint64(messages) {
 		b = append(b, entryBatch(1, pos, "text")...)
-		deletions = record.AppendDelete(deletions, record.EntryKey(nil, 1, pos))
 	}
 	b = record.AppendSet(b, record.SessionKey(nil, 1), (&record.Session{ClientID: "c", Expiry: 1 << 31}).Append(nil))
 	u := &unreadable{table: inTables(t, mem, b)[0], to: 1000, over: 1} // whether a pass is worth while is read from the end
 	s, a := openWith(t, errorfs.Wrap(mem, u), Fsync)
-	s.Commit(0, deletions)
+	// So little stays in memory: Pebble does not come first. Half is left, or it would drop the table unread.
+	s.Commit(0, record.AppendDeleteRange(nil, record.EntryKey(nil, 1, 0), record.EntryKey(nil, 1, messages/2)))
 	a.until(t, "the deletions", func() bool { return a.committed == 1 })
 	for _, fails := range []bool{true, false} {
 		u.on.Store(fails)
 		s.reclaim.idle, s.reclaim.commits = reclaimRounds, s.counts.commits.Load()
 		s.reclaimOnce()
 		a.until(t, "a store that works", func() bool { return len(a.refused) > 0 && !a.refusing })
-		if n := s.reclaim.deleted.Load(); (n >= messages) != fails || u.failed.Load() == 0 {
+		if n := s.reclaim.deleted.Load(); (n >= messages/2) != fails || u.failed.Load() == 0 {
 			t.Errorf("fails %v: %d deleted records are to be found; %d reads failed", fails, n, u.failed.Load())
 		}
 	}
