@@ -242,6 +242,32 @@ func TestSalvageOfATableThatIsGone(t *testing.T) {
 	}
 }
 
+// TestSalvageOfEntriesThatAreGone: what their messages are kept for goes with them, and then the messages; another entry's stays.
+func TestSalvageOfEntriesThatAreGone(t *testing.T) {
+	mem := vfs.NewMem()
+	parts := [2][]byte{record.AppendSet(nil, record.SessionKey(nil, 1), (&record.Session{ClientID: "c"}).Append(nil)), nil}
+	for pos := range uint64(2) {
+		mid := 1000 + pos
+		parts[0] = record.AppendSet(parts[0], record.MessageKey(nil, mid), record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, 0))
+		parts[0] = record.AppendSet(parts[0], record.ReferenceKey(nil, mid, 1, pos), nil)
+		parts[pos] = record.AppendSet(parts[pos], record.EntryKey(nil, 1, pos), (&record.Entry{Flags: 1, Mid: mid}).AppendHead(nil))
+	}
+	tables := inTables(t, mem, parts[0], parts[1], record.AppendSet(nil, record.SentKey(nil, 1), record.AppendNumber(nil, 0)))
+	if err := mem.Remove(tables[1]); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := open(t, mem)
+	if err := s.Compact(); err != nil { // which removes what is garbage
+		t.Fatal(err)
+	}
+	if refs, messages, list := count(t, s, record.KindReference), count(t, s, record.KindMessage), count(t, s, record.KindEntry); refs != 1 || messages != 1 || list != 1 {
+		t.Errorf("%d references, %d messages and %d entries are there, 1 is expected of each", refs, messages, list)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLossIsRemembered: that records were lost, as a disk loses them that lies, or in a salvage at the start or while the broker serves, is known to
 // every run after it, as one loss. A salvage that has lost the time of the last commit blames nobody for commits.
 func TestLossIsRemembered(t *testing.T) {

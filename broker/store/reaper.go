@@ -203,6 +203,18 @@ func reapMessages(db *pebble.DB, mids []uint64) error {
 	return db.Apply(b, pebble.NoSync)
 }
 
+// reapReferences removes the references of entries that are gone, which keep messages that nobody needs. Only a salvage loses one without the other.
+func reapReferences(db *pebble.DB) error {
+	from, to := record.Bounds(record.KindReference)
+	return each(db, from, to, func(key, _ []byte) error {
+		entry, err := get(db, record.EntryKey(nil, record.Number(key, 1), record.Number(key, 2)))
+		if err != nil || entry != nil {
+			return err
+		}
+		return db.Delete(key, pebble.NoSync)
+	})
+}
+
 // reapSwept is the writer's: a part of what the sweep has found without a Session, unless there is one now. After a salvage while the broker serves
 // shards write their Sessions anew, and only the writer knows that none comes in between.
 func (s *Store) reapSwept(db *pebble.DB, sid uint64) (more bool, err error) {

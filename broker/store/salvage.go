@@ -437,6 +437,11 @@ func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 		if err = s.settleNumbers(db, v, f, commits, done); err != nil {
 			return err
 		}
+		if f.lostRecords+f.lostFiles+f.left > 0 {
+			if err = reapReferences(db); err != nil {
+				return err
+			}
+		}
 		return db.Flush()
 	})
 }
