@@ -19,6 +19,7 @@ type beyond struct {
 	given   Limits // before allowMore
 	ranked  uint32 // the loss before which Sessions are in doubted; 0: there was none
 	doubted [2]awayHeap
+	useless []away            // those that were taken out, as to leave them out gives no room for subscriptions
 	leftOut map[string]uint64 // the last Session of each client that has none
 
 	sessionsOut, retainedOut      int
@@ -77,7 +78,7 @@ func (r *restoring) rank() {
 	if doubt == r.ranked || !r.isDamaged() {
 		return
 	}
-	r.ranked, r.doubted = doubt, [2]awayHeap{}
+	r.ranked, r.doubted, r.useless = doubt, [2]awayHeap{}, nil
 	for sid, sess := range r.bySID {
 		if sess.kept.doubt < doubt {
 			h := &r.doubted[kindOf(sess.clientID)]
@@ -137,13 +138,24 @@ func (r *restoring) place(s *Shard, in *record.Session, this away) (*Session, er
 	}
 }
 
-// makeRoom leaves a Session out so that others have what they need; false when none is in doubt.
-func (r *restoring) makeRoom(limit string) bool {
-	other, found := r.longestAway(false)
-	if found {
-		r.leaveOut(other.sid, limit)
+// makeRoom leaves a Session out so that others have what they need; false when none is in doubt for which helps holds. With nil that is each.
+func (r *restoring) makeRoom(limit string, helps func(*Session) bool) bool {
+	if helps == nil {
+		for _, a := range r.useless {
+			heap.Push(&r.doubted[kindOf(r.bySID[a.sid].clientID)], a)
+		}
+		r.useless = nil
 	}
-	return found
+	for other, found := r.longestAway(false); found; other, found = r.longestAway(false) {
+		sess := r.bySID[other.sid]
+		if helps == nil || helps(sess) {
+			r.leaveOut(other.sid, limit)
+			return true
+		}
+		heap.Pop(&r.doubted[kindOf(sess.clientID)])
+		r.useless = append(r.useless, other)
+	}
+	return false
 }
 
 // leaveOut takes back what a Session has so far. The end of its records comes when its Will is read, see session.
@@ -201,12 +213,13 @@ func (r *restoring) leaveRetained(s *Shard, key []byte, msg uint32) bool {
 	return true
 }
 
-// subscriptionLimit is what keeps a subscription from being added.
-func (r *restoring) subscriptionLimit() string {
+// subscriptionLimit is what keeps a subscription of a Session from being added, and which Sessions it helps to leave out: not those that have none,
+// whose turn was before.
+func (r *restoring) subscriptionLimit(sid uint64) (limit string, helps func(*Session) bool) {
 	if r.w.subscribed.Load() < int64(r.w.limits.MaxSubscriptions) {
-		return r.memoryLimit()
+		return r.memoryLimit(), nil
 	}
-	return fmt.Sprintf("max_subscriptions (%d)", r.given.MaxSubscriptions)
+	return fmt.Sprintf("max_subscriptions (%d)", r.given.MaxSubscriptions), func(sess *Session) bool { return sess.subs != nil || sess.kept.sid >= sid }
 }
 
 // memoryLimit is what is used up when no other limit is.

@@ -178,18 +178,18 @@ func TestSalvageBeyondMaxSessions(t *testing.T) {
 	refusesToStart(t, sound(t, append(append(ended, stays...), later...)), options, "max_sessions (8)")
 }
 
-// TestSalvageBeyondMaxSubscriptions: the same for subscriptions: a Session in doubt is left out with all of them, and its client is told.
+// TestSalvageBeyondMaxSubscriptions: the same for subscriptions: a Session in doubt is left out with all of them, and its client is told. One that has none stays.
 func TestSalvageBeyondMaxSubscriptions(t *testing.T) {
 	const options, each = "options subs=16", 7000 // twice as many are more than a start takes beyond the limit
-	old, young := absent{sid: 2, client: "old", hours: 2}, absent{sid: 1, client: "young", hours: 1}
+	none, old, young := absent{sid: 1, client: "none", hours: 3}, absent{sid: 3, client: "old", hours: 2}, absent{sid: 2, client: "young", hours: 1}
 	var of [2][]byte
 	for i, a := range []absent{old, young} {
 		for n := range each {
 			of[i] = a.withSubscriptions(of[i], fmt.Sprint("t/", n))
 		}
 	}
-	records := append(appendAll(old, young), of[0]...)
-	fsys := lostEnd(t, append(records, of[1]...), deletion(t, of[1]), appendAll(absent{sid: 3, client: "last"}))
+	records := append(appendAll(none, old, young), of[0]...)
+	fsys := lostEnd(t, append(records, of[1]...), deletion(t, of[1]), appendAll(absent{sid: 4, client: "last"}))
 	for _, want := range []string{"sessions_left_out=1 retained_left_out=0", "sessions_left_out=0 retained_left_out=0"} {
 		s := onDisk(t, fsys)
 		w, err := tryWorld(t, 2, mustParse(t, options), s, startOfTime())
@@ -203,7 +203,7 @@ func TestSalvageBeyondMaxSubscriptions(t *testing.T) {
 			saysOnce(t, w, "1 of them", "Sessions", "max_subscriptions (16)")
 			w.broker.Release()
 		} else {
-			if found := strings.Join(present(t, w, "old", "young", "last"), " "); found != "young last" {
+			if found := strings.Join(present(t, w, "none", "old", "young", "last"), " "); found != "none young last" {
 				t.Errorf("%q are there", found)
 			}
 			endClean(t, w)

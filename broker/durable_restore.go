@@ -255,7 +255,7 @@ func (r *restoring) subscription(key, value []byte) error {
 	s, name := r.w.peers[sess.home.Load()], string(filter)
 	o := packet.Options{QoS: in.QoS, NoLocal: in.NoLocal, RetainAsPublished: in.AsIs, RetainHandling: 2}
 	for s.addSubscription(sess, string(share), name, in.ID, o).Failed() {
-		if !r.makeRoom(r.subscriptionLimit()) {
+		if !r.makeRoom(r.subscriptionLimit(sid)) {
 			return fmt.Errorf("the store has more subscriptions than the %d that there is room for; raise max_subscriptions or --memory", r.w.limits.MaxSubscriptions)
 		}
 		if r.bySID[sid] == nil {
@@ -277,7 +277,7 @@ func (r *restoring) received(key, _ []byte) error {
 	}
 	pid := uint16(rest[0])<<8 | uint16(rest[1])
 	for !r.w.peers[sess.home.Load()].receivedAdd(sess, pid) {
-		if !r.makeRoom(r.memoryLimit()) {
+		if !r.makeRoom(r.memoryLimit(), nil) {
 			return fmt.Errorf("the store needs more memory than --memory (%d bytes) allows; raise it", r.w.limits.Memory)
 		}
 		if r.bySID[sid] == nil {
