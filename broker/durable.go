@@ -169,8 +169,10 @@ const (
 	ticketsMax     = 32 << 10
 	streamBytesMax = 16 << 20 // and of all that waits in bytes, by memory: see Limits.streamBytes
 	streamBytesMin = 256 << 10
-	// sharedBodyMin is the payload size from which a message with several receivers is written once: below, the references
-	// take more than the copies.
+	// sharedBodyMin is the payload size in bytes from which a message that several Sessions need is written once. Each then has two records, its entry
+	// and its reference, and a part in the message. For two Sessions that is 34 bytes in tables for each, instead of 23 with a copy in the entry, where
+	// the payload has 64, and 45 instead of 47 where it has 128. For ten Sessions it would save a quarter of 37 at 64 already, and take 24 µs of
+	// processor for each delivery, until it is acknowledged, instead of 6.5.
 	sharedBodyMin = 128
 	// loadsMax is how many loads a shard has under way before a client's queue waits: those of connections that are gone are among them.
 	loadsMax = 8 << 10
