@@ -24,7 +24,6 @@ type instance struct {
 	failed chan struct{} // closed when Pebble gave up
 	dead   chan struct{} // closed when Pebble could not open: nobody will ever close what it has begun
 	closes chan struct{} // closed when nothing but its closing is left
-	lacks  uint64        // commits that its logs did not have
 
 	suspected atomic.Bool // Store.countUnread has been told of it
 

@@ -94,22 +94,25 @@ func eachBatch(log *walrecord.Reader, f func(repr []byte) error) (end int64, err
 	}
 }
 
-// lackingCommits is how many commits the logs lack. What cannot be read, Pebble will say.
+// lackingCommits is how many commits the logs lack. Where one cannot be read or is damaged, that is not known here: Pebble will say so, or can read it. The end of
+// the newest may be torn.
 func (s *Store) lackingCommits() uint64 {
 	dir := s.databaseDir()
 	names, err := s.config.FS.List(dir)
 	if err != nil || s.isPutBack() { // of which all is in doubt
 		return 0
 	}
+	names = slices.DeleteFunc(names, func(n string) bool { return filepath.Ext(n) != ".log" })
+	sortFiles(names)
 	var runs commitRuns
-	for _, name := range names {
-		if filepath.Ext(name) != ".log" {
-			continue
-		}
-		_ = s.readFile(filepath.Join(dir, name), func(f io.Reader) error {
+	for i, name := range names {
+		err := s.readFile(filepath.Join(dir, name), func(f io.Reader) error {
 			_, err := eachBatch(openLog(walrecord.NewReader, f, fileNumber(name)), func(repr []byte) error { runs.noteBatch(repr); return nil })
 			return err
 		})
+		if err != nil && (i > 0 || !errors.Is(err, walrecord.ErrUnexpectedEOF)) {
+			return 0
+		}
 	}
 	if len(runs) == 0 {
 		return 0

@@ -4,21 +4,25 @@ import (
 	"bytes"
 	"errors"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	walrecord "github.com/cockroachdb/pebble/v2/record"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/ringmq/ringmq/broker/record"
 )
 
 // severalLogs is a store that has deliveries of QoS 2, a commit each, in several logs, and none of them in a table before what it waits for is free. It says how
 // many are in each.
-func severalLogs(t *testing.T) (s *Store, a *asked, mem *vfs.MemFS, free chan struct{}, logs []string, commits []int) {
+func severalLogs(t *testing.T, fails errorfs.Injector) (s *Store, a *asked, mem *vfs.MemFS, free chan struct{}, logs []string, commits []int) {
 	t.Helper()
 	mem = dataDir(t)
 	fill(t, mem, true)
-	slow := &slowTables{FS: mem, asked: make(chan struct{}), free: make(chan struct{})}
+	slow := &slowTables{FS: errorfs.Wrap(mem, fails), asked: make(chan struct{}), free: make(chan struct{})}
 	s, a = openWith(t, slow, OS)
 	slow.on.Store(true)
 	message := record.AppendMessage(nil, &record.Message{Topic: []byte("t"), Flags: 4}, 1000, make([]byte, 1000))
@@ -69,7 +73,7 @@ func cutLog(t *testing.T, mem *vfs.MemFS, path string, left int) error {
 // TestLogsThatLackCommits takes from logs what Pebble does not miss: all or the end of one that is not the last. What is gone is counted, to the commit, also when the
 // first that opens the store then does no more than that; what of QoS 2 is left is not delivered again; and the run after it knows of one loss.
 func TestLogsThatLackCommits(t *testing.T) {
-	s, _, mem, free, logs, commits := severalLogs(t)
+	s, _, mem, free, logs, commits := severalLogs(t, new(unwrittenLog))
 	disk := copyOf(t, mem)
 	close(free)
 	if err := s.Close(); err != nil {
@@ -132,7 +136,7 @@ func TestLogsThatLackCommits(t *testing.T) {
 // TestLogsThatLackCommitsWhileServing has a store that has failed find, when it is opened again, that a log lacks its end. The number of the next commit is a new
 // one, and the run after it knows of one loss.
 func TestLogsThatLackCommitsWhileServing(t *testing.T) {
-	s, a, mem, free, logs, commits := severalLogs(t)
+	s, a, mem, free, logs, commits := severalLogs(t, new(unwrittenLog))
 	if err := cutLog(t, mem, logs[1], 100); err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +147,116 @@ func TestLogsThatLackCommitsWhileServing(t *testing.T) {
 	a.until(t, "the commit behind the failure", func() bool { return a.committed == done+1 })
 	if stats := mustStats(t, s); stats.LostCommits != lost || s.Doubt() != 1 || stats.Doubted != int64(done)-lost {
 		t.Errorf("%d commits are gone and not %d, doubt %d, %d given up", stats.LostCommits, lost, s.Doubt(), stats.Doubted)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = openWith(t, mem, OS)
+	if stats := mustStats(t, s); stats.LostCommits != 0 || s.Doubt() != 1 {
+		t.Errorf("the next run: %d commits are gone, doubt %d", stats.LostCommits, s.Doubt())
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unreadLog fails one read of a log, behind its first.
+type unreadLog struct {
+	log   string // its path
+	reads int
+}
+
+// MaybeError is part of errorfs.Injector.
+func (u *unreadLog) MaybeError(op errorfs.Op) error {
+	if (op.Kind == errorfs.OpFileRead || op.Kind == errorfs.OpFileReadAt) && op.Path == u.log {
+		if u.reads++; u.reads == 2 {
+			return syscall.EIO
+		}
+	}
+	return nil
+}
+
+// String is part of errorfs.Injector.
+func (*unreadLog) String() string { return "unread log" }
+
+// TestLogThatIsNotReadAtOnce has the disk not read a log once while the store looks for what logs lack: they lack nothing.
+func TestLogThatIsNotReadAtOnce(t *testing.T) {
+	s, _, mem, free, logs, _ := severalLogs(t, new(unwrittenLog))
+	disk := copyOf(t, mem)
+	close(free)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := &unreadLog{log: logs[0]}
+	s, _ = openWith(t, errorfs.Wrap(disk, u), OS)
+	if stats := mustStats(t, s); u.reads < 2 || stats.LostCommits != 0 || s.Doubt() != 0 || stats.Doubted != 0 {
+		t.Errorf("%d reads of the log, %d commits are gone, doubt %d, %d given up", u.reads, stats.LostCommits, s.Doubt(), stats.Doubted)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDamagedLogOfSeveral damages the middle of a log that is not the last: what a salvage does not bring is counted once.
+func TestDamagedLogOfSeveral(t *testing.T) {
+	s, _, mem, free, logs, commits := severalLogs(t, new(unwrittenLog))
+	disk := copyOf(t, mem)
+	close(free)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := content(t, disk, logs[0])
+	copy(b[len(b)/2:], "damage")
+	if err := writeFile(disk, logs[0], b); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = openWith(t, disk, OS)
+	from, to := record.Bounds(record.KindEntry, 2)
+	left := int64(0)
+	err := s.in.do(func(db *pebble.DB) error {
+		return each(db, from, to, func([]byte, []byte) error { left++; return nil })
+	})
+	lost := int64(commits[0]+commits[1]+commits[2]) - left
+	if stats := mustStats(t, s); err != nil || lost == 0 || stats.LostCommits != lost || stats.Salvages != 1 {
+		t.Errorf("%d commits are gone and not %d, %d salvages, %v", stats.LostCommits, lost, stats.Salvages, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// unwrittenLog fails the first write of a log that is made from some time on, or none.
+type unwrittenLog struct {
+	from   atomic.Pointer[string] // the last one before it
+	failed atomic.Bool
+}
+
+// MaybeError is part of errorfs.Injector.
+func (u *unwrittenLog) MaybeError(op errorfs.Op) error {
+	if from := u.from.Load(); from != nil && op.Kind == errorfs.OpFileWrite && isLog(op.Path) && op.Path > *from && u.failed.CompareAndSwap(false, true) {
+		return syscall.EIO
+	}
+	return nil
+}
+
+// String is part of errorfs.Injector.
+func (*unwrittenLog) String() string { return "unwritten log" }
+
+// TestLackThatIsNotSettledAtOnce has a store that has failed fail again when it is open, with what its logs lacked in no log any more, and not settled.
+func TestLackThatIsNotSettledAtOnce(t *testing.T) {
+	var u unwrittenLog
+	s, a, mem, free, logs, commits := severalLogs(t, &u)
+	if err := cutLog(t, mem, logs[1], 100); err != nil {
+		t.Fatal(err)
+	}
+	lost, done := int64(commits[1]-100), commits[0]+commits[1]+commits[2]
+	u.from.Store(&logs[2])
+	s.in.fail(errors.New("the disk has failed"))
+	close(free)
+	s.Commit(0, entryBatch(1, damagedEntries+1, "behind"))
+	a.until(t, "the commit behind the failure", func() bool { return a.committed == done+1 })
+	if stats := mustStats(t, s); !u.failed.Load() || stats.LostCommits != lost || s.Doubt() != 1 {
+		t.Errorf("failed %v, %d commits are gone and not %d, doubt %d", u.failed.Load(), stats.LostCommits, lost, s.Doubt())
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

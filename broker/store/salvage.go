@@ -83,6 +83,9 @@ func (s *Store) tellSalvage() {
 	s.counts.lostRecords.Add(int64(last.found.lostRecords))
 	s.counts.lostFiles.Add(int64(last.found.lostFiles))
 	s.counts.leftRecords.Add(int64(last.found.left))
+	if last.found.gone > 0 {
+		s.lacks.Store(0) // it is told now, as progress was raised
+	}
 	switch f := last.found; {
 	case f.gone > 0 && f.lostRecords+f.lostFiles > 0: // with what could not be read, as f says
 		s.counts.lostCommits.Add(int64(f.gone))
@@ -105,12 +108,8 @@ func (s *Store) openDatabase() (*instance, error) {
 	if err := s.checkManifest(); err != nil {
 		return nil, err
 	}
-	lacks := s.lackingCommits()
-	in, err := s.openInstance(s.databaseDir(), s.fresh)
-	if err == nil {
-		in.lacks = lacks
-	}
-	return in, err
+	s.lacks.Store(max(s.lacks.Load(), s.lackingCommits()))
+	return s.openInstance(s.databaseDir(), s.fresh)
 }
 
 // finishSalvage brings a salvage that was cut short to its end when nothing but the last step was missing, and forgets it otherwise.

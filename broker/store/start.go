@@ -79,6 +79,7 @@ func (s *Store) openFirst() error {
 		return err
 	}
 	s.boot, s.last, s.commits, s.done = r.boot, r.last.at, r.last.commits, r.last.commits
+	s.lacks.Store(0)
 	s.doubt.Store(r.last.doubt)
 	s.accepted.Store(r.last.accepted)
 	if r.lost > 0 {
@@ -181,7 +182,7 @@ func (s *Store) nextRun(db *pebble.DB) (r run, err error) {
 		r.last.commits = max(r.last.commits, noted)
 	}
 	r.lost, r.boot = s.compareProgress(r.last.commits, s.lastBoot(r.boot, r.putBack))
-	r.lost = max(r.lost, s.in.lacks)
+	r.lost = max(r.lost, s.lacks.Load())
 	if r.lost > 0 || r.putBack {
 		if r.doubted, err = settleDoubt(db, nil); err != nil {
 			return r, err

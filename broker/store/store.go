@@ -133,6 +133,7 @@ type Store struct {
 	last      int64         // T of the last run
 	doubt     atomic.Uint32 // how often the store was damaged
 	accepted  atomic.Uint32 // what that was when a broker last began to serve
+	lacks     atomic.Uint64 // commits that logs did not have when they were opened, of which nobody was told yet
 
 	commits  uint64 // of all runs; the writer's, once it runs
 	progress progress

@@ -247,7 +247,7 @@ func (s *Store) reopen() bool {
 // tryInstance finds out whether an instance that was opened again can be written, and what it lacks: without a log, what was not in tables, and with one
 // what the disk has lost of it. What lacks is a loss that the shards have to know of, and the next runs.
 func (s *Store) tryInstance(in *instance) error {
-	l, done := s.lastCommit(s.commits), s.done
+	l, done, lacks := s.lastCommit(s.commits), s.done, s.lacks.Load()
 	type loss struct {
 		commits uint64
 		doubted int64
@@ -258,8 +258,8 @@ func (s *Store) tryInstance(in *instance) error {
 		if err != nil {
 			return err
 		}
-		lost := loss{commits: goneCommits(done, last) + in.lacks}
-		l.commits += in.lacks // numbers go on where the lost ones ended
+		lost := loss{commits: goneCommits(done, last) + lacks}
+		l.commits += lacks // numbers go on where the lost ones ended
 		if lost.commits > 0 {
 			l.doubt++
 			if lost.doubted, err = settleDoubt(db, nil); err != nil {
@@ -275,7 +275,8 @@ func (s *Store) tryInstance(in *instance) error {
 	if err != nil {
 		return err
 	}
-	s.commits += in.lacks
+	s.commits += lacks
+	s.lacks.Store(0)
 	if lost := <-found; lost.commits > 0 {
 		s.doubt.Add(1)
 		s.counts.doubted.Add(lost.doubted)
