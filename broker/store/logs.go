@@ -58,14 +58,16 @@ const (
 	bootRecord = 4 + 4
 )
 
-// noteBatch notes the commit that a batch of a log is, where it is one: others, the reaper's for instance, have no number.
+// noteBatch notes the commit that a batch of a log is, where it is one: others, the reaper's for instance, have no number. What a salvage puts in its place are
+// records alone, and may end with what a client has sent.
 func (c *commitRuns) noteBatch(repr []byte) {
 	at := len(repr) - timeRecord
 	if at < batchrepr.HeaderLen {
 		return
 	}
 	head := [...]byte{byte(pebble.InternalKeyKindSet), 1, byte(record.KindTime), timeBytes}
-	if [len(head)]byte(repr[at:]) != head {
+	h, _ := batchrepr.ReadHeader(repr)
+	if [len(head)]byte(repr[at:]) != head || h.Count == 1 && at > batchrepr.HeaderLen {
 		return
 	}
 	begins := at == batchrepr.HeaderLen+bootRecord && repr[batchrepr.HeaderLen+2] == byte(record.KindBoot)

@@ -269,3 +269,26 @@ func TestLackThatIsNotSettledAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestPayloadLikeACommit salvages a store that has a message which ends like a commit. It is none, where the salvage has put it in its place.
+func TestPayloadLikeACommit(t *testing.T) {
+	mem := dataDir(t)
+	fill(t, mem, true)
+	s, a := open(t, mem)
+	like := string(append([]byte{1, 1, byte(record.KindTime), timeBytes}, bytes.Repeat([]byte{3}, timeBytes)...))
+	s.Commit(0, entryBatch(1, damagedEntries+1, like))
+	a.until(t, "a commit", func() bool { return a.committed == 1 })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageBlocks(t, mem, 0)
+	for range 2 {
+		s, _ = openWith(t, mem, OS)
+		if stats := mustStats(t, s); stats.LostCommits != 0 {
+			t.Errorf("%d commits are gone", stats.LostCommits)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
