@@ -129,6 +129,9 @@ func powerCut(shards int, seed uint64, at int64, steps int) (changes int64, ackn
 	if s, err = start(sim, after); err != nil {
 		return changes, acknowledged, fmt.Errorf("recovery: %w", err)
 	}
+	if s.Doubt() > 0 && acknowledged > 0 { // What was not complete yet when the power went may be salvaged.
+		return changes, acknowledged, errors.New("the store doubts what it has")
+	}
 	return changes, acknowledged, errors.Join(sim.Drain(l, 40000), s.Close())
 }
 

@@ -18,7 +18,7 @@
 //
 // A block that cannot be read makes the writer salvage: what can be read goes into a new store, what cannot is counted, the old one is
 // kept. A file beside the database notes after each commit how many there were; when the database has fewer at the next
-// start, the disk has lost what it had confirmed. In both cases there is doubt, and messages of QoS 2 that may have been
+// start, the disk has lost what it had confirmed, and where logs lack some in between, too. In all these cases there is doubt, and messages of QoS 2 that may have been
 // delivered since the state at hand are given up (see settleDoubt) rather than delivered twice: all that wait, or, where a salvage could
 // read everything, those that were sent.
 //
