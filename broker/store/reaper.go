@@ -203,6 +203,23 @@ func reapMessages(db *pebble.DB, mids []uint64) error {
 	return db.Apply(b, pebble.NoSync)
 }
 
+// mendReferences writes the references that entries lack: without them the reaper would take their messages for garbage.
+func mendReferences(db *pebble.DB) error {
+	from, to := record.Bounds(record.KindEntry)
+	return each(db, from, to, func(key, value []byte) error {
+		var e record.Entry
+		if e.Decode(value) != nil || e.Mid == 0 {
+			return nil
+		}
+		reference := record.ReferenceKey(nil, e.Mid, record.Number(key, 0), record.Number(key, 1))
+		is, err := get(db, reference)
+		if err != nil || is != nil {
+			return err
+		}
+		return db.Set(reference, nil, pebble.NoSync)
+	})
+}
+
 // reapReferences removes the references of entries that are gone, which keep messages that nobody needs. Only a salvage loses one without the other.
 func reapReferences(db *pebble.DB) error {
 	from, to := record.Bounds(record.KindReference)

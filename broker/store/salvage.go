@@ -437,7 +437,7 @@ func (s *Store) settleSalvage(in *instance, v *versions, f *findings) error {
 			return err
 		}
 		if f.lostRecords+f.lostFiles+f.left > 0 {
-			if err = reapReferences(db); err != nil {
+			if err = errors.Join(reapReferences(db), mendReferences(db)); err != nil {
 				return err
 			}
 		}
