@@ -17,7 +17,8 @@ import (
 //  3. B attaches the connection and answers CONNECT, but sends no application message yet: what comes directly is held.
 //  4. A shard that matched a publication at an epoch before M has sent it to A, which forwards it to B if the
 //     Session's subscriptions match; one that matched at M or later has sent it to B, which ignores it for this Session
-//     if it was matched before M. So each publication reaches the Session once. Publications carry their epoch.
+//     if it was matched before M. What was matched before A became the home itself went to the home before, and A forwards none of it: it
+//     may reach A still, for other Sessions there. So each publication reaches the Session once. Publications carry their epoch.
 //  5. A shard's mark comes behind all it had sent to A. When A has all marks it tells B (arrived), behind all that it
 //     forwarded. B puts what it held behind what was forwarded, and sends.
 //
@@ -28,7 +29,8 @@ import (
 type departure struct {
 	session *Session
 	subs    []*subscription // as they were
-	epoch   uint64
+	since   uint64          // the epoch from which on this shard was the home
+	epoch   uint64          // and from which on it is not
 	to      int
 	seen    []bool // shards whose mark has come
 	missing int
@@ -244,7 +246,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 		k.next = k.jumped
 	}
 	s.index.Update(d.filters, func(next uint64) {
-		d.epoch = next
+		d.since, d.epoch = sess.movedAt.Load(), next
 		sess.prev = int32(s.id)
 		sess.movedAt.Store(next)
 		s.peers[r.from].arriving.Add(1)

@@ -279,6 +279,41 @@ func TestForwardAfterCleanStart(t *testing.T) {
 	}
 }
 
+// TestForwardsNothingFromBefore has a message read by the shard that a Session has come to, and has left again, where it lay for another
+// Session since before the first of these moves: the Session got it where it was then.
+func TestForwardsNothingFromBefore(t *testing.T) {
+	for qos, want := range [][]int{nil, {10}, {10}} { // above QoS 0 it is sent again, for it was not acknowledged
+		b := newBench(t, 3, nil)
+		first := b.open(0, persistent("x"))
+		first.subscribeMany(0, uint8(qos), "news")
+		other, p := b.open(1, transient("other")), b.open(2, transient("p"))
+		other.subscribeMany(0, 0, "flood", "news")
+		b.settleAll(0)
+		for range 3*turnMessagesMax + 10 { // stand before the message in the queue from 2 to 1
+			p.give(publishBytes("flood", 0, 0, 1, packet.V50))
+		}
+		p.give(publishBytes("news", uint8(qos), 1, 10, packet.V50))
+		b.turn(0, 0)
+		if got := first.sizes(); !slices.Equal(got, []int{10}) {
+			t.Fatalf("QoS %d: payloads of %v bytes came; want 10", qos, got)
+		}
+		b.open(1, persistent("x"))
+		for _, shard := range []int{0, 0, 1, 2, 0} { // asked, gives; marks; all are there
+			b.turn(shard, 0)
+		}
+		last := b.open(0, persistent("x"))
+		b.turn(1, 0) // The Session has arrived, and is asked for.
+		b.turn(1, 0) // gives
+		if n := len(b.b.loops[1].shard.departures); n != 1 || slices.Contains(other.sizes(), 10) {
+			t.Fatalf("QoS %d: %d Sessions have left shard 1; want 1, before it has read the message", qos, n)
+		}
+		b.settleAll(0)
+		if got := last.sizes(); !slices.Equal(got, want) || !slices.Contains(other.sizes(), 10) {
+			t.Errorf("QoS %d: payloads of %v bytes came after two moves; want %v, and the message for the other", qos, got, want)
+		}
+	}
+}
+
 // TestOrderOverConnections has a client without a Session publish, disconnect, and publish again on a connection to another
 // shard, before the subscriber's shard has read anything: that reads the queue of the second connection first. The order holds
 // for the Client [MQTT-4.6.0-5], and nothing of its Session is left behind.

@@ -230,7 +230,7 @@ func (s *Shard) onRoute(from int, m *shardMessage) {
 		}
 	}
 	for _, d := range s.departures {
-		if !d.seen[from] && m.epoch < d.epoch {
+		if !d.seen[from] && d.since <= m.epoch && m.epoch < d.epoch {
 			s.forward(p, d)
 		}
 	}
