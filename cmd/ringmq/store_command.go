@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -180,7 +181,11 @@ func describeRecord(key, value []byte) map[string]any {
 		number("session", 0)
 		var v record.Subscription
 		err = v.Decode(value)
-		out["filter"], out["qos"], out["id"] = string(record.Rest(key, 1)), v.QoS, v.ID
+		share, filter, _ := bytes.Cut(record.Rest(key, 1), []byte{0})
+		if len(share) > 0 {
+			out["share"] = string(share)
+		}
+		out["filter"], out["qos"], out["id"] = string(filter), v.QoS, v.ID
 	case record.KindEntry:
 		number("session", 0)
 		number("position", 1)
@@ -199,6 +204,10 @@ func describeRecord(key, value []byte) map[string]any {
 		var v record.Message
 		err = v.Decode(value)
 		describeMessage(out, &v)
+	case record.KindReference:
+		number("message", 0)
+		number("session", 1)
+		number("position", 2)
 	default:
 		number("session", 0)
 	}
