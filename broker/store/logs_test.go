@@ -133,30 +133,36 @@ func TestLogsThatLackCommits(t *testing.T) {
 	}
 }
 
-// TestLogsThatLackCommitsWhileServing has a store that has failed find, when it is opened again, that a log lacks its end. The number of the next commit is a new
-// one, and the run after it knows of one loss.
+// TestLogsThatLackCommitsWhileServing has a store that has failed find, when it is opened again, that a log lacks its end; also when it fails once more then, with what
+// was missing in no log any more, and not settled. The number of the next commit is a new one, and the run after it knows of one loss.
 func TestLogsThatLackCommitsWhileServing(t *testing.T) {
-	s, a, mem, free, logs, commits := severalLogs(t, new(unwrittenLog))
-	if err := cutLog(t, mem, logs[1], 100); err != nil {
-		t.Fatal(err)
-	}
-	lost, done := int64(commits[1]-100), commits[0]+commits[1]+commits[2]
-	s.in.fail(errors.New("the disk has failed"))
-	close(free)
-	s.Commit(0, entryBatch(1, damagedEntries+1, "behind"))
-	a.until(t, "the commit behind the failure", func() bool { return a.committed == done+1 })
-	if stats := mustStats(t, s); stats.LostCommits != lost || s.Doubt() != 1 || stats.Doubted != int64(done)-lost {
-		t.Errorf("%d commits are gone and not %d, doubt %d, %d given up", stats.LostCommits, lost, s.Doubt(), stats.Doubted)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s, _ = openWith(t, mem, OS)
-	if stats := mustStats(t, s); stats.LostCommits != 0 || s.Doubt() != 1 {
-		t.Errorf("the next run: %d commits are gone, doubt %d", stats.LostCommits, s.Doubt())
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	for _, again := range []bool{false, true} {
+		var u unwrittenLog
+		s, a, mem, free, logs, commits := severalLogs(t, &u)
+		if err := cutLog(t, mem, logs[1], 100); err != nil {
+			t.Fatal(err)
+		}
+		lost, done := int64(commits[1]-100), commits[0]+commits[1]+commits[2]
+		if again {
+			u.from.Store(&logs[2])
+		}
+		s.in.fail(errors.New("the disk has failed"))
+		close(free)
+		s.Commit(0, entryBatch(1, damagedEntries+1, "behind"))
+		a.until(t, "the commit behind the failure", func() bool { return a.committed == done+1 })
+		if stats := mustStats(t, s); u.failed.Load() != again || stats.LostCommits != lost || s.Doubt() != 1 || stats.Doubted != int64(done)-lost && !again {
+			t.Errorf("failed again %v: %d commits are gone and not %d, doubt %d, %d given up", u.failed.Load(), stats.LostCommits, lost, s.Doubt(), stats.Doubted)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s, _ = openWith(t, mem, OS)
+		if stats := mustStats(t, s); stats.LostCommits != 0 || s.Doubt() != 1 {
+			t.Errorf("the next run: %d commits are gone, doubt %d", stats.LostCommits, s.Doubt())
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -241,34 +247,6 @@ func (u *unwrittenLog) MaybeError(op errorfs.Op) error {
 
 // String is part of errorfs.Injector.
 func (*unwrittenLog) String() string { return "unwritten log" }
-
-// TestLackThatIsNotSettledAtOnce has a store that has failed fail again when it is open, with what its logs lacked in no log any more, and not settled.
-func TestLackThatIsNotSettledAtOnce(t *testing.T) {
-	var u unwrittenLog
-	s, a, mem, free, logs, commits := severalLogs(t, &u)
-	if err := cutLog(t, mem, logs[1], 100); err != nil {
-		t.Fatal(err)
-	}
-	lost, done := int64(commits[1]-100), commits[0]+commits[1]+commits[2]
-	u.from.Store(&logs[2])
-	s.in.fail(errors.New("the disk has failed"))
-	close(free)
-	s.Commit(0, entryBatch(1, damagedEntries+1, "behind"))
-	a.until(t, "the commit behind the failure", func() bool { return a.committed == done+1 })
-	if stats := mustStats(t, s); !u.failed.Load() || stats.LostCommits != lost || s.Doubt() != 1 {
-		t.Errorf("failed %v, %d commits are gone and not %d, doubt %d", u.failed.Load(), stats.LostCommits, lost, s.Doubt())
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s, _ = openWith(t, mem, OS)
-	if stats := mustStats(t, s); stats.LostCommits != 0 || s.Doubt() != 1 {
-		t.Errorf("the next run: %d commits are gone, doubt %d", stats.LostCommits, s.Doubt())
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestPayloadLikeACommit salvages a store that has a message which ends like a commit. It is none, where the salvage has put it in its place.
 func TestPayloadLikeACommit(t *testing.T) {
