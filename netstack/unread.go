@@ -4,12 +4,14 @@ package netstack
 // broker that is told to wait (its receivers are slow, its memory is used up) pauses the publishers, and each of thousands may
 // fill its receive buffer.
 //
-// While there is plenty, the receive buffers are the only bounds. When room gets scarce, segments of connections that are paused
-// are dropped, as Linux does above tcp_mem, once a connection has its share of what is left; its peer sends them again. The last
-// part of the room is kept for connections that are read, which give it back in the same turn: those of a few turns fit, so that
-// acknowledgements, PINGREQ and everybody who is not paused get through. Nothing at all is taken beyond maxBytes.
+// While there is plenty, the receive buffers are the only bounds. When room gets scarce, segments are dropped, as Linux does above
+// tcp_mem, once a connection has its share of what is left; its peer sends them again. The last part of the room is kept for
+// connections that are not paused: what they send in a few turns fits. And the segment that the reader of such a connection waits
+// for is always taken: so acknowledgements, PINGREQ and everybody who is not paused get through even when others have filled the
+// room with what nobody can read, because there is a gap in front of it or it is damaged.
 //
-// What is not counted fits a turn, too: segments of connections that were not accepted yet, which the next turns are.
+// What is not counted fits a turn: that segment, which is read at once, and those of connections that were not accepted yet, which
+// the next turns are.
 //
 // All of it is the plane's owner's.
 type unreadBudget struct {
@@ -33,7 +35,7 @@ type unread struct {
 }
 
 const (
-	// unreadKept is the part of scarceBelow that is kept for connections that are read: 1 MiB with default buffers holds the
+	// unreadKept is the part of scarceBelow that is kept for connections that are not paused: 1 MiB with default buffers holds the
 	// longest segments of five turns.
 	unreadKept = 2
 
@@ -66,7 +68,7 @@ func (p *Plane) mayTake(f *flow, r *received) bool {
 	b, u := &p.unread, &f.unread
 	cost := min(heapOfSegment(r.end-r.network), b.connMax-u.bytes)
 	if f.isLive && !b.hasRoom(u.bytes, cost, isPaused) {
-		return false
+		return !isPaused && (!isAnswered || int32(r.seq-last) <= 0)
 	}
 	if end := r.seq + uint32(r.payload); !u.hasCome || int32(end-u.end) > 0 {
 		u.end, u.hasCome = end, true
@@ -81,13 +83,13 @@ func (p *Plane) mayTake(f *flow, r *received) bool {
 // hasRoom tells whether a connection that holds so many bytes may hold more.
 func (b *unreadBudget) hasRoom(held, more int64, isPaused bool) bool {
 	left := b.maxBytes - b.bytes
-	switch {
-	case left >= b.scarceBelow:
+	if left >= b.scarceBelow {
 		return true
-	case !isPaused:
-		return left >= more
 	}
-	return held+more <= (left-b.scarceBelow/unreadKept)/scarceShare
+	if isPaused {
+		left -= b.scarceBelow / unreadKept
+	}
+	return held+more <= left/scarceShare
 }
 
 // adopt counts what a connection has received before it was accepted.

@@ -107,6 +107,41 @@ func TestUnreadBounds(t *testing.T) {
 	}
 }
 
+// TestUnreadRoomIsTaken: connections that are not paused, and that fill the room with what nobody can read, keep nobody else from
+// being heard.
+func TestUnreadRoomIsTaken(t *testing.T) {
+	const connections, segments, bytes = 40, 46, 1400
+	for name, fill := range map[string]func(w *wire, s *speaker){
+		"behind a gap": func(w *wire, s *speaker) { s.say(w, segments, bytes, true) },
+		"damaged": func(w *wire, s *speaker) {
+			for range segments {
+				w.local, w.seq, w.ack = s.conn.RemoteAddr(), s.seq, s.conn.(*conn).flow.sent
+				frame := w.frame(tcpAck, make([]byte, bytes))
+				frame[len(frame)-1]++
+				w.put(frame)
+			}
+			w.turn()
+			w.plane.Flush()
+			w.listen()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, conns := fanWith(t, unreadConfig(ReceiveMemoryMinBytes), connections)
+			for _, c := range conns[1:] {
+				fill(w, &speaker{c, 8})
+			}
+			if b := &w.plane.unread; b.hasRoom(0, 2*heapOfSegment(bytes), false) || b.bytes > b.maxBytes {
+				t.Fatalf("%d of %d bytes are counted", b.bytes, b.maxBytes)
+			}
+			reader := speaker{conns[0], 8}
+			for range 5 {
+				reader.say(w, 1, bytes, false)
+				reader.readAll(w, bytes)
+			}
+		})
+	}
+}
+
 // TestUnreadIsFreed: what is read leaves the budget, in parts and in whole, and so do connections that end.
 func TestUnreadIsFreed(t *testing.T) {
 	w, conns := fan(t, 3)
