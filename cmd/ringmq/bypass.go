@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 
 	"github.com/ringmq/ringmq/bpf"
 	"github.com/ringmq/ringmq/broker"
@@ -26,8 +27,10 @@ type bypass struct {
 // lane is one interface with the stacks behind its queues.
 type lane struct {
 	*xdp.Interface
-	stacks  *netstack.Group
 	restore func() // the queues' interrupts
+
+	mu     sync.Mutex      // taken to write stacks, and by the interface's watcher to read them
+	stacks *netstack.Group // fixed once the lane is open
 }
 
 var _ netstack.Device = (*xdp.Queue)(nil)
@@ -68,8 +71,8 @@ func (b *bypass) openLane(s *settings, name string, stacks netstack.Config) erro
 	for _, q := range l.Queues() {
 		devices = append(devices, b.tap.Wrap(q, name))
 	}
-	stacks.HostAddresses, stacks.Neighbour = l.Addresses(), neighbours(name)
-	if l.stacks, err = netstack.Open(stacks, devices); err != nil {
+	stacks.Neighbour = neighbours(name)
+	if err := l.openStacks(stacks, devices, l.Addresses); err != nil {
 		return fmt.Errorf("TCP on interface %q: %w", name, err)
 	}
 	if cpus, _ := s.XDP.cpus(); len(cpus) > 0 {
@@ -85,6 +88,26 @@ func (b *bypass) openLane(s *settings, name string, stacks netstack.Config) erro
 		b.log.Warn("weaker XDP mode", "interface", name, "reason", reason)
 	}
 	return nil
+}
+
+// openStacks builds the stacks. The watcher runs already: addresses that it tells of before are in what is asked here, and those that it
+// tells of meanwhile wait.
+func (l *lane) openStacks(config netstack.Config, devices []netstack.Device, addresses func() []netip.Prefix) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	config.HostAddresses = addresses()
+	l.stacks, err = netstack.Open(config, devices)
+	return err
+}
+
+// follow tells the stacks, if there are any yet, of new addresses.
+func (l *lane) follow(addresses []netip.Prefix) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stacks == nil {
+		return nil
+	}
+	return l.stacks.SetAddresses(addresses)
 }
 
 // openError is why an interface cannot be opened, for which mode auto has an answer.
@@ -133,8 +156,8 @@ func (b *bypass) onEvent(l *lane, e xdp.Event) {
 		level = slog.LevelError
 	}
 	b.log.Log(context.Background(), level, e.String())
-	if e.Kind == xdp.AddressesChanged && l.stacks != nil {
-		if err := l.stacks.SetAddresses(e.Addresses); err != nil {
+	if e.Kind == xdp.AddressesChanged {
+		if err := l.follow(e.Addresses); err != nil {
 			b.log.Error("addresses not followed", "interface", e.Interface, "error", err)
 		}
 	}
