@@ -489,3 +489,30 @@ func TestStatsWhileAllMoves(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestRetireIsTriedAgain: a socket that cannot be taken away, for the process has no descriptor left, does not keep its queue for ever.
+func TestRetireIsTriedAgain(t *testing.T) {
+	l := newLab(t, 1)
+	i := l.open(l.config())
+	q, w := i.Queues()[0], i.watcher
+	ok(t, i.Detach()) // The sockets are the test's now.
+	var limit unix.Rlimit
+	ok(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
+	err := q.retire()
+	ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if !errors.Is(err, unix.EMFILE) {
+		t.Fatalf("error %v; want EMFILE", err)
+	}
+	deadline := time.Now().Add(patience)
+	for err := w.open(w.known, q); err != nil; err = w.open(w.known, q) {
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(bindRetryEvery) // The kernel gives the queue back later; after Detach bind does not wait.
+	}
+	sendNear(t, q, "again")
+	if got := strings.TrimSpace(string(l.peer.receive())); got != "again" {
+		t.Errorf("%q has come", got)
+	}
+}

@@ -81,11 +81,8 @@ func (w *watcher) tendQueues() {
 		return
 	}
 	for _, q := range w.i.queues {
-		if q.newest.retired { // An earlier attempt failed.
-			w.revive(q)
-			continue
-		}
-		if q.newest.recvfrom() == unix.ENXIO { // Also wakes a driver that has run out of frames.
+		// The former when an earlier attempt has failed. The latter also wakes a driver that has run out of frames.
+		if q.newest.retired || q.newest.recvfrom() == unix.ENXIO {
 			w.reopen(q)
 			continue
 		}
@@ -124,14 +121,6 @@ func (q *Queue) stands() bool {
 
 // reopen gives a queue of an interface that is there a new socket.
 func (w *watcher) reopen(q *Queue) {
-	if err := q.retire(); err != nil {
-		w.fail(q.number, fmt.Errorf("reopen queue %d: %w", q.number, err))
-		return
-	}
-	w.revive(q)
-}
-
-func (w *watcher) revive(q *Queue) {
 	if err := w.open(w.known, q); err != nil {
 		w.fail(q.number, err)
 		return
@@ -153,7 +142,7 @@ func (w *watcher) feed() {
 	w.unfed = false
 }
 
-// open makes the successors of the queues' retired sockets: all, or none. A socket that has begun can only be retired, and
+// open retires the queues' sockets and makes their successors: all, or none. A socket that has begun can only be retired, and
 // stays in memory until both halves have been at their queue again.
 func (w *watcher) open(h host, queues ...*Queue) (err error) {
 	var opened []*socket
@@ -162,6 +151,11 @@ func (w *watcher) open(h host, queues ...*Queue) (err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
+	for _, q := range queues {
+		if err := q.retire(); err != nil {
+			return err
+		}
+	}
 	for _, q := range queues {
 		s, err := w.i.bind(q, h.index, w.i.mode)
 		if err != nil {

@@ -35,15 +35,19 @@ type socket struct {
 	transmitter
 
 	// users are the halves that have not left, and the reserved frames of a half that has. Who brings it to zero frees.
-	users   atomic.Int32
-	next    atomic.Pointer[socket] // Its successor: written once, by the watcher, read by both halves.
-	retired bool                   // The watcher's.
+	users atomic.Int32
+	next  atomic.Pointer[socket] // Its successor: written once, by the watcher, read by both halves.
+
+	// The watcher's.
+	retired  bool // It is to go,
+	released bool // and the kernel's socket has no more references of ours.
 }
 
 // ringMapping is the memory of one ring.
 type ringMapping struct {
 	memory  []byte
 	offsets offsets
+	frozen  bool
 }
 
 // newSocket opens a socket with all receive frames on the fill ring. It is the caller's alone until it is another's next.
@@ -125,7 +129,7 @@ func (s *socket) mapRings(at unix.XDPMmapOffsets) error {
 			return fmt.Errorf("map the %s ring of queue %d: %w", r.name, s.queue, err)
 		}
 		o := offsets{producer: r.at.Producer, consumer: r.at.Consumer, entries: r.at.Desc, flags: r.at.Flags}
-		s.mappings = append(s.mappings, ringMapping{unsafe.Slice((*byte)(address), length), o})
+		s.mappings = append(s.mappings, ringMapping{memory: unsafe.Slice((*byte)(address), length), offsets: o})
 	}
 	return nil
 }
@@ -174,28 +178,34 @@ func (s *socket) recvfrom() syscall.Errno {
 	return errno
 }
 
-// retire takes the kernel's socket away, as the head of this file says. Its frames stay where they are.
+// retire takes the kernel's socket away, as the head of this file says. Its frames stay where they are. What fails, for want of
+// memory or descriptors, is to be tried again: until then nobody else can bind the queue.
 func (s *socket) retire() error {
-	if s.retired {
+	if s.released {
 		return nil
 	}
 	s.retired = true
-	var failed []error
-	for _, m := range s.mappings {
-		failed = append(failed, m.freeze())
+	for i := range s.mappings {
+		if err := s.mappings[i].freeze(); err != nil {
+			return fmt.Errorf("retire the socket of queue %d: %w", s.queue, err)
+		}
 	}
 	nothing, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		// Without a descriptor to put in its place the socket cannot be closed under those who use it.
-		return errors.Join(append(failed, fmt.Errorf("retire the socket of queue %d: %w", s.queue, err))...)
+		return fmt.Errorf("retire the socket of queue %d: %w", s.queue, err)
 	}
-	failed = append(failed, unix.Dup3(nothing, s.fd, unix.O_CLOEXEC), unix.Close(nothing))
-	return errors.Join(failed...)
+	err = unix.Dup3(nothing, s.fd, unix.O_CLOEXEC)
+	s.released = err == nil
+	return errors.Join(err, unix.Close(nothing))
 }
 
 // freeze puts a private copy of the ring where the ring is. The kernel may write while we copy: what it publishes after we
 // have read its index is not in the copy, and everything before is.
-func (m ringMapping) freeze() error {
+func (m *ringMapping) freeze() error {
+	if m.frozen {
+		return nil
+	}
 	size := len(m.memory)
 	address, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -212,6 +222,7 @@ func (m ringMapping) freeze() error {
 	if _, err := unix.MremapPtr(address, uintptr(size), unsafe.Pointer(&m.memory[0]), uintptr(size), flags); err != nil {
 		return errors.Join(fmt.Errorf("freeze a ring: %w", err), unix.MunmapPtr(address, uintptr(size)))
 	}
+	m.frozen = true
 	return nil
 }
 
