@@ -80,6 +80,35 @@ func TestKickOnDownLink(t *testing.T) {
 	conserved(t, q)
 }
 
+// TestWaitOnDownLink: frames that are left on the TX ring do not have the queue look every millisecond as long as the link is down, and
+// go out when it is up.
+func TestWaitOnDownLink(t *testing.T) {
+	l := newLab(t, 1)
+	r := newRecorder()
+	c := l.config()
+	c.Events = r.add
+	q := l.open(c).Queues()[0]
+	ok(t, netlink.LinkSetDown(l.link(nearName)))
+	frame := q.Reserve()
+	q.tx.commit(frame, copy(frame, nearFrame("waiting"))) // Commit without its look at the link.
+	q.Kick()
+	r.await(t, LinkDown)
+	ok(t, q.Wait(-1)) // Woken.
+	if rest := q.lastCalls(-1); !q.pending.Load() || rest != -1 {
+		t.Errorf("frames are pending: %v, and the queue sleeps for %v", q.pending.Load(), rest)
+	}
+	conserved(t, q)
+	ok(t, netlink.LinkSetUp(l.link(nearName)))
+	r.await(t, LinkUp)
+	ok(t, q.Wait(-1))
+	if rest := q.lastCalls(-1); rest != pendingRetry {
+		t.Errorf("the queue sleeps for %v", rest)
+	}
+	if got := strings.TrimSpace(string(l.peer.receive())); got != "waiting" {
+		t.Errorf("%q has come", got)
+	}
+}
+
 func TestInterfaceDeletedAndMadeAgain(t *testing.T) {
 	l := newLab(t, 2)
 	r := newRecorder()

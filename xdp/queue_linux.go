@@ -175,12 +175,13 @@ func (q *Queue) takeWake() {
 	q.received.wakes.Add(1)
 }
 
-// lastCalls makes the system calls that are due before sleeping, and shortens the sleep if frames are still to be sent.
+// lastCalls makes the system calls that are due before sleeping, and shortens the sleep if frames are still to be sent. While the link
+// is down nothing takes them; when it is up again, the watcher wakes.
 func (q *Queue) lastCalls(timeout time.Duration) time.Duration {
 	if q.config.BusyPoll > 0 {
 		q.rx.recvfrom()
 	}
-	if q.pending.Load() {
+	if q.pending.Load() && !q.down.Load() {
 		q.rx.sendto()
 		if timeout < 0 || timeout > pendingRetry {
 			return pendingRetry

@@ -309,6 +309,7 @@ func (w *watcher) elsewhere() []netip.Addr {
 func (w *watcher) setDown(down bool) {
 	for _, q := range w.i.queues {
 		q.down.Store(down)
+		q.Wake()
 	}
 	kind := LinkUp
 	if down {
