@@ -13,13 +13,15 @@ import (
 )
 
 const (
-	tcpClose        = 7 // TCP_CLOSE and TCP_LISTEN of linux/tcp_states.h: sockets without a peer.
+	tcpTimeWait     = 6 // Of linux/tcp_states.h, as those that follow: sockets without a peer.
+	tcpClose        = 7
 	tcpListen       = 10
 	dumpAttemptsMax = 5
 )
 
 // flows lists the connections that the kernel's own TCP has on these local ports, by netlink's sock_diag: those of the
-// broker's kernel path, and whatever else. Their segments must go on to the kernel.
+// broker's kernel path, and whatever else. Their segments must go on to the kernel. Those in TIME-WAIT are left out: both sides have
+// closed, and a broker that was restarted has as many as it had clients, more than the program's table may hold.
 func (k *kernel) flows(ports []uint16) ([]bpf.Flow, error) {
 	var flows []bpf.Flow
 	for _, family := range [...]uint8{unix.AF_INET, unix.AF_INET6} {
@@ -28,7 +30,8 @@ func (k *kernel) flows(ports []uint16) ([]bpf.Flow, error) {
 			return nil, fmt.Errorf("list the kernel's TCP connections: %w", err)
 		}
 		for _, s := range sockets {
-			if s.State == tcpListen || s.State == tcpClose || !slices.Contains(ports, s.ID.SourcePort) {
+			isOver := s.State == tcpTimeWait || s.State == tcpClose
+			if isOver || s.State == tcpListen || !slices.Contains(ports, s.ID.SourcePort) {
 				continue
 			}
 			local, localOK := addrPort(s.ID.Source, s.ID.SourcePort)

@@ -3,6 +3,7 @@ package xdp
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,7 +179,7 @@ func TestQueueIsReleasedLate(t *testing.T) {
 	ok(t, syscall.Munmap(other.umem))
 }
 
-// TestKernelKeepsItsConnections: one that was there before Start goes on through the kernel.
+// TestKernelKeepsItsConnections: one that was there before Start goes on through the kernel. One in TIME-WAIT takes no place.
 func TestKernelKeepsItsConnections(t *testing.T) {
 	l := newLab(t, 1)
 	listener := must(net.Listen("tcp", net.JoinHostPort(nearAddress, "1883")))(t)
@@ -191,6 +192,7 @@ func TestKernelKeepsItsConnections(t *testing.T) {
 
 	i := must(Open(l.config()))(t)
 	defer func() { ok(t, i.Close()) }()
+	inTimeWait(t, l, i, listener)
 	flows := must(i.KernelFlows())(t)
 	want := bpf.Flow{Local: netip.MustParseAddrPort(server.LocalAddr().String()), Remote: netip.MustParseAddrPort(server.RemoteAddr().String())}
 	if len(flows) != 1 || flows[0] != want {
@@ -207,4 +209,22 @@ func TestKernelKeepsItsConnections(t *testing.T) {
 		}
 	}
 	exchange(t, l, i.Queues()[0], 1)
+}
+
+// inTimeWait has the kernel keep a connection in TIME-WAIT.
+func inTimeWait(t *testing.T, l *lab, i *Interface, listener net.Listener) {
+	t.Helper()
+	var client net.Conn
+	l.inFar(func() { client = must(net.Dial("tcp", listener.Addr().String()))(t) })
+	ok(t, must(listener.Accept())(t).Close())
+	ok(t, client.Close())
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		sockets := must(i.kernel.sockets(unix.AF_INET))(t)
+		if slices.ContainsFunc(sockets, func(s *netlink.Socket) bool { return s.State == tcpTimeWait }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no connection is in TIME-WAIT")
+		}
+	}
 }
