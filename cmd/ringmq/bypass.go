@@ -48,16 +48,23 @@ func openBypass(s *settings, listeners []netip.AddrPort, limits *broker.Limits, 
 		SendMemoryBytes: limits.PlaneSendBytes / int64(queues), ReceiveMemoryBytes: limits.PlaneReceiveBytes / int64(queues),
 		TCP: s.XDP.tcp()}
 	for _, name := range s.XDP.Interfaces {
-		if err := b.openLane(s, name, config); err != nil {
+		if err := b.openLane(s, name, config, programOptions(limits)); err != nil {
 			return nil, errors.Join(err, b.close())
 		}
 	}
 	return b, nil
 }
 
-func (b *bypass) openLane(s *settings, name string, stacks netstack.Config) error {
+// programOptions sizes the program's tables: when somebody takes it off, all of the broker's clients may come by the kernel, and it
+// must know them to be attached again.
+func programOptions(limits *broker.Limits) bpf.Options {
+	return bpf.Options{KernelFlows: max(bpf.DefaultKernelFlows, limits.Sockets())}
+}
+
+func (b *bypass) openLane(s *settings, name string, stacks netstack.Config, program bpf.Options) error {
 	l := &lane{}
 	config := s.xdpConfig(name)
+	config.Program = program
 	config.Events = func(e xdp.Event) { b.onEvent(l, e) }
 	var err error
 	if l.Interface, err = xdp.Open(config); err != nil {

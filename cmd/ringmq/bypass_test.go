@@ -7,6 +7,8 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"github.com/ringmq/ringmq/bpf"
+	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/netstack"
 	"github.com/ringmq/ringmq/netstack/cable"
 	"github.com/ringmq/ringmq/xdp"
@@ -41,6 +43,17 @@ func TestAddressesWhileOpening(t *testing.T) {
 	}
 	if n := l.stacks.Counters(); n.FramesIn != 1 || n.AddressGone != 0 || n.HalfOpen != 1 {
 		t.Errorf("of %d SYNs %d were for no address of the host's, and %d handshakes are under way", n.FramesIn, n.AddressGone, n.HalfOpen)
+	}
+}
+
+// TestProgramKnowsAllConnections: however many clients the broker may have, the program can pass all of them to the kernel.
+func TestProgramKnowsAllConnections(t *testing.T) {
+	few, many := broker.Limits{MaxConnections: 10}, broker.Limits{MaxConnections: 200_000}
+	if n := programOptions(&few).KernelFlows; n != bpf.DefaultKernelFlows {
+		t.Errorf("room for %d flows beside 10 clients; want the usual %d", n, bpf.DefaultKernelFlows)
+	}
+	if n := programOptions(&many).KernelFlows; n < many.MaxConnections {
+		t.Errorf("room for %d flows beside %d clients", n, many.MaxConnections)
 	}
 }
 
