@@ -291,3 +291,19 @@ func TestAddressChange(t *testing.T) {
 	other.Close()
 	w.untilHeard(func(h heard) bool { return h.flags&tcpFin != 0 })
 }
+
+// TestAddressTwice: an interface may have one address with several lengths of its prefix, or several peers.
+func TestAddressTwice(t *testing.T) {
+	config := testConfig()
+	longer := netip.PrefixFrom(hostV4().Addr(), hostV4().Bits()+8)
+	config.HostAddresses = append(config.HostAddresses, longer, longer)
+	w := newWireV4(t, config)
+	w.exchange(w.connect(), ask(), answer())
+	for i, addresses := range [][]netip.Prefix{{longer}, {longer, hostV4(), longer}, {hostV4()}} {
+		if err := w.plane.group.SetAddresses(addresses); err != nil {
+			t.Error(err)
+		}
+		w.local, w.seq, w.ack = netip.AddrPortFrom(w.local.Addr(), uint16(6000+i)), 5, 0
+		w.exchange(w.connect(), ask(), answer())
+	}
+}

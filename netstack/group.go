@@ -50,6 +50,7 @@ func Open(config Config, devices []Device) (*Group, error) {
 	if len(devices) == 0 {
 		return nil, errors.New("no device")
 	}
+	config.HostAddresses = distinct(config.HostAddresses)
 	g := &Group{config: config, owners: newOwnerTable(len(devices)), secrets: newSecrets()}
 	g.indexListeners()
 	g.setHosts(config.HostAddresses)
@@ -142,6 +143,7 @@ func (g *Group) SetAddresses(prefixes []netip.Prefix) error {
 	if err := checkHostAddresses(prefixes); err != nil {
 		return err
 	}
+	prefixes = distinct(prefixes)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var errs []error
@@ -150,9 +152,15 @@ func (g *Group) SetAddresses(prefixes []netip.Prefix) error {
 			errs = append(errs, fmt.Errorf("queue %d: %w", i, err))
 		}
 	}
-	g.config.HostAddresses = slices.Clone(prefixes)
+	g.config.HostAddresses = prefixes
 	g.setHosts(prefixes)
 	return errors.Join(errs...)
+}
+
+// distinct has each address once, as the stack wants it: an interface may have one with several peers, or lengths of its prefix.
+func distinct(prefixes []netip.Prefix) []netip.Prefix {
+	sorted := slices.SortedFunc(slices.Values(prefixes), netip.Prefix.Compare)
+	return slices.CompactFunc(sorted, func(a, b netip.Prefix) bool { return a.Addr() == b.Addr() })
 }
 
 // Counters returns the sum over the planes. Any goroutine may call it.

@@ -193,6 +193,18 @@ func TestMTUAndAddressesChange(t *testing.T) {
 	exchange(t, l, q, 1)
 }
 
+// TestGroupAddress: an address of a group, which the interface may have, too, is none that is steered.
+func TestGroupAddress(t *testing.T) {
+	l := newLab(t, 1)
+	const group = "239.1.1.1"
+	ok(t, netlink.AddrAdd(l.link(nearName), must(netlink.ParseAddr(group+"/32"))(t)))
+	i := l.open(l.config())
+	if slices.ContainsFunc(i.Addresses(), func(p netip.Prefix) bool { return p.Addr() == netip.MustParseAddr(group) }) {
+		t.Errorf("%v", i.Addresses())
+	}
+	exchange(t, l, i.Queues()[0], 1)
+}
+
 // passProgram is a foreign program.
 func passProgram(t *testing.T) *ebpf.Program {
 	t.Helper()

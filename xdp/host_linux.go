@@ -83,8 +83,8 @@ func (k *kernel) addresses(link netlink.Link) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for _, a := range found {
 		address, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
+		if !ok || address.IsMulticast() {
+			continue // A group's (ip address add … autojoin).
 		}
 		ones, _ := a.Mask.Size()
 		all = append(all, netip.PrefixFrom(address.Unmap(), ones))
