@@ -12,7 +12,8 @@
 // connection if that is known; the stack's processor goroutine works on it and tells ready.go, which makes events; conn.go
 // reads. The way back: conn.go writes, the stack sends through link.go, which writes the packet into a transmit frame, holds
 // pure ACKs back (hold.go), and lets frames wait in overflow.go when the device is full. Around it: group.go opens, stack.go
-// builds, clock.go tells it the time and timer.go when it has passed, accept.go and linger.go begin and end connections, slab.go deals out their slots.
+// builds, clock.go tells it the time and timer.go when it has passed, accept.go and linger.go begin and end connections, slab.go deals out their slots, mtu.go has them follow the
+// interface's MTU.
 //
 // # Who runs what
 //

@@ -69,6 +69,7 @@ type Plane struct {
 	reader    roomWriter
 	writer    sliceReader
 	scratch   [scratchBytes]byte
+	mtu       int           // of the device, in the last turn
 	linkRest  time.Duration // how long the link lets the plane rest; negative: for ever
 	hasMore   bool          // something is left to do that nobody will wake the plane for
 	isTurn    bool          // between Wait and Flush
@@ -131,6 +132,7 @@ func (p *Plane) Wait(timeout time.Duration) ([]broker.Event, error) {
 func (p *Plane) turn() int {
 	p.isTurn = true
 	p.link.beginTurn()
+	p.followMTU()
 	took := p.device.Receive(receiveBatch, p.deliver)
 	p.caughtUp = took < receiveBatch
 	took += p.takeInbox() + p.takeAttempts()
