@@ -50,7 +50,7 @@ type Config struct {
 	// Ports are the TCP ports to steer; at least one.
 	Ports []uint16
 
-	// Addresses are the interface's addresses to steer; none means all it has, followed as they change.
+	// Addresses are those to steer, as long as the interface has them; none means all that it has.
 	Addresses []netip.Addr
 
 	// Program sizes the steering program's maps. Its Queues is set by Open.

@@ -193,6 +193,34 @@ func TestMTUAndAddressesChange(t *testing.T) {
 	exchange(t, l, q, 1)
 }
 
+// TestAddressElsewhere: what comes for an address that is to be steered, but that is not the interface's, is the kernel's until the
+// interface gets it.
+func TestAddressElsewhere(t *testing.T) {
+	l := newLab(t, 1)
+	r := newRecorder()
+	const later = "198.18.8.1"
+	c := l.config()
+	c.Addresses, c.Events = []netip.Addr{netip.MustParseAddr(nearAddress), netip.MustParseAddr(later)}, r.add
+	i := l.open(c)
+	q := i.Queues()[0]
+	sendLater := func(number uint64) {
+		must(unix.Write(l.peer.fd, segment(l.peer.from, l.peer.to, farAddress, later, number)))(t)
+	}
+	sendLater(1)
+	exchange(t, l, q, 2)
+	if n := must(i.Program().Counters())(t).Total()[bpf.PassedOtherAddress].Packets; n != 1 {
+		t.Errorf("%d segments were left to the kernel; want 1", n)
+	}
+	ok(t, netlink.AddrAdd(l.link(nearName), must(netlink.ParseAddr(later+"/24"))(t)))
+	for has := false; !has; {
+		has = slices.Contains(r.await(t, AddressesChanged).Addresses, netip.MustParsePrefix(later+"/24"))
+	}
+	sendLater(3)
+	if got := receiveNumbers(t, q, 1); got[0] != 3 {
+		t.Errorf("segment %d has come", got[0])
+	}
+}
+
 // TestGroupAddress: an address of a group, which the interface may have, too, is none that is steered.
 func TestGroupAddress(t *testing.T) {
 	l := newLab(t, 1)

@@ -155,15 +155,17 @@ func (i *Interface) load(h host) (err error) {
 	return i.steer(h, nil)
 }
 
-// steer tells the program and the users which addresses the interface has; the program steers those that it had lately, too.
+// steer tells the program and the users which addresses the interface has; the program steers those that it had lately, too. What
+// comes for an address that is not the interface's, be it the host's elsewhere, is the kernel's.
 func (i *Interface) steer(h host, lately departed) error {
 	i.addresses.Store(&h.addresses)
-	addresses := i.config.Addresses
-	if len(addresses) == 0 {
-		for _, prefix := range h.addresses {
-			addresses = append(addresses, prefix.Addr())
-		}
-		addresses = lately.fill(addresses, bpf.MaxAddresses)
+	var addresses []netip.Addr
+	for _, prefix := range h.addresses {
+		addresses = append(addresses, prefix.Addr())
+	}
+	addresses = lately.fill(addresses, bpf.MaxAddresses)
+	if wanted := i.config.Addresses; len(wanted) > 0 {
+		addresses = slices.DeleteFunc(addresses, func(a netip.Addr) bool { return !slices.Contains(wanted, a) })
 	}
 	return i.program.SetAddresses(addresses)
 }

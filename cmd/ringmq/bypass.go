@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/ringmq/ringmq/bpf"
@@ -190,10 +191,24 @@ func (b *bypass) start() error {
 	return nil
 }
 
-func (b *bypass) announce() {
+// announce says what is steered: what comes for the listeners' addresses that the interface has.
+func (b *bypass) announce(listeners []netip.AddrPort) {
 	for _, l := range b.lanes {
 		b.log.Info("steering", "interface", l.Name(), "mode", l.Mode().String(), "queues", len(l.Queues()))
+		if !delivers(l.Addresses(), listeners) {
+			b.log.Warn("the interface has none of the listeners' addresses: until it gets one, the kernel's TCP serves alone",
+				"interface", l.Name(), "remedy", "--listen with an address of "+l.Name()+", or without one")
+		}
 	}
+}
+
+// delivers tells whether an interface with these addresses has one that is listened on.
+func delivers(addresses []netip.Prefix, listeners []netip.AddrPort) bool {
+	return slices.ContainsFunc(listeners, func(l netip.AddrPort) bool {
+		return slices.ContainsFunc(addresses, func(p netip.Prefix) bool {
+			return p.Addr() == l.Addr() || l.Addr().IsUnspecified() && l.Addr().Is4() == p.Addr().Is4()
+		})
+	})
 }
 
 // close ends the stacks, then detaches the program and gives the umems back. No loop may run any more.

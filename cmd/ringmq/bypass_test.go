@@ -57,6 +57,19 @@ func TestProgramKnowsAllConnections(t *testing.T) {
 	}
 }
 
+func TestDelivers(t *testing.T) {
+	has := []netip.Prefix{netip.MustParsePrefix("198.18.0.1/16"), netip.MustParsePrefix("2001:2::1/64")}
+	for listener, want := range map[string]bool{"198.18.0.1:1883": true, "[2001:2::1]:1883": true, "0.0.0.0:1883": true, "[::]:1883": true,
+		"198.18.0.2:1883": false, "[2001:2::2]:1883": false} {
+		if got := delivers(has, []netip.AddrPort{netip.MustParseAddrPort(listener)}); got != want {
+			t.Errorf("%s: %v", listener, got)
+		}
+	}
+	if delivers(has[1:], []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:1883")}) {
+		t.Error("an interface of IPv6 only delivers to a listener of IPv4")
+	}
+}
+
 // synTo is a SYN to an address behind the near end of a cable.
 func synTo(t *testing.T, to netip.Addr, c *cable.Cable) []byte {
 	t.Helper()

@@ -206,7 +206,7 @@ func (p *process) letIn() error {
 	for _, a := range p.group.Addresses() {
 		p.log.Info("listening", "address", a.String())
 	}
-	p.bypass.announce()
+	p.bypass.announce(p.settings.steered())
 	return nil
 }
 
