@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,5 +35,18 @@ func TestFramesPassBothWays(t *testing.T) {
 	}
 	if s := q.Stats(); s.FramesReceived != 2000 || s.FramesSent != 2000 || s.BadDescriptors != 0 || s.Kernel.ReceiveDropped != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// TestFailuresAreToldOnce: each queue's, however often it is tried again.
+func TestFailuresAreToldOnce(t *testing.T) {
+	told := map[string]int{}
+	w := &watcher{i: &Interface{config: Config{Events: func(e Event) { told[e.Err.Error()]++ }}}, failed: map[int]string{}}
+	for range 3 {
+		w.fail(0, errors.New("queue 0 fails"))
+		w.fail(1, errors.New("queue 1 fails"))
+	}
+	if len(told) != 2 || told["queue 0 fails"] != 1 || told["queue 1 fails"] != 1 {
+		t.Errorf("%v", told)
 	}
 }

@@ -125,6 +125,7 @@ func (w *watcher) reopen(q *Queue) {
 		w.fail(q.number, err)
 		return
 	}
+	delete(w.failed, q.number)
 	w.unfed = w.i.started
 	w.feed()
 	w.tell(Event{Kind: Reopened, Queue: q.number})
@@ -204,7 +205,8 @@ func (w *watcher) comeBack(h host) {
 		return
 	}
 	before := w.known
-	w.gone, w.failed = false, ""
+	w.gone = false
+	clear(w.failed)
 	w.known.index = h.index
 	w.compare(h)
 	if before.mac == h.mac && before.mtu == h.mtu { // compare has not told the queues.
@@ -261,7 +263,8 @@ func (w *watcher) reattach(h host) {
 		w.fail(-1, err)
 		return
 	}
-	w.foreign, w.failed, w.unfed = 0, "", w.i.started
+	w.foreign, w.unfed = 0, w.i.started
+	clear(w.failed)
 	w.feed()
 	w.tell(Event{Kind: ProgramDetached})
 }

@@ -26,11 +26,11 @@ type watcher struct {
 	i       *Interface
 	known   host
 	lately  departed
-	gone    bool   // The interface was removed, and none has taken its place.
-	unfed   bool   // The sockets stand not all in the XSKMAP, and should.
-	program uint32 // The kernel's id of our program.
-	foreign uint32 // The id of the program that has taken its place.
-	failed  string // The last failure told.
+	gone    bool           // The interface was removed, and none has taken its place.
+	unfed   bool           // The sockets stand not all in the XSKMAP, and should.
+	program uint32         // The kernel's id of our program.
+	foreign uint32         // The id of the program that has taken its place.
+	failed  map[int]string // The last failure told of each queue, and of the interface (-1), until all is well.
 	ended   sync.WaitGroup
 
 	starts    chan chan error // Requests of Start.
@@ -45,7 +45,7 @@ func startWatcher(i *Interface, h host) (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the network namespace: %w", err)
 	}
-	w := &watcher{i: i, known: h, lately: departed{}, starts: make(chan chan error)}
+	w := &watcher{i: i, known: h, lately: departed{}, failed: map[int]string{}, starts: make(chan chan error)}
 	ready := make(chan error, 1)
 	w.ended.Go(func() {
 		err := w.enter(namespace)
@@ -193,12 +193,12 @@ func (w *watcher) tell(e Event) {
 	w.i.config.Events(e)
 }
 
-// fail reports a failure once, until something else fails or all is well.
+// fail reports a failure once, until something else of the queue fails or all is well.
 func (w *watcher) fail(queue int, err error) {
-	if errors.Is(err, ErrClosed) || err.Error() == w.failed {
+	if errors.Is(err, ErrClosed) || err.Error() == w.failed[queue] {
 		return
 	}
-	w.failed = err.Error()
+	w.failed[queue] = err.Error()
 	w.tell(Event{Kind: Failed, Queue: queue, Err: err})
 }
 
