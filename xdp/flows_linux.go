@@ -70,6 +70,10 @@ func (i *Interface) passKernelFlows() error {
 	if err != nil {
 		return err
 	}
+	return i.pass(flows)
+}
+
+func (i *Interface) pass(flows []bpf.Flow) error {
 	if i.passed == nil {
 		i.passed = map[bpf.Flow]struct{}{}
 	}
@@ -79,11 +83,13 @@ func (i *Interface) passKernelFlows() error {
 	return i.program.AddKernelFlows(flows...)
 }
 
-// forgetKernelFlows takes connections that the kernel no longer has from those that the program passes, so that a client which
-// has the same port again is steered like others.
-func (i *Interface) forgetKernelFlows() error {
-	if len(i.passed) == 0 {
-		return nil
+// followKernelFlows takes connections that the kernel no longer has from those that the program passes, so that a client which
+// has the same port again is steered like others. Those that it has lately left to the kernel itself are told to it: what it remembers
+// on its own, later attempts push out.
+func (i *Interface) followKernelFlows() error {
+	left, err := i.leavesLately()
+	if err != nil || !left && len(i.passed) == 0 {
+		return err
 	}
 	flows, err := i.KernelFlows()
 	if err != nil {
@@ -100,8 +106,27 @@ func (i *Interface) forgetKernelFlows() error {
 			delete(i.passed, f)
 		}
 	}
-	if len(ended) == 0 {
+	if len(ended) > 0 {
+		if err := i.program.RemoveKernelFlows(ended...); err != nil {
+			return err
+		}
+	}
+	if !left {
 		return nil
 	}
-	return i.program.RemoveKernelFlows(ended...)
+	return i.pass(slices.DeleteFunc(flows, func(f bpf.Flow) bool { _, ok := i.passed[f]; return ok }))
+}
+
+// leavesLately tells whether the program has left connections to the kernel (a queue that drains or has no socket) since the call
+// before last: the kernel lists them when their handshake is done.
+func (i *Interface) leavesLately() (bool, error) {
+	counters, err := i.program.Counters()
+	if err != nil {
+		return false, err
+	}
+	total := counters.Total()
+	left := total[bpf.PassedDrain].Packets + total[bpf.PassedNoSocket].Packets
+	before := i.left
+	i.left = [2]uint64{before[1], left}
+	return left != before[0], nil
 }

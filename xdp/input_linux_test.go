@@ -211,6 +211,28 @@ func TestKernelKeepsItsConnections(t *testing.T) {
 	exchange(t, l, i.Queues()[0], 1)
 }
 
+// TestDrainedConnectionsAreKnown: a connection that a draining queue has left to the kernel becomes one that the program passes whatever
+// comes later, until it ends.
+func TestDrainedConnectionsAreKnown(t *testing.T) {
+	l := newLab(t, 1)
+	i := l.open(l.config())
+	listener := must(net.Listen("tcp", net.JoinHostPort(nearAddress, "1883")))(t)
+	defer listener.Close()
+	ok(t, i.Program().SetDrain(bpf.AllQueues, true))
+	var client net.Conn
+	l.inFar(func() { client = must(net.Dial("tcp", listener.Addr().String()))(t) })
+	server := must(listener.Accept())(t)
+	for want := range 2 {
+		for deadline := time.Now().Add(patience); i.Program().KernelFlows() != 1-want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the program passes %d connections; want %d", i.Program().KernelFlows(), 1-want)
+			}
+		}
+		client.Close()
+		server.Close()
+	}
+}
+
 // inTimeWait has the kernel keep a connection in TIME-WAIT.
 func inTimeWait(t *testing.T, l *lab, i *Interface, listener net.Listener) {
 	t.Helper()

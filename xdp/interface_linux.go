@@ -35,8 +35,10 @@ type Interface struct {
 
 	queuesAtStart int // RX queues of the interface, those that we do not use included.
 
-	// passed are the kernel's connections that the program passes, of which some may have ended. The watcher's.
+	// passed are the kernel's connections that the program passes, of which some may have ended; left is how many frames it had left to
+	// the kernel at the last two looks. The watcher's.
 	passed map[bpf.Flow]struct{}
+	left   [2]uint64
 
 	addresses atomic.Pointer[[]netip.Prefix] // Written by the watcher.
 

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	tickEvery   = 250 * time.Millisecond // A queue that stands still is kicked after one tick.
-	forgetEvery = 20                     // Ticks between looks for connections on the kernel's path that have ended.
-	lookEvery   = 4                      // Ticks between looks without news: taking a program off by its bpf_link makes none.
+	tickEvery  = 250 * time.Millisecond // A queue that stands still is kicked after one tick.
+	flowsEvery = 20                     // Ticks between looks for connections on the kernel's path that have begun or ended.
+	lookEvery  = 4                      // Ticks between looks without news: taking a program off by its bpf_link makes none.
 )
 
 // watcher is the Interface's goroutine: it compares what the kernel says with what it knew, tells the difference as Events
@@ -118,8 +118,8 @@ func (w *watcher) run() {
 			ticks++
 			news = ticks%lookEvery == 0
 			w.tendQueues()
-			if ticks%forgetEvery == 0 {
-				w.forget()
+			if ticks%flowsEvery == 0 {
+				w.followFlows()
 			}
 		case update, ok := <-w.links:
 			news = w.subscribed(ok) && (int(update.Index) == w.known.index || update.Attrs().Name == w.i.config.Interface)
@@ -225,9 +225,9 @@ func (w *watcher) look() {
 	w.feed()
 }
 
-func (w *watcher) forget() {
-	if err := w.i.forgetKernelFlows(); err != nil {
-		w.fail(-1, fmt.Errorf("forget connections of the kernel's that have ended: %w", err))
+func (w *watcher) followFlows() {
+	if err := w.i.followKernelFlows(); err != nil {
+		w.fail(-1, fmt.Errorf("follow the kernel's connections: %w", err))
 	}
 }
 
