@@ -1,7 +1,6 @@
 package xdp
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,10 +12,9 @@ import (
 )
 
 const (
-	tcpTimeWait     = 6 // Of linux/tcp_states.h, as those that follow: sockets without a peer.
-	tcpClose        = 7
-	tcpListen       = 10
-	dumpAttemptsMax = 5
+	tcpTimeWait = 6 // Of linux/tcp_states.h, as those that follow: sockets without a peer.
+	tcpClose    = 7
+	tcpListen   = 10
 )
 
 // flows lists the connections that the kernel's own TCP has on these local ports, by netlink's sock_diag: those of the
@@ -44,19 +42,8 @@ func (k *kernel) flows(ports []uint16) ([]bpf.Flow, error) {
 	return flows, nil
 }
 
-// sockets repeats a dump that the kernel could not make in one piece. The last one has to do.
 func (k *kernel) sockets(family uint8) ([]*netlink.Socket, error) {
-	for range dumpAttemptsMax - 1 {
-		sockets, err := k.handle.SocketDiagTCP(family)
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return sockets, err
-		}
-	}
-	sockets, err := k.handle.SocketDiagTCP(family)
-	if errors.Is(err, netlink.ErrDumpInterrupted) {
-		err = nil
-	}
-	return sockets, err
+	return dump(func() ([]*netlink.Socket, error) { return k.handle.SocketDiagTCP(family) })
 }
 
 func addrPort(ip net.IP, port uint16) (netip.AddrPort, bool) {

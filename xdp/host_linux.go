@@ -76,7 +76,7 @@ func (k *kernel) look(name string) (host, error) {
 }
 
 func (k *kernel) addresses(link netlink.Link) ([]netip.Prefix, error) {
-	found, err := k.handle.AddrList(link, netlink.FAMILY_ALL)
+	found, err := dump(func() ([]netlink.Addr, error) { return k.handle.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("ask for the interface's addresses: %w", err)
 	}
@@ -93,9 +93,20 @@ func (k *kernel) addresses(link netlink.Link) ([]netip.Prefix, error) {
 	return all, nil
 }
 
+// dump repeats one that the kernel could not make in one piece, for what it lists has changed meanwhile. The last one has to do.
+func dump[T any](ask func() ([]T, error)) (list []T, err error) {
+	const attemptsMax = 5
+	for range attemptsMax {
+		if list, err = ask(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return list, err
+		}
+	}
+	return list, nil
+}
+
 // elsewhere gives the addresses of all interfaces but one.
 func (k *kernel) elsewhere(index int) (all []netip.Addr, err error) {
-	found, err := k.handle.AddrList(nil, netlink.FAMILY_ALL)
+	found, err := dump(func() ([]netlink.Addr, error) { return k.handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("ask for the host's addresses: %w", err)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 func TestFramesPassBothWays(t *testing.T) {
@@ -48,5 +50,24 @@ func TestFailuresAreToldOnce(t *testing.T) {
 	}
 	if len(told) != 2 || told["queue 0 fails"] != 1 || told["queue 1 fails"] != 1 {
 		t.Errorf("%v", told)
+	}
+}
+
+// TestDump: what the kernel lists while it changes is asked for again, and taken as it is if there is no end of that.
+func TestDump(t *testing.T) {
+	for interrupted, want := range map[int]int{0: 1, 2: 3, 1000: 5} {
+		asked := 0
+		list, err := dump(func() ([]int, error) {
+			if asked++; asked <= interrupted {
+				return []int{asked}, netlink.ErrDumpInterrupted
+			}
+			return []int{asked}, nil
+		})
+		if err != nil || asked != want || len(list) != 1 || list[0] != want {
+			t.Errorf("interrupted %d times: %v, %v after %d questions; want the answer to the %dth", interrupted, list, err, asked, want)
+		}
+	}
+	if _, err := dump(func() ([]int, error) { return nil, errNoInterface }); !errors.Is(err, errNoInterface) {
+		t.Errorf("%v", err)
 	}
 }
