@@ -80,7 +80,8 @@ func (e Event) text() string {
 	case ProgramDetached:
 		return "our XDP program was removed by somebody and is attached again"
 	case ForeignProgram:
-		return fmt.Sprintf("XDP program %d has taken the place of ours: new connections go to the kernel", e.ProgramID)
+		return fmt.Sprintf("XDP program %d has taken the place of ours: new connections go to the kernel until it is gone (bpftool prog show id %d)",
+			e.ProgramID, e.ProgramID)
 	case QueuesChanged:
 		if len(e.Unbound) == 0 {
 			return fmt.Sprintf("now has %d RX queues, on each of which we have a socket", e.Queues)

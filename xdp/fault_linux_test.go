@@ -568,10 +568,16 @@ func TestRetireIsTriedAgain(t *testing.T) {
 	var limit unix.Rlimit
 	ok(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
+	_, openErr := i.bind(q, w.known.index, Native)
 	err := q.retire()
 	ok(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
-	if !errors.Is(err, unix.EMFILE) {
-		t.Fatalf("error %v; want EMFILE", err)
+	for _, err := range []error{openErr, err} {
+		if !errors.Is(err, unix.EMFILE) || !strings.Contains(err.Error(), "LimitNOFILE") {
+			t.Fatalf("error %v; want EMFILE and what to do", err)
+		}
+		if fallsBack(ZeroCopy, err) {
+			t.Errorf("%v is taken for a driver that cannot do it", err)
+		}
 	}
 	deadline := time.Now().Add(patience)
 	for err := w.open(w.known, q); err != nil; err = w.open(w.known, q) {

@@ -201,7 +201,7 @@ func fallsBack(mode Mode, err error) bool {
 	// Drivers refuse with many errors, also for want of rings or for an offload that is on. These are not refusals:
 	for _, wrong := range [...]error{
 		ErrClosed, bpf.ErrPermission, bpf.ErrNoInterface, bpf.ErrKernel, bpf.ErrMemory,
-		unix.EBUSY, unix.EPERM, unix.ENOBUFS, unix.ENOMEM, unix.ENODEV,
+		unix.EBUSY, unix.EPERM, unix.ENOBUFS, unix.ENOMEM, unix.ENODEV, unix.EMFILE,
 	} {
 		if errors.Is(err, wrong) {
 			return false
@@ -290,7 +290,7 @@ func (i *Interface) explain(q *Queue, err error) error {
 	case errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("queue %d: the driver does not have it, or takes no frames of %d bytes (ethtool -l %s): %w", number, i.config.FrameSize, name, err)
 	}
-	return fmt.Errorf("queue %d: %w", number, err)
+	return fmt.Errorf("queue %d: %w%s", number, err, moreFiles(err))
 }
 
 // Start steers: it lists the connections that the kernel has, which stay with it, and puts the sockets into the XSKMAP.

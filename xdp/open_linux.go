@@ -29,10 +29,11 @@ type opening struct{ sync.Mutex }
 //	EPERM       CAP_NET_RAW is missing (xsk_create)
 //	ENOBUFS     RLIMIT_MEMLOCK is too low (xdp_umem_account_pages, net/xdp/xdp_umem.c)
 //	ENOMEM      no memory for umem or rings
+//	EMFILE      the process has as many descriptors as it may
 //	EAFNOSUPPORT  the kernel has no AF_XDP (CONFIG_XDP_SOCKETS)
 //	ENOPROTOOPT, EADDRINUSE and others are passed on as text.
 var bindErrnos = [...]syscall.Errno{
-	unix.EBUSY, unix.EOPNOTSUPP, unix.EINVAL, unix.ENODEV, unix.ENETDOWN, unix.EPERM, unix.ENOBUFS, unix.ENOMEM, unix.EAFNOSUPPORT,
+	unix.EBUSY, unix.EOPNOTSUPP, unix.EINVAL, unix.ENODEV, unix.ENETDOWN, unix.EPERM, unix.ENOBUFS, unix.ENOMEM, unix.EAFNOSUPPORT, unix.EMFILE,
 }
 
 // bindError is an error of the library with its errno.

@@ -193,11 +193,19 @@ func (s *socket) retire() error {
 	nothing, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		// Without a descriptor to put in its place the socket cannot be closed under those who use it.
-		return fmt.Errorf("retire the socket of queue %d: %w", s.queue, err)
+		return fmt.Errorf("retire the socket of queue %d: %w%s", s.queue, err, moreFiles(err))
 	}
 	err = unix.Dup3(nothing, s.fd, unix.O_CLOEXEC)
 	s.released = err == nil
 	return errors.Join(err, unix.Close(nothing))
+}
+
+// moreFiles says what to do about an error if descriptors are used up.
+func moreFiles(err error) string {
+	if !errors.Is(err, unix.EMFILE) {
+		return ""
+	}
+	return ": raise the limit of open files (ulimit -n, LimitNOFILE)"
 }
 
 // freeze puts a private copy of the ring where the ring is. The kernel may write while we copy: what it publishes after we
