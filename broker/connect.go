@@ -295,7 +295,8 @@ func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 		s.endForTake(sess)
 	}
 	sess.succeeded = false // The connection that was to be closed may have ended by itself.
-	if s.conns[id].is(connClean) {
+	// While a Session arrives it does not end with its connection: what was to end with that ends here [MQTT-3.1.2-6].
+	if s.conns[id].is(connClean) || sess.arriving && sess.expiry == 0 {
 		s.cleanSession(sess)
 	}
 }

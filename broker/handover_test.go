@@ -388,3 +388,42 @@ func TestLingersTwice(t *testing.T) {
 		t.Errorf("payloads of %v bytes came; want 10, 20, and 30", sizes)
 	}
 }
+
+// TestEndsWhileItArrives has the connection of a Session that is still arriving end, and with it the Session, for it has no Session Expiry
+// Interval any more: who connects next to that shard finds none of it, and the delayed Will is published (section 3.1.4).
+func TestEndsWhileItArrives(t *testing.T) {
+	for name, end := range map[string]func(*hand){
+		"by takeover":   func(*hand) {},
+		"by the client": func(h *hand) { h.s.Closed(h.id, closedByClient) },
+	} {
+		b := newBench(t, 3, nil)
+		b.open(0, persistent("x")).subscribeMany(0, 1, "news")
+		watcher := b.open(1, transient("watcher"))
+		watcher.subscribeMany(0, 0, "will")
+		b.settleAll(0)
+		watcher.hear()
+		brief := packet.Connect{ClientID: []byte("x"), RequestProblemInfo: true, HasWill: true,
+			Will: packet.Will{Topic: []byte("will"), Payload: []byte("gone"), DelayInterval: 60}}
+		second := b.open(1, brief)
+		for _, shard := range []int{0, 0, 1} {
+			b.turn(shard, 0)
+		}
+		if !second.live() || !b.session("x").arriving {
+			t.Fatal("the Session is not arriving: the scene is another one")
+		}
+		end(second)
+		third := b.open(1, persistent("x"))
+		b.settleAll(0)
+		if got := third.hear(); len(got) != 1 || got[0].kind != packet.CONNACK || got[0].body[0] != 0 {
+			t.Errorf("%s: the next connection got %v; want CONNACK without Session Present", name, got)
+		}
+		if sizes := watcher.sizes(); !slices.Equal(sizes, []int{4}) {
+			t.Errorf("%s: payloads of %v bytes came; want the Will", name, sizes)
+		}
+		b.open(0, transient("p")).give(publishBytes("news", 1, 1, 10, packet.V50))
+		b.settleAll(0)
+		if got := third.hear(); len(got) != 0 {
+			t.Errorf("%s: a subscription of the Session that ended delivers: %v", name, kinds(got))
+		}
+	}
+}
