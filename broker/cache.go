@@ -193,15 +193,16 @@ func (c *topicCache) evict(keep *cached) {
 }
 
 // add takes a subscription in. A Session whose filters overlap gets one delivery with the highest QoS and all the
-// Subscription Identifiers [MQTT-3.3.4-2]; the one without No Local and the one with it stay apart. guess is the receiver to look
-// at before marks, and the next one is returned: where filters have the same Sessions, they have them in the same order.
+// Subscription Identifiers [MQTT-3.3.4-2] [MQTT-3.3.4-4]; the one without No Local and the one with it stay apart, and what is beyond idsMax
+// gets another. guess is the receiver to look at before marks, and the next one is returned: where filters have the same Sessions, they
+// have them in the same order.
 func (e *cached) add(sub *subscription, guess int, marks map[*Session]int, several bool) int {
 	e.maxQoS = max(e.maxQoS, sub.qos)
-	i, ok := guess, guess < len(e.local) && e.local[guess].session == sub.session && e.local[guess].noLocal == sub.noLocal
+	i, ok := guess, guess < len(e.local) && e.local[guess].takes(sub)
 	if !ok {
 		i, ok = marks[sub.session]
 	}
-	if ok && e.local[i].noLocal == sub.noLocal {
+	if ok && e.local[i].takes(sub) {
 		r := &e.local[i]
 		r.qos = max(r.qos, sub.qos) // [MQTT-3.3.4-3]
 		r.asIs = r.asIs || sub.asIs
@@ -218,9 +219,14 @@ func (e *cached) add(sub *subscription, guess int, marks map[*Session]int, sever
 // idsMax is how many Subscription Identifiers one message carries at most: as many as an entry's block holds.
 const idsMax = (pageSize - 2) / 4
 
+// takes says whether the subscription goes into the same delivery.
+func (r *receiver) takes(sub *subscription) bool {
+	return r.session == sub.session && r.noLocal == sub.noLocal && (sub.id == 0 || len(r.more) < idsMax)
+}
+
 func (r *receiver) addID(id uint32) {
 	switch {
-	case id == 0, len(r.more) == idsMax:
+	case id == 0:
 	case r.id == 0:
 		r.id = id
 	case r.more == nil:
