@@ -107,12 +107,12 @@ func mutants() []mutant {
 		{name: "lost while a subscription is replaced", each: lostBetween, breaks: map[packet.Version][]string{
 			packet.V311: {"MQTT-3.8.4-3"}, packet.V50: {"MQTT-3.8.4-4"}}},
 		{name: "a refused message holds its Packet Identifier", each: refusedHolds, breaks: in(packet.V50, "MQTT-4.3.3-9")},
-		talkative(packet.PUBACK, "MQTT-3.4.2-2", "MQTT-3.4.2-3"),
-		talkative(packet.PUBREC, "MQTT-3.5.2-2", "MQTT-3.5.2-3"),
-		talkative(packet.PUBREL, "MQTT-3.6.2-2", "MQTT-3.6.2-3"),
-		talkative(packet.PUBCOMP, "MQTT-3.7.2-2", "MQTT-3.7.2-3"),
-		talkative(packet.SUBACK, "MQTT-3.9.2-1", "MQTT-3.9.2-2"),
-		talkative(packet.UNSUBACK, "MQTT-3.11.2-1", "MQTT-3.11.2-2"),
+		talkative(packet.PUBACK, "MQTT-3.1.2-29", "MQTT-3.4.2-2", "MQTT-3.4.2-3"),
+		talkative(packet.PUBREC, "MQTT-3.1.2-29", "MQTT-3.5.2-2", "MQTT-3.5.2-3"),
+		talkative(packet.PUBREL, "MQTT-3.1.2-29", "MQTT-3.6.2-2", "MQTT-3.6.2-3"),
+		talkative(packet.PUBCOMP, "MQTT-3.1.2-29", "MQTT-3.7.2-2", "MQTT-3.7.2-3"),
+		talkative(packet.SUBACK, "MQTT-3.1.2-29", "MQTT-3.9.2-1", "MQTT-3.9.2-2"),
+		talkative(packet.UNSUBACK, "MQTT-3.1.2-29", "MQTT-3.11.2-1", "MQTT-3.11.2-2"),
 	}
 }
 
@@ -185,16 +185,16 @@ func refusedHolds() (heard, said change) {
 	})
 }
 
-// talkative says more in packets of a kind than a small Maximum Packet Size allows.
+// talkative says more in packets of a kind than a small Maximum Packet Size allows, and to clients that want to hear nothing of the kind.
 func talkative(kind packet.Kind, breaks ...string) mutant {
 	return mutant{name: kind.String() + " with a Reason String and User Properties", breaks: in(packet.V50, breaks...), heard: only(kind, func(b []byte) [][]byte {
 		text, users := bytes.Repeat([]byte("x"), 60), packet.AppendUserProperty(nil, []byte("a"), []byte("b"))
 		id := uint16(b[2])<<8 | uint16(b[3])
-		switch codes := b[len(b)-1:]; kind {
+		switch kind { // Property Lengths are 0, and stand before the codes.
 		case packet.SUBACK:
-			return same(packet.AppendSubackFull(nil, &packet.Suback{PacketID: id, Codes: codes, ReasonString: text, UserProperties: users}, packet.V50))
+			return same(packet.AppendSubackFull(nil, &packet.Suback{PacketID: id, Codes: b[5:], ReasonString: text, UserProperties: users}, packet.V50))
 		case packet.UNSUBACK:
-			return same(packet.AppendUnsubackFull(nil, &packet.Unsuback{PacketID: id, Codes: codes, ReasonString: text, UserProperties: users}, packet.V50))
+			return same(packet.AppendUnsubackFull(nil, &packet.Unsuback{PacketID: id, Codes: b[5:], ReasonString: text, UserProperties: users}, packet.V50))
 		}
 		return same(packet.AppendAckFull(nil, kind, &packet.Ack{PacketID: id, ReasonString: text, UserProperties: users}, packet.V50))
 	})}
@@ -392,7 +392,6 @@ var agreeable = [...]string{
 	"connect/Client Identifiers of 1 to 23 letters and digits 5.0",
 	"connect/an empty Client Identifier is replaced by one of its own 3.1.1",
 	"connect/no Response Information unless it is asked for 5.0",
-	"connect/no Reason String where the client wants none 5.0",
 	"connect/CONNACK is like this 3.1.1",
 	"connect/CONNACK is like this 5.0",
 	"connect/a Keep Alive whose one and a half times does not fit 16 bits 3.1.1",

@@ -28,6 +28,7 @@ type client struct {
 	conn    Conn
 	version packet.Version
 	in      []byte  // read, and not yet a whole packet
+	held    []byte  // said with "+": goes out with what is said next
 	queue   []heard // whole packets that no expectation has taken
 	read    int     // bytes so far
 

@@ -57,11 +57,15 @@ func hear(h packet.Header, body []byte, v packet.Version) (heard, error) {
 		p.Decode(body, v)
 		out.identify(p.PacketID)
 		out.codes(p.Codes)
+		out.text1("rs", p.ReasonString)
+		out.users(p.UserProperties)
 	case packet.UNSUBACK:
 		var p packet.Unsuback
 		p.Decode(body, v)
 		out.identify(p.PacketID)
 		out.codes(p.Codes)
+		out.text1("rs", p.ReasonString)
+		out.users(p.UserProperties)
 	case packet.DISCONNECT:
 		var p packet.Disconnect
 		p.DecodeFromServer(body, v)
@@ -73,6 +77,8 @@ func hear(h packet.Header, body []byte, v packet.Version) (heard, error) {
 		p.DecodeFromServer(body)
 		out.reason = p.Reason
 		out.text1("method", p.AuthMethod)
+		out.text1("rs", p.ReasonString)
+		out.users(p.UserProperties)
 	}
 	return out, nil
 }

@@ -58,6 +58,7 @@ type play struct {
 	number  int // of the check in this run
 
 	clients   []*client // the bystander first
+	holds     bool      // the command at hand waits for the next
 	variables variables
 	sessions  []string // Client Identifiers that may have a Session afterwards
 	retained  []string // Topic Names that may have a Retained Message afterwards
@@ -170,13 +171,16 @@ func (p *play) do(l line) (err error) {
 	case "<", "~", "closed", "ends", "quiet", "gets":
 		return p.expect(name, verb, pattern)
 	}
-	answered := !strings.HasPrefix(text, "!")
-	c, err := script.Parse(strings.TrimPrefix(text, "!"))
+	answered := !strings.HasPrefix(text, "!") && !strings.HasPrefix(text, "+")
+	c, err := script.Parse(strings.TrimLeft(text, "!+"))
 	if err != nil {
 		return err
 	}
 	p.say("%s", text)
-	if err := p.command(c, answered); err != nil {
+	p.holds = strings.HasPrefix(text, "+")
+	err = p.command(c, answered)
+	p.holds = false
+	if err != nil {
 		return err
 	}
 	if unused := c.Unused(); unused != "" {
@@ -268,6 +272,10 @@ func (p *play) write(c *client, b []byte) error {
 	if c.isOver {
 		panic("the connection of " + c.name + " is closed")
 	}
+	if c.held = append(c.held, b...); p.holds {
+		return nil
+	}
+	b, c.held = c.held, nil
 	if err := c.conn.Write(b); err != nil && !c.ended {
 		// What the broker said before it closed is still to be read; the next expectation finds the end.
 		p.say("%s cannot write: %v", c.name, err)

@@ -37,7 +37,8 @@ func TestStatements(t *testing.T) {
 	for _, s := range statements {
 		want := withConversations(s, checks)
 		if *updateFlag {
-			rewritten = strings.Replace(rewritten, s.Row()+"\n", want.Row()+"\n", 1)
+			table := strings.Index(rewritten, "\n## MQTT "+s.Version.String()+"\n") // The other may have the same row.
+			rewritten = rewritten[:table] + strings.Replace(rewritten[table:], s.Row()+"\n", want.Row()+"\n", 1)
 			s = want
 		}
 		if !slices.Equal(s.Proofs, want.Proofs) {
