@@ -55,7 +55,7 @@ type conn struct {
 	sessionExpiry uint32
 	will          uint32 // message
 	willDelay     uint32
-	heard         int64 // ms of the last input
+	heard         int64 // ms of the last input that had a whole packet, or a part of a large one
 }
 
 // connFlags are bits of a connection.

@@ -11,6 +11,7 @@ func pagesFor(n int) int { return (n + pageSize - 1) / pageSize }
 // Receive returns.
 func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 	c := &s.conns[id]
+	size, before := len(data), c.heard
 	s.counters[CounterBytesReceived] += uint64(fresh)
 	if fresh > 0 {
 		c.heard = s.now
@@ -35,6 +36,9 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 		if v == stalled {
 			s.stall(id, c, data)
 			break
+		}
+		if n == 0 && len(data) == size && c.asmNeed == 0 {
+			c.heard = before // Of a packet that is not whole only large ones count, which have to make progress [MQTT-3.1.2-22].
 		}
 		if n == 0 || v == gone {
 			break

@@ -28,10 +28,10 @@ func (l *link) noteExcuse() {
 	}
 }
 
-// isSilent says whether the connection was silent for longer than its Keep Alive allows, isStuck whether a large packet on it may not
+// isSilent says whether no packet was whole on the connection for longer than its Keep Alive allows, isStuck whether a large packet on it may not
 // have come on for longer than the broker waits.
 func (l *link) isSilent() bool {
-	return l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500
+	return l.silent || l.keep > 0 && l.w.now.Load()-l.said >= l.keep*1500
 }
 
 func (l *link) isStuck() bool {

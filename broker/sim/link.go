@@ -36,6 +36,7 @@ type link struct {
 	quick    []*message // of QoS 0 that it sent, and that may not have been read yet
 	dialled  moment
 	pushed   moment          // last byte written
+	said     int64           // ms at which the last packet was whole that the broker has read
 	drained  moment          // last time there was nothing to read, and no end
 	heard    moment          // when that byte had surely been read
 	overdue  int64           // when it was first seen to live too long, in ms; 0: it does not
@@ -99,7 +100,8 @@ func (l *link) push(most int) {
 		n, err := l.peer.Write(b)
 		l.out = l.out[n:]
 		if n > 0 {
-			l.silent = l.silent || l.keep > 0 && l.w.now.Load()-l.pushed.ms >= l.keep*1500
+			l.noteRead()
+			l.silent = l.isSilent()
 			l.late = l.late || l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
 			l.pushed, l.readAfter = l.w.moment(), slices.Max(l.w.turns)+l.w.rivalTurns()
 		}
@@ -165,12 +167,23 @@ func (l *link) quiet() {
 	}
 }
 
+// noteRead notes that the broker has read all that was written, in whatever pieces.
+func (l *link) noteRead() {
+	if slices.Min(l.w.turns) <= l.readAfter {
+		return
+	}
+	if l.heard.step <= l.pushed.step {
+		l.heard = l.w.moment()
+	}
+	if len(l.out) == 0 {
+		l.said = l.pushed.ms
+	}
+}
+
 // checkKeepAlive finds a connection that lives on although its client says nothing [MQTT-3.1.2-22].
 func (l *link) checkKeepAlive() {
 	least := slices.Min(l.w.turns)
-	if l.heard.step <= l.pushed.step && least > l.readAfter {
-		l.heard = l.w.moment()
-	}
+	l.noteRead()
 	if l.keep == 0 || !l.accepted || l.halved || l.heard.step <= l.pushed.step || l.w.now.Load()-l.heard.ms <= l.keep*1500+1000 {
 		l.overdue = 0
 		return
