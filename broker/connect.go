@@ -340,6 +340,7 @@ func (s *Shard) attachNow(id uint32, sess *Session) {
 	sess.window = uint16(min(int(c.receiveMax), s.limits.MaxInflight))
 	// The send quota starts anew with each Network Connection (section 4.9).
 	sess.inflight, sess.resend = 0, sess.sent.head
+	s.releasedFirst(sess)
 	sess.online.Store(true)
 	sess.unsure.Store(false)
 	s.refs[id].session = sess

@@ -37,6 +37,7 @@ func (s *Shard) Loaded(r Loaded) {
 		}
 		s.takeOff(k, &r.Entries[i], before)
 	}
+	s.releasedFirst(sess)
 	switch {
 	case r.Done && r.To == k.disk.to:
 		k.emptyDisk()

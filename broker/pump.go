@@ -70,9 +70,12 @@ func (s *Shard) requeueFirst(sess *Session, id uint32) {
 // pumpResend sends again, in order, what was in flight when the last connection ended [MQTT-4.4.0-1]; false while some
 // of it is left.
 func (s *Shard) pumpResend(sess *Session) bool {
-	for sess.resend != 0 && sess.inflight < sess.window {
+	for sess.resend != 0 {
 		id := sess.resend
 		e := &s.entries[id]
+		if e.flags&entryReleased == 0 && sess.inflight >= sess.window {
+			break // [MQTT-3.3.4-9]
+		}
 		if e.flags&entryReleased != 0 {
 			if sess.kept != nil && sess.kept.promised > 0 {
 				return false // its PUBREC is not durable yet
@@ -104,6 +107,33 @@ func (s *Shard) pumpResend(sess *Session) bool {
 		sess.resend = e.next
 	}
 	return sess.resend == 0
+}
+
+// releasedFirst puts what waits for PUBCOMP before the messages that this connection has not seen yet, if its Receive Maximum does not let
+// all of those be sent at once: PUBREL does not wait for that [MQTT-3.3.4-10].
+func (s *Shard) releasedFirst(sess *Session) {
+	if sess.sent.n <= uint32(sess.window) {
+		return
+	}
+	var seen, released, rest queue
+	isSeen := true
+	for id, next := sess.sent.head, uint32(0); id != 0; id = next {
+		next = s.entries[id].next
+		isSeen = isSeen && id != sess.resend
+		switch {
+		case isSeen:
+			s.enqueue(&seen, id)
+		case s.entries[id].flags&entryReleased != 0:
+			s.enqueue(&released, id)
+			sess.lapped = sess.lapped || rest.n > 0 // The first of the list has not the oldest Packet Identifier any more.
+		default:
+			s.enqueue(&rest, id)
+		}
+	}
+	s.concat(&released, &rest)
+	sess.resend = released.head
+	s.concat(&seen, &released)
+	sess.sent = seen
 }
 
 // passOver goes on with a QoS 2 message that was sent, and that this connection's Maximum Packet Size does not let be sent again, as
