@@ -135,13 +135,17 @@ func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, 
 	} else {
 		s.index.Add(filter, sub)
 	}
+	// A Shared Subscription gets no retained messages (section 4.8.2); 2 asks for none, 1 only for new subscriptions.
+	starts := share == "" && (o.RetainHandling == 0 || o.RetainHandling == 1 && old == nil)
 	if old != nil {
+		if c := old.cursor; c != nil && !starts {
+			old.cursor, sub.cursor, c.sub = nil, c, sub // What it has still to bring is not lost [MQTT-3.8.4-4].
+		}
 		// [MQTT-3.8.4-3]: replaced, and its retained messages sent again below. After the new one is in place, so that
 		// no message misses both.
 		s.removeSubscription(sess, old)
 	}
-	// A Shared Subscription gets no retained messages (section 4.8.2); 2 asks for none, 1 only for new subscriptions.
-	if share == "" && (o.RetainHandling == 0 || o.RetainHandling == 1 && old == nil) {
+	if starts {
 		s.startCursor(sess, sub) // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 	}
 	return packet.GrantedQoS0 + packet.Reason(o.QoS)
