@@ -129,12 +129,17 @@ func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
 	return s.newClientID(), packet.Success // [MQTT-3.1.3-6]
 }
 
+// newClientID makes up a Client Identifier that no Session has [MQTT-3.2.2-16]: clients can foresee the draws, and come with one before.
 func (s *Shard) newClientID() string {
-	var b [16]byte
-	for i := range b {
-		b[i] = byte(s.draw() >> 24)
+	for {
+		var b [16]byte
+		for i := range b {
+			b[i] = byte(s.draw() >> 24)
+		}
+		if id := "ringmq-" + hex.EncodeToString(b[:]); s.registry.find(id) == nil {
+			return id
+		}
 	}
-	return "ringmq-" + hex.EncodeToString(b[:])
 }
 
 // checkWill judges the Will as a PUBLISH would be.
