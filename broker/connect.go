@@ -50,7 +50,7 @@ func (s *Shard) onConnect(id uint32, c *conn, flags uint8, body []byte) verdict 
 		r = s.checkWill(in)
 	}
 	if r == packet.Success {
-		r = s.noteConnect(c, in)
+		r = s.noteConnect(c, in, clientID)
 	}
 	if r != packet.Success {
 		return s.refuse(id, r)
@@ -166,7 +166,7 @@ func textReason(payload []byte) packet.Reason {
 }
 
 // noteConnect keeps what CONNECT says about the connection.
-func (s *Shard) noteConnect(c *conn, in *packet.Connect) packet.Reason {
+func (s *Shard) noteConnect(c *conn, in *packet.Connect, clientID string) packet.Reason {
 	c.keepAlive = in.KeepAlive
 	if m := s.limits.MaxKeepAlive; m > 0 && in.Version == packet.V50 && (in.KeepAlive == 0 || seconds(in.KeepAlive) > m) {
 		c.keepAlive = uint16(m / time.Second)
@@ -188,7 +188,7 @@ func (s *Shard) noteConnect(c *conn, in *packet.Connect) packet.Reason {
 	}
 	w := &in.Will
 	s.props = packet.AppendForwarded(s.props[:0], w.Properties)
-	o := origin{flags: packet.PublishFlags(false, w.QoS, w.Retain), from: fnv(in.ClientID)}
+	o := origin{flags: packet.PublishFlags(false, w.QoS, w.Retain), from: fnv(clientID)}
 	if w.HasExpiry {
 		o.expires = -1 - int64(w.Expiry) // counts from publication, see releaseWill
 	}
