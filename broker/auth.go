@@ -72,6 +72,7 @@ func (s *Shard) ask(id uint32, c *conn, r AuthRequest) verdict {
 		}
 		return s.refuse(id, busy)
 	}
+	s.refs[id].connect.asked = true
 	if c.state != connLive {
 		c.state = connAuth
 	}
@@ -89,6 +90,7 @@ func (s *Shard) Authenticated(r AuthResult) {
 		return
 	}
 	c, cn := &s.conns[id], s.refs[id].connect
+	cn.asked = false
 	switch {
 	case c.isProving():
 		s.reauthenticated(id, c, cn, r)
@@ -167,13 +169,13 @@ func (s *Shard) onAuth(id uint32, c *conn, body []byte) verdict {
 	switch {
 	case c.state == connExchange && in.Reason == packet.ContinueAuthentication:
 		r.Step = AuthContinue
-	case c.state == connLive && in.Reason == packet.ContinueAuthentication && c.is(connReauth):
+	case c.state == connLive && in.Reason == packet.ContinueAuthentication && c.is(connReauth) && !cn.asked:
 		r.Step = AuthContinue
 	case c.state == connLive && in.Reason == packet.ReAuthenticate && !c.is(connReauth):
 		r.Step = AuthStart
 		c.set(connReauth)
 	default:
-		return s.violate(id, packet.ProtocolError) // [MQTT-4.12.0-3]; a second re-authentication before the first is done.
+		return s.violate(id, packet.ProtocolError) // [MQTT-4.12.0-3]; section 4.12.1: not asked for, or one re-authentication within another.
 	}
 	return s.ask(id, c, r)
 }

@@ -21,6 +21,7 @@ type connecting struct {
 	user     string
 	method   string
 	data     []byte // Authentication Data for CONNACK
+	asked    bool   // the authenticator has not answered the client's last step
 	claim    uint32
 	waits    *Session // being handed over
 }
