@@ -81,7 +81,7 @@ func (s *Shard) endSession(id uint32, clean bool, why string) {
 	sess.online.Store(false)
 	s.unpump(sess)
 	for cur := sess.cursors; cur != nil; cur = cur.next {
-		cur.restart() // what was sent and lost is sent again: a topic may come twice
+		cur.restart()
 	}
 	if c.will != 0 {
 		if clean {

@@ -98,17 +98,34 @@ func (s *Shard) retainedFull(name []byte) bool {
 // reads each topic's current message when it is about to send it, so it needs no memory per message, is never cut by a
 // queue's limit, and never sends an old message after a newer one.
 type cursor struct {
-	sub    *subscription
-	next   *cursor
-	prev   *cursor
+	sub  *subscription
+	next *cursor
+	prev *cursor
+	position
+	done position // how far it was on earlier connections
+	seen uint64   // the change of the topic at hand that was too young in the last turn; 0: none
+}
+
+// position is how far a cursor has come.
+type position struct {
 	part   int    // part of the store; 0..retainedParts
 	from   string // names below it have been dealt with in this part
 	behind bool   // and so has from itself
-	seen   uint64 // the change of the topic at hand that was too young in the last turn; 0: none
 }
 
-// restart makes the cursor begin anew.
-func (c *cursor) restart() { c.part, c.from, c.behind, c.seen = 0, "", false, 0 }
+// has says whether a name in that part of the store has been dealt with.
+func (p position) has(part int, name string) bool {
+	return part < p.part || part == p.part && (name < p.from || name == p.from && p.behind)
+}
+
+// restart makes the cursor begin anew, on another connection: what was sent with QoS 0 may be lost and is sent again, so
+// that a topic may come twice. What was sent with QoS 1 or 2 is in flight, or was acknowledged, and must not be [MQTT-4.4.0-1].
+func (c *cursor) restart() {
+	if !c.done.has(c.part, c.from) {
+		c.done = c.position
+	}
+	c.position, c.seen = position{}, 0
+}
 
 func (s *Shard) startCursor(sess *Session, sub *subscription) {
 	if s.retained.count.Load() == 0 {
@@ -230,8 +247,8 @@ func (s *Shard) stepCursor(sess *Session, c *cursor) cursorState {
 	qos := min(p.qos, r.qos)
 	if p.expires != 0 && p.expires <= s.now {
 		s.expireRetained(name, rm)
-	} else if c.sub.noLocal && p.from == sess.serial {
-		// [MQTT-3.8.3-3] makes no exception for retained messages.
+	} else if c.sub.noLocal && p.from == sess.serial || qos > 0 && c.done.has(c.part, name) {
+		// [MQTT-3.8.3-3] makes no exception for retained messages. What has changed since it was sent has come live.
 	} else if !s.sendRetained(p, sess, &r, qos) {
 		s.finish(p)
 		return cursorBlocked
