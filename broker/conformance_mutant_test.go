@@ -86,8 +86,14 @@ func mutants() []mutant {
 		{name: "UNSUBACK of another", heard: patch(packet.UNSUBACK, func(b []byte) { b[3] ^= 0x40 }), breaks: map[packet.Version][]string{
 			packet.V311: {"MQTT-3.10.4-4"}, packet.V50: {"MQTT-2.2.1-6"}}},
 		{name: "SUBACK backwards", heard: patch(packet.SUBACK, func(b []byte) { slices.Reverse(b[len(b)-min(3, len(b)-4):]) }), breaks: in(packet.V311, "MQTT-3.9.3-1")},
+		{name: "UNSUBACK backwards", heard: patch(packet.UNSUBACK, func(b []byte) { slices.Reverse(b[min(5, len(b)):]) }), breaks: in(packet.V50, "MQTT-3.11.3-1")},
+		{name: "$SYS to those who ask for #", each: tellsSYS, breaks: both("MQTT-4.7.2-1")},
+		{name: "what has expired is not sent again", heard: only(packet.PUBLISH, withoutExpired), breaks: in(packet.V50, "MQTT-4.3.3-7")},
 		{name: "other text", heard: patch(packet.PUBLISH, func(b []byte) { copy(b, bytes.ReplaceAll(b, []byte("text"), []byte("TEXT"))) }), breaks: in(packet.V50, "MQTT-3.3.2-20")},
 		{name: "connections stay open", staysOpen: true, breaks: both("MQTT-3.1.0-1", "MQTT-3.1.0-2")},
+		{name: "DISCONNECT with a long Reason String", heard: only(packet.DISCONNECT, func(b []byte) [][]byte {
+			return same(packet.AppendDisconnect(nil, &packet.Disconnect{Reason: packet.Reason(b[2]), ReasonString: bytes.Repeat([]byte("x"), 60)}, packet.V50))
+		}), breaks: in(packet.V50, "MQTT-3.14.2-3", "MQTT-3.14.2-4")},
 		{name: "no DISCONNECT arrives", said: drop(packet.DISCONNECT), breaks: both("MQTT-3.14.4-3")},
 		{name: "no Keep Alive arrives", said: patch(packet.CONNECT, func(b []byte) { b[flags+1], b[flags+2] = 0, 0 }), breaks: map[packet.Version][]string{
 			packet.V311: {"MQTT-3.1.2-24"}, packet.V50: {"MQTT-3.1.2-22"}}},
@@ -131,6 +137,32 @@ func swapped() (heard, said change) {
 		held = nil
 		return [][]byte{b, before}
 	}), nil
+}
+
+// tellsSYS has a message of the broker's own for those who subscribe to "#".
+func tellsSYS() (heard, said change) {
+	asked := false
+	heard = only(packet.SUBACK, func(b []byte) [][]byte {
+		if !asked {
+			return same(b)
+		}
+		asked = false
+		return [][]byte{b, []byte("\x30\x07\x00\x04$SYS\x00")} // the last byte is its Property Length, or its payload
+	})
+	return heard, only(packet.SUBSCRIBE, func(b []byte) [][]byte {
+		asked = bytes.Contains(b, []byte("\x00\x01#"))
+		return same(b)
+	})
+}
+
+// withoutExpired loses what is sent again when it has expired.
+func withoutExpired(b []byte) [][]byte {
+	h, _ := packet.ParseHeader(b)
+	var p packet.Publish
+	if p.DecodeFromServer(h.Flags, b[h.Size:], packet.V50); p.Dup && p.HasExpiry && p.Expiry == 0 {
+		return nil
+	}
+	return same(b)
 }
 
 // nameless leaves the Topic Name out of what gives it a Topic Alias, as if that had been done before.

@@ -28,10 +28,10 @@ func (p *play) ours(topic string) string {
 	return p.root() + "/" + topic
 }
 
-// theirs is the other way round; false for what others publish.
+// theirs is the other way round; false for what others publish. What begins with $ comes to those alone who name it [MQTT-4.7.2-1].
 func (p *play) theirs(topic string) (string, bool) {
-	if topic == "" {
-		return "", true // a Topic Alias
+	if topic == "" || topic[0] == '$' {
+		return topic, true // "" is a Topic Alias
 	}
 	own, found := strings.CutPrefix(topic, p.root()+"/")
 	return own, found
