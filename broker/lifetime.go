@@ -328,8 +328,8 @@ func (s *Shard) onConnTimer(id uint32) {
 	}
 }
 
-// onKeepAlive ends a connection that was silent for one and a half times its Keep Alive, or whose large packet makes no
-// progress. Input since the timer was armed only moved c.heard, so that a packet costs one store.
+// onKeepAlive ends a connection on which no packet was whole for one and a half times its Keep Alive, or whose large packet makes no
+// progress: such a one may take its time. Input since the timer was armed only moved c.heard, so that a packet costs one store.
 func (s *Shard) onKeepAlive(id uint32, c *conn) {
 	limit := int64(c.keepAlive) * 1500
 	if c.asmNeed != 0 && c.asmGot < c.asmNeed {
