@@ -53,7 +53,7 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 		if !ok {
 			break
 		}
-		share, rest, r := s.checkFilter(string(filter), options)
+		share, rest, r := s.checkFilter(string(filter), options, c.version)
 		if r == packet.ProtocolError {
 			return s.violate(id, r)
 		}
@@ -86,9 +86,11 @@ func (s *Shard) judgeCount(filters int) packet.Reason {
 }
 
 // checkFilter splits "$share/NAME/FILTER" and judges both parts.
-func (s *Shard) checkFilter(filter string, o packet.Options) (share, rest string, r packet.Reason) {
+func (s *Shard) checkFilter(filter string, o packet.Options, v packet.Version) (share, rest string, r packet.Reason) {
 	share, rest, shared, ok := topic.ParseShared(filter)
 	switch {
+	case shared && !ok && v != packet.V50 && topic.ValidFilter(filter):
+		return "", "", packet.TopicFilterInvalid // Section 4.8.2 of 5.0; to 3.x it is a filter like others, and no violation.
 	case shared && !ok:
 		return "", "", packet.ProtocolError // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 	case shared && o.NoLocal:
@@ -255,7 +257,7 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 			break
 		}
 		r := packet.NoSubscriptionExisted
-		share, rest, reason := s.checkFilter(string(filter), packet.Options{})
+		share, rest, reason := s.checkFilter(string(filter), packet.Options{}, c.version)
 		if reason == packet.ProtocolError {
 			return s.violate(id, reason)
 		}
