@@ -188,10 +188,10 @@ func (s *Shard) acceptPublish(id uint32, c *conn, in *packet.Publish, e *cached)
 		return s.refusePublish(id, in, packet.QuotaExceeded) // Limit: MaxRetained.
 	}
 	p.hold = wants && in.QoS == 2
-	if in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) {
+	if in.QoS == 2 && !s.noteReceived(id, c, in.PacketID) && !(s.makesRoom(p) && s.noteReceived(id, c, in.PacketID)) {
 		return s.exhausted(id, c, in)
 	}
-	if !s.prepare(p, e) {
+	if !s.prepare(p, e) && !(s.makesRoom(p) && s.prepare(p, e)) {
 		if in.QoS == 2 {
 			s.receivedRemove(s.refs[id].session, in.PacketID)
 			c.inbound--

@@ -39,23 +39,12 @@ func (rs *retainedStore) part(name []byte) *retainedPart {
 // retain keeps the publication as its topic's Retained Message, or forgets that when the payload is empty
 // [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7]. False when the store is full. It comes before route, see retainFirst.
 func (s *Shard) retain(p *publication) bool {
-	rs := s.retained
-	part := rs.part(p.topic)
 	if p.size == 0 {
-		part.mu.Lock()
-		old, had := part.topics.Delete(string(p.topic))
-		rs.seq.Add(1)
-		if had || p.qos > 0 { // The disk may have what an earlier one of QoS 0 has cleared: see retainedLog.late.
-			s.logRetained(string(p.topic), 0, p.qos == 0)
-		}
-		part.mu.Unlock()
-		if had {
-			rs.count.Add(-1)
-			s.dischargeName(len(p.topic))
-			s.ms.release(old.msg)
-		}
+		s.clearRetained(p)
 		return true
 	}
+	rs := s.retained
+	part := rs.part(p.topic)
 	s.ms.retain(p.msg, 1)
 	part.mu.Lock()
 	if _, had := part.topics.Get(string(p.topic)); !had && !s.admitRetained(len(p.topic)) {
@@ -73,6 +62,34 @@ func (s *Shard) retain(p *publication) bool {
 	return true
 }
 
+// clearRetained forgets what the publication's topic has [MQTT-3.3.1-6].
+func (s *Shard) clearRetained(p *publication) {
+	rs := s.retained
+	part := rs.part(p.topic)
+	part.mu.Lock()
+	old, had := part.topics.Delete(string(p.topic))
+	rs.seq.Add(1)
+	if had || p.qos > 0 { // The disk may have what an earlier one of QoS 0 has cleared: see retainedLog.late.
+		s.logRetained(string(p.topic), 0, p.qos == 0)
+	}
+	part.mu.Unlock()
+	if had {
+		rs.count.Add(-1)
+		s.dischargeName(len(p.topic))
+		s.ms.release(old.msg)
+	}
+}
+
+// makesRoom has an empty message for which there is no memory clear what its topic has, whatever becomes of the message itself: otherwise
+// memory that Retained Messages have used up would never be free again.
+func (s *Shard) makesRoom(p *publication) bool {
+	if !p.retain || p.size > 0 || !s.retained.has(p.topic) {
+		return false
+	}
+	s.clearRetained(p)
+	return true
+}
+
 // admitRetained counts a new Retained Message with a topic of n bytes; false when there is no room for it.
 func (s *Shard) admitRetained(n int) bool {
 	if s.retained.count.Add(1) > int64(s.limits.MaxRetained) || !s.chargeName(n) {
@@ -87,11 +104,16 @@ func (s *Shard) retainedFull(name []byte) bool {
 	if s.retained.count.Load() < int64(s.limits.MaxRetained) && s.longNames.Load()+int64(len(name)) < s.limits.longNames() {
 		return false
 	}
-	part := s.retained.part(name)
+	return !s.retained.has(name)
+}
+
+// has says whether a topic has a Retained Message.
+func (rs *retainedStore) has(name []byte) bool {
+	part := rs.part(name)
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	_, has := part.topics.Get(string(name))
-	return !has
+	return has
 }
 
 // cursor is the delivery of Retained Messages to one new subscription. It remembers a Topic Name and not a message: it
