@@ -32,8 +32,8 @@ func (t *tape) bytes(n int) []byte {
 }
 
 // FuzzBroker gives a broker of two shards what the input says: connections that begin properly or not, packets well
-// formed and then not, bytes at random, ends of all kinds, time. Nothing may panic, and nothing may be left over. A quarter of the
-// inputs, by their length, has a store, which is behind, and loses what it has not committed when the input says that the broker dies.
+// formed and then not, bytes at random, ends of all kinds, time. Nothing may panic, nothing may be left over, and what clients get they must
+// understand. A quarter of the inputs, by their length, has a store, which is behind, and loses what it has not committed when the input says that the broker dies.
 func FuzzBroker(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d"))
 	f.Add([]byte{0, 0, 1, 16, 0, 2, 33, 1, 3, 9, 2, 2, 1, 3, 3, 5, 1, 6, 20, 4, 1, 0, 3, 0, 1, 0, 6, 255})
@@ -86,6 +86,7 @@ type rig struct {
 	*stage
 	peers    [4]*memnet.Peer
 	versions [4]packet.Version
+	heard    [4]heard
 	store    *memStore // nil: none
 }
 
@@ -150,6 +151,9 @@ func (r *rig) late(n int) {
 
 // die has another broker begin with what the store has committed.
 func (r *rig) die() {
+	for i := range r.peers {
+		r.listen(i)
+	}
 	r.peers = [4]*memnet.Peer{}
 	r.store = r.store.crashed(r.now.UnixMilli())
 	r.start()
@@ -167,6 +171,9 @@ func (r *rig) run(in *tape) {
 	}
 	for i, p := range r.peers {
 		if p != nil {
+			p.SetSendWindow(1 << 20)
+			r.turns(3)
+			r.listen(i)
 			_ = p.Close()
 			r.peers[i] = nil
 		}
@@ -197,9 +204,11 @@ func (r *rig) act(in *tape) {
 		if p, err = r.network.Dial(0); err != nil {
 			r.tb.Fatal(err)
 		}
-		r.peers[i], r.versions[i] = p, []packet.Version{packet.V31, packet.V311, packet.V50}[in.byte()%3]
+		r.peers[i], r.versions[i], r.heard[i] = p, []packet.Version{packet.V31, packet.V311, packet.V50}[in.byte()%3], heard{}
 		if op&32 == 0 {
-			r.give(i, r.connect(in, r.versions[i]))
+			c := r.connect(in, r.versions[i])
+			r.heard[i] = heard{version: c.Version, most: int(c.MaximumPacketSize), aliases: c.TopicAliasMaximum, names: map[uint16]bool{}}
+			r.give(i, packet.AppendConnect(nil, c))
 		}
 		return
 	}
@@ -211,9 +220,11 @@ func (r *rig) act(in *tape) {
 			r.late(n)
 		}
 	case 1:
+		r.listen(i)
 		_ = p.Close()
 		r.peers[i] = nil
 	case 2:
+		r.listen(i)
 		_ = p.Reset()
 		r.peers[i] = nil
 	case 3, 4:
@@ -231,7 +242,7 @@ func (r *rig) act(in *tape) {
 	case 9:
 		r.now = r.now.Add(time.Duration(in.byte()) * 100 * time.Millisecond)
 	case 10:
-		r.hear(p)
+		r.listen(i)
 	case 11:
 		p.SetSendWindow(int(in.byte()) * 16)
 	case 12:
@@ -249,6 +260,7 @@ func (r *rig) act(in *tape) {
 
 func (r *rig) give(i int, b []byte) {
 	if _, err := r.peers[i].Write(b); err != nil {
+		r.listen(i)
 		_ = r.peers[i].Close()
 		r.peers[i] = nil
 	}
@@ -272,9 +284,9 @@ func publishOf(in *tape, v packet.Version) []byte {
 	return packet.AppendPublish(nil, h, make([]byte, size), v)
 }
 
-func (r *rig) connect(in *tape, v packet.Version) []byte {
+func (r *rig) connect(in *tape, v packet.Version) *packet.Connect {
 	b := in.byte()
-	c := packet.Connect{Version: v, ClientID: []byte(names[b%3]), CleanStart: b&4 != 0, KeepAlive: uint16(b>>3) % 4, HasUser: b&64 != 0, User: []byte("u"), RequestProblemInfo: true}
+	c := &packet.Connect{Version: v, ClientID: []byte(names[b%3]), CleanStart: b&4 != 0, KeepAlive: uint16(b>>3) % 4, HasUser: b&64 != 0, User: []byte("u"), RequestProblemInfo: true}
 	if v == packet.V50 {
 		c.SessionExpiry, c.ReceiveMaximum, c.TopicAliasMaximum = uint32(in.byte())%60, uint16(in.byte()%5), uint16(in.byte()%3)
 		c.MaximumPacketSize = uint32(in.byte()) * 2
@@ -286,7 +298,7 @@ func (r *rig) connect(in *tape, v packet.Version) []byte {
 		w := in.byte()
 		c.HasWill, c.Will = true, packet.Will{QoS: w % 3, Retain: w&4 != 0, Topic: in.name(), Payload: in.bytes(int(w)), DelayInterval: uint32(w >> 4)}
 	}
-	return packet.AppendConnect(nil, &c)
+	return c
 }
 
 // answer answers the oldest AuthRequest, or one again.
@@ -299,6 +311,9 @@ func (r *rig) answer(in *tape) {
 		r.host.asked = r.host.asked[1:]
 	}
 	reason := []packet.Reason{packet.Success, packet.Success, packet.ContinueAuthentication, packet.NotAuthorized}[in.byte()%4]
+	if q.Method == "" && reason == packet.ContinueAuthentication {
+		reason = packet.Success // No authenticator has more to ask who has been given a password.
+	}
 	r.broker.Loops()[q.Shard].Authenticated(broker.AuthResult{Token: q.Token, Reason: reason, User: "u"})
 }
 

@@ -177,6 +177,8 @@ func FuzzParse(f *testing.F) {
 			again, err := parse("again", []byte(line))
 			if err != nil || again.users[user].hash.String() != e.hash.String() {
 				t.Errorf("%q does not read back: %v", line, err)
+			} else if v := again.users[user].verifier; (v == nil) != (e.verifier == nil) || v != nil && formatVerifier(*v) != formatVerifier(*e.verifier) {
+				t.Errorf("the verifier of %q does not read back", line)
 			}
 			if out, found := replaceUser(data, user, line); !found {
 				t.Errorf("user %q is not found for replacement in %q", user, out)

@@ -234,5 +234,8 @@ func (c *codec) roundTrip(t *testing.T, encoded []byte) {
 		if size := PublishSize(&head, c.version); size != len(encoded) {
 			t.Fatalf("PublishSize %d of %d bytes", size, len(encoded))
 		}
+		if c.publish.Forwardable != (len(c.forwarded) == len(c.publish.Properties)) {
+			t.Fatalf("Forwardable is %v; of %x goes on %x", c.publish.Forwardable, c.publish.Properties, c.forwarded)
+		}
 	}
 }

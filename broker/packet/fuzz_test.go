@@ -2,6 +2,7 @@ package packet
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 )
 
@@ -69,24 +70,91 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-// FuzzSection gives the iterators bytes that no decoder has judged: they must end, and never panic.
+// FuzzSection gives the iterators bytes that no decoder has judged: they must end, and never panic. Of whole properties they must find what a naive
+// reader finds.
 func FuzzSection(f *testing.F) {
 	for _, r := range publishRows() {
 		f.Add(r.bytes())
 	}
+	for _, r := range rows() {
+		var c codec
+		if h, _ := ParseHeader(r.bytes()); h.Kind == PUBLISH && c.decode(PUBLISH, h.Flags, r.bytes()[h.Size:], r.version, true) == Success {
+			f.Add(c.publish.Properties)
+		}
+	}
 	f.Fuzz(func(t *testing.T, section []byte) {
-		for users := UserProperties(section); ; {
-			if _, _, ok := users.Next(); !ok {
-				break
-			}
-		}
-		for ids := SubscriptionIDs(section); ; {
-			if _, ok := ids.Next(); !ok {
-				break
-			}
-		}
-		if forwarded := AppendForwarded(nil, section); len(forwarded) > len(section) {
+		users, ids := iterated(section)
+		forwarded := AppendForwarded(nil, section)
+		if len(forwarded) > len(section) {
 			t.Fatalf("%x grew to %x", section, forwarded)
 		}
+		wantUsers, wantIDs, wantForwarded, whole := naiveSection(section)
+		if whole && !(bytes.Equal(users, wantUsers) && bytes.Equal(ids, wantIDs) && bytes.Equal(forwarded, wantForwarded)) {
+			t.Fatalf("%x: User Properties %x, Subscription Identifiers %x, forwarded %x; want %x, %x, %x", section, users, ids, forwarded, wantUsers, wantIDs, wantForwarded)
+		}
 	})
+}
+
+// iterated are what the iterators find, as sections.
+func iterated(section []byte) (users, ids []byte) {
+	for u := UserProperties(section); ; {
+		name, value, ok := u.Next()
+		if !ok {
+			break
+		}
+		users = AppendUserProperty(users, name, value)
+	}
+	for s := SubscriptionIDs(section); ; {
+		id, ok := s.Next()
+		if !ok {
+			return users, ids
+		}
+		ids = AppendVarint(append(ids, 0x0B), int(id))
+	}
+}
+
+// naiveSection is what is in a section of whole properties.
+func naiveSection(section []byte) (users, ids, forwarded []byte, whole bool) {
+	for rest := section; len(rest) > 0; {
+		n := naivePropertySize(rest)
+		if n == 0 {
+			return nil, nil, nil, false
+		}
+		property := rest[:n]
+		rest = rest[n:]
+		switch property[0] {
+		case 0x26:
+			users = append(users, property...)
+		case 0x0B:
+			ids = append(ids, property...)
+		}
+		if !slices.Contains([]byte{0x02, 0x0B, 0x18, 0x23}, property[0]) {
+			forwarded = append(forwarded, property...)
+		}
+	}
+	return users, ids, forwarded, true
+}
+
+// naivePropertySize is how many bytes the first property takes, by table 2-4 of 5.0; 0 for one that is none, is cut short, or has a number longer than
+// need be.
+func naivePropertySize(b []byte) int {
+	size := map[byte]int{0x01: 2, 0x17: 2, 0x19: 2, 0x24: 2, 0x25: 2, 0x28: 2, 0x29: 2, 0x2A: 2, 0x13: 3, 0x21: 3, 0x22: 3, 0x23: 3, 0x02: 5, 0x11: 5, 0x18: 5, 0x27: 5}[b[0]]
+	strings := map[byte]int{0x03: 1, 0x08: 1, 0x09: 1, 0x12: 1, 0x15: 1, 0x16: 1, 0x1A: 1, 0x1C: 1, 0x1F: 1, 0x26: 2}[b[0]]
+	if strings > 0 {
+		size = 1
+	}
+	for ; strings > 0 && len(b) >= size+2; strings-- {
+		size += 2 + int(b[size])<<8 + int(b[size+1])
+	}
+	if b[0] == 0x0B {
+		for size = 2; size <= len(b) && b[size-1] >= 0x80; size++ {
+		}
+		if size > 5 || size > 2 && size <= len(b) && b[size-1] == 0 {
+			return 0
+		}
+	}
+	if strings > 0 || size > len(b) {
+		return 0
+	}
+	return size
 }
