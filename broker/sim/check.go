@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/ringmq/ringmq/broker/packet"
 )
@@ -17,9 +18,12 @@ func (l *link) onPublish(flags uint8, body []byte) packet.Reason {
 		l.flowing = l.w.step
 	}
 	name := l.topicOf(&in)
-	m := l.w.identify(l, name, in.Payload)
+	m := l.w.identify(l, name, &in)
 	if l.w.violation != nil {
 		return packet.Success
+	}
+	if in.Retain && len(in.Payload) == 0 && !l.c.session.asPublished(name) {
+		l.w.violate("retain", "c%d got %v on %s, an empty Retained Message", l.c.index, m, name) // [MQTT-3.3.1-6]
 	}
 	l.checkIdentifier(&in, m)
 	again := in.QoS == 2 && (l.known(in.PacketID) || in.Dup && m != nil && l.c.session.denied[in.PacketID] == m)
@@ -58,10 +62,11 @@ func (l *link) topicOf(in *packet.Publish) string {
 	return name
 }
 
-// identify finds the message that a payload names, and compares every byte; nil for an empty payload, which names none.
-func (w *world) identify(l *link, name string, payload []byte) *message {
+// identify finds the message that a payload names, and compares every byte; nil for an empty payload that nothing else names.
+func (w *world) identify(l *link, name string, in *packet.Publish) *message {
+	payload := in.Payload
 	if len(payload) == 0 {
-		return nil
+		return w.clearing(l, name, in)
 	}
 	head, rest, _ := bytes.Cut(payload, []byte("\n"))
 	var serial, size int
@@ -80,8 +85,8 @@ func (w *world) identify(l *link, name string, payload []byte) *message {
 // checkIdentifier checks the Packet Identifier, DUP and the client's Receive Maximum.
 func (l *link) checkIdentifier(in *packet.Publish, m *message) {
 	c, s := l.c, l.c.session
-	if in.Dup && (in.QoS == 0 || s.links == 1) {
-		l.w.violate("DUP", "c%d got a message of QoS %d with DUP on the first connection of its Session", c.index, in.QoS) // [MQTT-3.3.1-2]
+	if in.Dup && (in.QoS == 0 || s.links == 1 || m != nil && m.will == nil && m.sent.step > l.since) {
+		l.w.violate("DUP", "c%d got %v of QoS %d with DUP; no connection before can have had it", c.index, m, in.QoS) // [MQTT-3.3.1-1] [MQTT-3.3.1-2]
 	}
 	if in.QoS == 0 {
 		return
@@ -89,7 +94,7 @@ func (l *link) checkIdentifier(in *packet.Publish, m *message) {
 	if l.unacked[in.PacketID] {
 		l.w.violate("packet identifier", "c%d got Packet Identifier %d twice before it was acknowledged", c.index, in.PacketID) // [MQTT-2.2.1-4]
 	}
-	if first, ok := s.taken[in.PacketID]; ok && (in.QoS != 2 || first != m || !in.Dup) {
+	if first, ok := s.taken[in.PacketID]; ok && (in.QoS != 2 || !first.maySame(m) || !in.Dup) {
 		l.w.violate("packet identifier", "c%d got Packet Identifier %d for another message before PUBREL", c.index, in.PacketID)
 	}
 	if l.unacked[in.PacketID] = true; len(l.unacked) > l.recv {
@@ -97,17 +102,23 @@ func (l *link) checkIdentifier(in *packet.Publish, m *message) {
 	}
 }
 
+// maySame says whether two deliveries may be of one message: what an empty payload is of, a client of 3.x cannot know.
+func (m *message) maySame(o *message) bool {
+	return m == o || (m == nil || m.clears) && (o == nil || o.clears)
+}
+
 // checkMatch checks that a subscription accounts for the delivery and for everything in it.
 func (l *link) checkMatch(in *packet.Publish, m *message) {
 	c, s := l.c, l.c.session
-	n, qosFits, asIsFits, anyBare := 0, false, false, false
-	ids := map[uint32]bool{}
+	n, qosFits, asIsFits, anyBare, mayKeep := 0, false, false, false, false
+	ids := map[uint32]int{}
 	s.possible(m, l.w.step, func(i *interest) {
 		n++
 		qosFits = qosFits || in.QoS == min(m.qos, i.qos)
 		asIsFits = asIsFits || i.asIs == in.Retain
 		anyBare = anyBare || i.id == 0
-		ids[uint32(i.id)] = true
+		mayKeep = mayKeep || i.asIs || in.Dup || i.mayReplay(l.w)
+		ids[uint32(i.id)]++
 	})
 	switch {
 	case n == 0:
@@ -116,29 +127,75 @@ func (l *link) checkMatch(in *packet.Publish, m *message) {
 		l.w.violate("not allowed", "c%d got m%d on %s, which was refused, or is to be", c.index, m.serial, m.topic)
 	case !qosFits:
 		l.w.violate("qos", "c%d got m%d of QoS %d with QoS %d, which no subscription asks for", c.index, m.serial, m.qos, in.QoS) // Section 3.8.4.
-	case in.Retain && !m.retain, !in.Retain && m.retain && !asIsFits:
+	case in.Retain && (!m.retain || !mayKeep), !in.Retain && m.retain && !asIsFits:
 		l.w.violate("retain", "c%d got m%d, published with RETAIN %v, with %v", c.index, m.serial, m.retain, in.Retain) // [MQTT-3.3.1-12]
-	case in.HasExpiry && (m.expiry == 0 || int(in.Expiry) > m.expiry), !in.HasExpiry && m.expiry > 0 && !m.bare && l.version == packet.V50:
+	case in.HasExpiry && !l.mayBeLeft(int64(in.Expiry)*1000, m), !in.HasExpiry && m.expiry > 0 && !m.bare && l.version == packet.V50:
 		l.w.violate("expiry", "c%d got m%d, which expires after %d s, with %v, %d s", c.index, m.serial, m.expiry, in.HasExpiry, in.Expiry) // [MQTT-3.3.2-6]
 	case m.expiry > 0 && !m.bare && m.acked.step != 0 && !in.Dup && l.dialled.ms > m.acked.ms+int64(m.expiry)*1000+slackMS:
 		l.w.violate("expiry", "c%d connected when m%d had expired, and got it", c.index, m.serial) // [MQTT-3.3.2-5]
 	}
+	l.checkProperties(in, m)
 	l.checkIDs(in, m, ids, anyBare)
+	l.checkMerged(in, m)
+}
+
+// mayReplay says whether Retained Messages may come for the subscription: not when it is shared (section 4.8.2), nor when its Retain Handling says so
+// [MQTT-3.3.1-10] [MQTT-3.3.1-11]. What has come behind the SUBACK or UNSUBACK that ended it is another's, unless it waited on a disk.
+func (i *interest) mayReplay(w *world) bool {
+	return i.share == "" && (i.handling == 0 || i.handling == 1 && !i.again) && (i.ended == 0 || i.ended >= w.step || w.disk != nil)
+}
+
+// mayBeLeft says whether so much of a message's interval may be left, in ms: what the time has taken that it has surely waited in the broker is not,
+// and no more has been taken than went by since it was sent [MQTT-3.3.2-6].
+func (l *link) mayBeLeft(ms int64, m *message) bool {
+	const rounding = 1000
+	whole, most := int64(m.expiry)*1000, int64(m.expiry)*1000
+	if m.acked.step != 0 && l.dialled.ms > m.acked.ms {
+		most = max(rounding, whole-(l.dialled.ms-m.acked.ms)+rounding)
+	}
+	return m.expiry > 0 && ms <= min(most, whole) && ms >= whole-(l.w.now.Load()-m.sent.ms)-rounding
+}
+
+// checkMerged checks that a message that comes once for several subscriptions has the highest QoS and all the Subscription Identifiers
+// [MQTT-3.3.4-2] [MQTT-3.3.4-4].
+func (l *link) checkMerged(in *packet.Publish, m *message) {
+	until := m.acked.step
+	if until == 0 {
+		until = l.w.step
+	}
+	if in.Retain && m.retain || l.w.moving(l.c.session, m, until) {
+		return // The Retained Message comes for one of them; while the Session moves there is a copy for each.
+	}
+	for _, i := range l.c.session.merged(m, l.w.step) {
+		if in.QoS < min(m.qos, i.qos) {
+			l.w.violate("qos", "c%d got m%d of QoS %d with QoS %d; it is subscribed to %s with QoS %d", l.c.index, m.serial, m.qos, in.QoS, i.filter, i.qos)
+		}
+		if l.version == packet.V50 && i.id != 0 && !slices.Contains(idsOf(in), uint32(i.id)) {
+			l.w.violate("subscription identifier", "c%d got m%d without the Subscription Identifier %d of %s", l.c.index, m.serial, i.id, i.filter)
+		}
+	}
+}
+
+func idsOf(in *packet.Publish) (ids []uint32) {
+	list := in.SubscriptionIDs()
+	for id, ok := list.Next(); ok; id, ok = list.Next() {
+		ids = append(ids, id)
+	}
+	return ids
 }
 
 // checkIDs checks the Subscription Identifiers [MQTT-3.3.4-3].
-func (l *link) checkIDs(in *packet.Publish, m *message, ids map[uint32]bool, anyBare bool) {
+func (l *link) checkIDs(in *packet.Publish, m *message, ids map[uint32]int, anyBare bool) {
 	if l.version != packet.V50 {
 		return
 	}
-	list := in.SubscriptionIDs()
-	n := 0
-	for id, ok := list.Next(); ok; id, ok = list.Next() {
-		if n++; !ids[id] {
-			l.w.violate("subscription identifier", "c%d got m%d with Subscription Identifier %d, which it did not give for it", l.c.index, m.serial, id)
+	list := idsOf(in)
+	for _, id := range list {
+		if ids[id]--; ids[id] < 0 {
+			l.w.violate("subscription identifier", "c%d got m%d with Subscription Identifier %d, which it did not give for it, or not as often", l.c.index, m.serial, id)
 		}
 	}
-	if n == 0 && !anyBare {
+	if len(list) == 0 && !anyBare {
 		l.w.violate("subscription identifier", "c%d got m%d without a Subscription Identifier", l.c.index, m.serial)
 	}
 }
@@ -147,7 +204,7 @@ func (l *link) checkIDs(in *packet.Publish, m *message, ids map[uint32]bool, any
 func (l *link) count(in *packet.Publish, m *message) {
 	s := l.c.session
 	t := s.tally(m)
-	t.last = l.w.step
+	t.last, t.qos = l.w.step, max(t.qos, in.QoS)
 	key := stream{m.from, m.topic, in.QoS, l.w.disk != nil && in.QoS == 0 && m.qos < 2}
 	first := t.live+t.again+t.kept == 0
 	// A Retained Message may come again, but not when a younger one has come [MQTT-4.6.0-6]. What is sent again is as old as it is.
@@ -174,6 +231,11 @@ func (l *link) count(in *packet.Publish, m *message) {
 	}
 }
 
+// asPublished says whether a subscription to a Topic Name ever had Retain As Published.
+func (s *session) asPublished(name string) bool {
+	return slices.ContainsFunc(s.interests, func(i *interest) bool { return i.asIs && matches(i.filter, name) })
+}
+
 // sentAgain says whether a message with RETAIN may be one that its publisher sent again, and not one that was kept.
 func (s *session) sentAgain(m *message, now int) bool {
 	asIs := false
@@ -181,8 +243,8 @@ func (s *session) sentAgain(m *message, now int) bool {
 	return asIs && m.qos == 1 && m.tries > 1
 }
 
-// headRoom is more than what a PUBLISH has beside the pattern of its payload, in bytes.
-const headRoom = 200
+// sizeMax is more than what a PUBLISH of the message has, in bytes.
+func (m *message) sizeMax() int { return m.size + len(m.props) + 200 }
 
 // ordered says whether the message must come before younger ones: not a Will, which comes when it is due, not through a Shared
 // Subscription, not when a crash has undone that it was too large, and not when the publisher sent it again and only the second PUBLISH
@@ -193,7 +255,7 @@ func (s *session) ordered(m *message, now int) bool {
 	if m.will != nil || shared {
 		return false
 	}
-	if small := s.owner.smallest; small > 0 && small < m.size+headRoom && (m.tries > 1 || s.owner.w.crashesSince(m.sent.step) > 0) {
+	if small := s.owner.smallest; small > 0 && small < m.sizeMax() && (m.tries > 1 || s.owner.w.crashesSince(m.sent.step) > 0) {
 		return false // It was left out for a connection that did not take it, others went on, and it came again, or a crash has undone that.
 	}
 	if m.refusalLost() {

@@ -210,10 +210,10 @@ func (c *client) publish(o *Op) {
 	c.seq[o.Name]++
 	m := &message{from: c, topic: o.Name, seq: c.seq[o.Name], qos: uint8(o.get("qos", 0) % 3), retain: o.is("retain"), clears: o.get("retain", 0) == 2,
 		size: o.get("size", 0), expiry: o.get("expiry", 0), sent: c.w.moment()}
-	if l.version != packet.V50 {
-		m.expiry = 0
-	}
 	c.w.add(m)
+	if m.props = propertiesOf(m, o.get("props", 0)); l.version != packet.V50 {
+		m.expiry, m.props = 0, nil
+	}
 	c.w.stats.Published++
 	if m.retain {
 		c.w.streams[m.topic] = append(c.w.streams[m.topic], m)
@@ -246,7 +246,7 @@ func (w *world) add(m *message) {
 func (l *link) send(o *outgoing, alias uint16) {
 	m := o.m
 	h := &packet.PublishHead{Flags: packet.PublishFlags(m.tries > 0, m.qos, m.retain), Topic: []byte(m.topic), PacketID: o.pid}
-	if m.expiry > 0 && l.version == packet.V50 {
+	if h.Forwarded = m.props; m.expiry > 0 && l.version == packet.V50 {
 		h.HasExpiry, h.Expiry = true, uint32(m.expiry)
 	}
 	if l.version == packet.V50 && int(alias) <= l.aliasOut && alias > 0 {
@@ -255,7 +255,7 @@ func (l *link) send(o *outgoing, alias uint16) {
 		}
 		l.ours[alias] = m.topic
 	}
-	m.bare = m.bare || m.expiry > 0 && !h.HasExpiry
+	m.bare, m.plain = m.bare || m.expiry > 0 && !h.HasExpiry, m.plain || l.version != packet.V50
 	m.tries++
 	switch m.qos {
 	case 1:

@@ -16,8 +16,8 @@
 // Ops do, client.go and link.go the client's half of the protocol, hear.go what a client makes of the packets it gets,
 // authenticator.go and exchange.go who is let in and how a client proves who it is, intruder.go who must not be let in,
 // settle.go the calm end of a run. The model is model.go (what is known of messages, subscriptions and Sessions), check.go
-// (what a delivery must keep to), will.go (when a Will is due), goodbye.go (which Reason Code a connection may end with), limits.go,
-// rate.go and memory.go (what a limit explains) and judge.go (what must have come by the end).
+// and properties.go (what a delivery must keep to), will.go (when a Will is due), goodbye.go (which Reason Code a connection may end with),
+// limits.go, rate.go and memory.go (what a limit explains), judge.go and judge_retained.go (what must have come by the end).
 //
 // # What the model promises itself
 //

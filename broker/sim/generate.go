@@ -9,6 +9,7 @@ import (
 // dice makes a Script from chance. It knows nothing of what the broker will do: up is what it guesses.
 type dice struct {
 	*rand.Rand
+	more    *rand.Rand // for what has been added, so that the rest of a seed stays what it was
 	script  Script
 	roles   []role
 	up      []bool
@@ -35,7 +36,7 @@ type role struct {
 
 // Generate makes the Script of a seed. The same seed makes the same Script.
 func Generate(seed uint64) Script {
-	d := &dice{Rand: rand.New(rand.NewPCG(seed, 0x51))}
+	d := &dice{Rand: rand.New(rand.NewPCG(seed, 0x51)), more: rand.New(rand.NewPCG(seed, 0x52))}
 	d.tight, d.disk, d.hops = seed%4 == 3, seed%4 == 1, seed%8 == 2 || seed%8 == 5
 	if seed%16 >= 12 {
 		d.lag = 1 + int(seed/16%40)
@@ -54,7 +55,7 @@ func Generate(seed uint64) Script {
 	d.calm(6)
 	for c, r := range d.roles {
 		for _, f := range r.stays {
-			d.op("sub", c, f, "qos", d.stayQoS(f), "id", d.some(3, 5))
+			d.op("sub", c, f, "qos", d.stayQoS(f), "id", d.some(3, 5), "rh", 2*d.more.IntN(2))
 		}
 	}
 	d.calm(6)
@@ -187,6 +188,9 @@ func (d *dice) step() {
 		d.hop()
 		return
 	}
+	if d.more.IntN(1000) == 0 {
+		d.leaveShare()
+	}
 	if d.lag > 0 && d.IntN(25) == 0 {
 		d.rush()
 		return
@@ -282,7 +286,19 @@ func (d *dice) publish() {
 			retain = 2 // an empty payload: forget the Retained Message
 		}
 	}
-	d.op("pub", c, name, "qos", qos, "size", size, "retain", retain, "expiry", d.some(8, 30), "alias", d.some(3, 5))
+	d.op("pub", c, name, "qos", qos, "size", size, "retain", retain, "expiry", d.some(8, 30), "alias", d.some(3, 5), "props", d.properties())
+}
+
+// properties are those of every second message.
+func (d *dice) properties() int {
+	n := d.more.IntN(2 * propertySets)
+	if n >= propertySets {
+		return 0
+	}
+	if d.more.IntN(8) > 0 {
+		n &^= withLongProperty
+	}
+	return n
 }
 
 func (d *dice) subscribe(c int) {
@@ -302,6 +318,15 @@ func (d *dice) subscribe(c int) {
 		local = 0 // [MQTT-3.8.3-4]
 	}
 	d.op("sub", c, f, "qos", d.IntN(3), "nl", local, "rap", d.some(3, 1), "rh", d.some(3, 2), "id", d.some(3, 9))
+	if d.more.IntN(4) == 0 {
+		d.again(c, f)
+	}
+}
+
+// again has a client ask once more for what it is subscribed to: the one subscription replaces the other, and may be sent Retained Messages.
+func (d *dice) again(c int, f string) {
+	d.moreTurns(d.more.IntN(4))
+	d.op("sub", c, f, "qos", 1+d.more.IntN(2), "rh", d.more.IntN(3), "id", d.more.IntN(9))
 }
 
 func (d *dice) connect(c int) {
@@ -315,9 +340,9 @@ func (d *dice) connect(c int) {
 	if d.IntN(2) == 0 {
 		expiry = []int{2, 20, 100, 100_000}[d.IntN(4)]
 	}
-	will, delay, retain := d.some(2, 3), 0, 0
+	will, delay, retain, props := d.some(2, 3), 0, 0, 0
 	if will > 0 {
-		delay, retain = d.some(3, 30), d.some(6, 1)
+		delay, retain, props = d.some(3, 30), d.some(6, 1), d.properties()
 	}
 	packet := 0
 	if d.IntN(20) == 0 {
@@ -325,7 +350,7 @@ func (d *dice) connect(c int) {
 	}
 	v := d.version()
 	d.op("connect", c, "", "v", v, "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
-		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain, "auth", d.way(c, v))
+		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain, "auth", d.way(c, v), "wprops", props)
 }
 
 // way is how a client says who it is, where that is asked.

@@ -44,6 +44,22 @@ func (d *dice) narrow(c int) {
 	d.up[c] = true
 }
 
+// leaveShare has a member of a Shared Subscription unsubscribe while what it was given is on its way: behind so much that its shard, which stood
+// still, does not take it all in one turn.
+func (d *dice) leaveShare() {
+	member, from := 4+d.more.IntN(3), 7+d.more.IntN(4)
+	share := d.roles[member].stays[0]
+	d.op("stall", -1, "", "shard", d.more.IntN(4), "turns", 4+d.more.IntN(8))
+	d.op("pub", from, "t/0", "count", 300+d.more.IntN(300))
+	for range 6 {
+		d.op("pub", from, "t/0", "qos", 1)
+	}
+	d.moreTurns(2 + d.more.IntN(4))
+	d.op("unsub", member, share)
+	d.moreTurns(8 + d.more.IntN(8))
+	d.op("sub", member, share, "qos", 2)
+}
+
 // rush has a client connect again and again, to any shard, before the broker has finished with its last connection: it waits until
 // that has been read. Most go before they have an answer.
 func (d *dice) rush() {
@@ -58,6 +74,13 @@ func (d *dice) rush() {
 			d.up[c] = false
 			d.turns(d.IntN(3))
 		}
+	}
+}
+
+// moreTurns is turns by the numbers of more.
+func (d *dice) moreTurns(n int) {
+	for range n {
+		d.op("turn", -1, "", "n", 1+d.more.IntN(1<<30))
 	}
 }
 

@@ -25,6 +25,7 @@ func (w *world) judge() {
 		lost += n
 	}
 	w.judgeShared()
+	w.judgeReplays()
 	w.judgeLiving()
 	n := w.counters()
 	w.judgeCounters(&n, lost)
@@ -46,11 +47,14 @@ func (w *world) judgeMessage(m *message) (lost int) {
 	for _, c := range w.clients {
 		s := c.session
 		i := s.promised(m, w.step)
-		if i == nil || i.low == 0 || c.smallest > 0 && c.smallest < m.size+headRoom {
+		if i == nil || i.low == 0 || c.smallest > 0 && c.smallest < m.sizeMax() {
 			continue
 		}
 		w.stats.Promised++
 		if t := s.got[m]; t != nil {
+			if t.qos < min(m.qos, i.low) && !w.meets.memory && !w.mayBeFull(s, m) {
+				w.violate("qos", "c%d got m%d of QoS %d with QoS %d; it is subscribed to %s with QoS %d", c.index, m.serial, m.qos, t.qos, i.filter, i.low) // [MQTT-3.3.4-2]
+			}
 			continue
 		}
 		if lost++; !w.meets.memory && !w.mayBeFull(s, m) {
@@ -65,8 +69,8 @@ func (w *world) judgeMessage(m *message) (lost int) {
 	return lost
 }
 
-// judgeShared looks for the messages that a Shared Subscription must have got, and got only once: those for which all who
-// were members at any time were members all the time, and still are.
+// judgeShared looks for the messages that a Shared Subscription must have got, and got only once: those for which one who is a member was one
+// all the time. At QoS 1 others may have gone: what they had not acknowledged moves on.
 func (w *world) judgeShared() {
 	for _, name := range slices.Sorted(maps.Keys(w.groups)) {
 		members := w.groups[name]
@@ -83,30 +87,34 @@ func (w *world) judgeShared() {
 }
 
 func (w *world) judgeGroup(name string, members []*member, m *message) {
-	low, copies, others, sure := uint8(2), 0, false, 0
+	low, high, copies, others, sure, gone := uint8(2), uint8(0), 0, false, 0, 0
 	for _, one := range members {
 		s := one.session
 		if !one.may(m.sent.step, w.step) {
 			continue
 		}
-		if !one.must(m.sent.step, w.step) || s.owner.session != s || s.owner.smallest > 0 {
+		if s.owner.smallest > 0 {
 			return
 		}
-		sure++
-		low = min(low, one.low)
+		if one.must(m.sent.step, w.step) && s.owner.session == s {
+			sure++
+		} else {
+			gone++
+		}
+		low, high = min(low, one.low), max(high, min(m.qos, one.qos))
 		s.possible(m, w.step, func(i *interest) { others = others || i.share != one.share || i.filter != one.filter })
 		if t := s.got[m]; t != nil {
 			copies += t.live + t.again + t.kept
 		}
 	}
-	if sure == 0 || low == 0 {
-		return
+	if sure == 0 || low == 0 || gone > 0 && (high > 1 || w.crashesSince(m.sent.step) > 0) {
+		return // Of QoS 2 what one was given moves to no other [MQTT-4.8.2-5], and a crash loses what one had that was not kept.
 	}
 	w.stats.SharedPromised++
 	if copies == 0 {
 		w.violate("lost", "the Shared Subscription %s did not get m%d of c%d on %s, QoS %d", name, m.serial, m.from.index, m.topic, m.qos)
 	}
-	if copies > 1 && low == 2 && m.qos == 2 && !others {
+	if copies > 1 && gone == 0 && low == 2 && m.qos == 2 && !others {
 		w.violate("twice", "the Shared Subscription %s got m%d of QoS 2 %d times", name, m.serial, copies)
 	}
 }
@@ -139,55 +147,4 @@ func (w *world) judgeCopies(name string, members []*member, m *message) {
 	if copies > most {
 		w.violate("twice", "the Shared Subscription %s gave m%d of QoS %d to %d Sessions that are there; %d would do", name, m.serial, m.qos, copies, most)
 	}
-}
-
-// judgeRetained reads the Retained Messages as a new client does: each must be the last that was acknowledged, or one behind it.
-func (w *world) judgeRetained() bool {
-	reader := w.client(len(w.clients))
-	reader.dialClean()
-	if !w.until("a connection for the reader", func() bool {
-		if reader.link == nil && w.patient(reader) {
-			reader.dialClean()
-		}
-		return reader.link != nil && reader.link.accepted
-	}) {
-		return false
-	}
-	reader.kept = map[string]*message{}
-	reader.subscribe(&Op{Name: "r/+", Args: []Arg{{"qos", 2}}})
-	if !w.quiet() {
-		return false
-	}
-	n := w.broker.Counters()
-	for _, name := range slices.Sorted(maps.Keys(w.streams)) {
-		list := w.streams[name]
-		last := len(list) - 1
-		for last > 0 && (list[last].acked.step == 0 || list[last].refused) {
-			last--
-		}
-		if n.Of(broker.CounterRetainedRefused) == 0 && !w.mayBeKept(reader.kept[name], list[last:]) && !w.keptLate(reader.kept[name], list[:last]) {
-			w.violate("retained", "the Retained Message of %s is %v; the last that was acknowledged is %v", name, reader.kept[name], list[last])
-		}
-	}
-	return w.violation == nil
-}
-
-// mayBeKept says whether one of the messages may have left got, or nothing, in the store.
-func (w *world) mayBeKept(got *message, list []*message) bool {
-	for i, m := range list {
-		switch {
-		case got == m, got == nil && (m.clears || m.expiry > 0 || m.refused || w.meets.retained || w.meets.memory):
-			return true
-		case i == 0 && m.acked.step == 0 && got == nil:
-			return true // nothing of it was ever acknowledged
-		}
-	}
-	return false
-}
-
-// keptLate says whether an older message may have come after the last one: its client sent it again, for the refusal was lost.
-func (w *world) keptLate(got *message, older []*message) bool {
-	return slices.ContainsFunc(older, func(m *message) bool {
-		return m.refusalLost() && (got == m || got == nil && m.clears)
-	})
 }

@@ -133,7 +133,7 @@ func (m *message) costMax() int {
 		smallBytes = 2048
 		ownBytes   = 64
 	)
-	n := m.size + 2*len(m.topic) + 32
+	n := m.size + 2*len(m.topic) + len(m.props) + 32
 	if n <= smallBytes {
 		return 2*n + 2*ownBytes
 	}

@@ -21,6 +21,8 @@ type message struct {
 	retain bool
 	clears bool // empty payload: forgets the Retained Message
 	size   int  // of the pattern behind the name
+	props  []byte
+	plain  bool // sent again in a version that has no properties
 	expiry int  // seconds, 0: none
 	bare   bool // sent again in a version that has no expiry
 	sent   moment
@@ -42,18 +44,20 @@ func (m *message) String() string {
 
 // interest is one subscription, between the steps at which it may match and must match.
 type interest struct {
-	filter  string // without $share/NAME/
-	share   string
-	qos     uint8
-	noLocal bool
-	asIs    bool // Retain As Published
-	id      int
-	asked   int   // step of SUBSCRIBE
-	granted int   // step of SUBACK, 0: not yet
-	since   int   // step of the first SUBACK, when it replaced one that was there
-	low     uint8 // the lowest QoS since then
-	leaving int   // step of what may end it, 0: nothing yet
-	ended   int   // step at which it surely had ended
+	filter   string // without $share/NAME/
+	share    string
+	qos      uint8
+	noLocal  bool
+	asIs     bool // Retain As Published
+	handling int  // Retain Handling
+	again    bool // it surely replaced one
+	id       int
+	asked    int   // step of SUBSCRIBE
+	granted  int   // step of SUBACK, 0: not yet
+	since    int   // step of the first SUBACK, when it replaced one that was there
+	low      uint8 // the lowest QoS since then
+	leaving  int   // step of what may end it, 0: nothing yet
+	ended    int   // step at which it surely had ended
 }
 
 // may says whether the subscription may have matched between two steps.
@@ -96,10 +100,11 @@ type session struct {
 
 // tally is how often a Session got a message.
 type tally struct {
-	live  int // for the first time, as a subscription's
-	again int // with DUP
-	kept  int // with RETAIN, which a new subscription may give at any time
-	last  int // step of the last
+	live  int   // for the first time, as a subscription's
+	again int   // with DUP
+	kept  int   // with RETAIN, which a new subscription may give at any time
+	last  int   // step of the last
+	qos   uint8 // the highest
 }
 
 // stream is what has an order: one publisher's messages on one topic, as they are delivered with one QoS.
@@ -132,6 +137,22 @@ func (s *session) promised(m *message, until int) (best *interest) {
 		}
 	}
 	return best
+}
+
+// merged are the subscriptions, unchanged since before the message was sent, for which it comes once with what they all ask for; none where others may
+// have it come apart. The standard lets a server also send a copy for each; RingMQ does not (section 3.3.4).
+func (s *session) merged(m *message, now int) (list []*interest) {
+	apart := false
+	s.possible(m, now, func(i *interest) {
+		apart = apart || i.share != "" || i.noLocal
+		if i.granted != 0 && i.granted <= m.sent.step && (i.leaving == 0 || i.leaving > now) {
+			list = append(list, i)
+		}
+	})
+	if apart {
+		return nil
+	}
+	return list
 }
 
 func (s *session) tally(m *message) *tally {

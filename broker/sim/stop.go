@@ -45,6 +45,7 @@ func (w *world) stop(o *Op) {
 	}
 	if w.disk == nil {
 		clear(w.streams)
+		w.emptied = w.step
 	}
 }
 

@@ -25,7 +25,7 @@ func (c *client) subscribe(o *Op) {
 		i := c.interestIn(name, o, k)
 		options := packet.Options{QoS: i.qos, NoLocal: i.noLocal, RetainAsPublished: i.asIs}
 		if l.version == packet.V50 {
-			options.RetainHandling = uint8(o.get("rh", 0) % 3)
+			options.RetainHandling = uint8(i.handling)
 		}
 		asked, list = append(asked, i), append(list, packet.Subscription{Filter: []byte(name), Options: options})
 	}
@@ -40,7 +40,7 @@ func (c *client) interestIn(name string, o *Op, k int) *interest {
 	i.low = i.qos
 	i.share, i.filter = splitShare(name)
 	if c.link.version == packet.V50 {
-		i.noLocal, i.asIs, i.id = o.is("nl") && i.share == "", o.is("rap"), o.get("id", 0)
+		i.noLocal, i.asIs, i.id, i.handling = o.is("nl") && i.share == "", o.is("rap"), o.get("id", 0), o.get("rh", 0)%3
 	}
 	for _, old := range c.session.interests {
 		if old.filter != i.filter || old.share != i.share || old.ended != 0 {
@@ -52,6 +52,7 @@ func (c *client) interestIn(name string, o *Op, k int) *interest {
 				i.since = old.since
 			}
 		}
+		i.again = i.again || old.granted != 0 && old.leaving == 0
 		if old.leaving == 0 {
 			old.leaving = c.w.step
 		}

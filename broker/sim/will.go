@@ -27,10 +27,11 @@ func (c *client) newWill(o *Op, in *packet.Connect) *will {
 	w := &will{m: m}
 	if in.Version == packet.V50 {
 		w.delay = int64(o.get("delay", 0)) * 1000
+		m.props = propertiesOf(m, o.get("wprops", 0))
 	}
 	m.will = w
 	in.HasWill = true
-	in.Will = packet.Will{QoS: m.qos, Retain: m.retain, Topic: []byte(name), Payload: m.payload(), DelayInterval: uint32(w.delay / 1000)}
+	in.Will = packet.Will{QoS: m.qos, Retain: m.retain, Topic: []byte(name), Payload: m.payload(), Properties: m.props, DelayInterval: uint32(w.delay / 1000)}
 	return w
 }
 

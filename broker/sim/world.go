@@ -109,6 +109,7 @@ type world struct {
 	stopping   bool      // the broker was told to
 	crowdedAt  int       // step at which there were last too many connections
 	quickLost  int       // messages of QoS 0 that did not come
+	emptied    int       // step of the last stop that left nothing, 0: none
 	unproved   int       // connections that the authenticator refused, and that heard so
 }
 
