@@ -24,8 +24,12 @@ type skipped struct {
 
 // refuseLarge decides what becomes of a packet for which no pages can be promised. data begins with it.
 func (s *Shard) refuseLarge(id uint32, c *conn, h packet.Header, data []byte) verdict {
-	if h.Kind != packet.PUBLISH || c.state != connLive {
+	switch {
+	case c.state == connOpen:
+		return s.refuseLargeConnect(id, c, data, data[h.Size:])
+	case h.Kind != packet.PUBLISH || c.state != connLive:
 		s.counters[CounterNoMemory]++
+		s.counters[CounterClosedNoMemory]++
 		return s.violate(id, packet.QuotaExceeded) // Limit: memory for packets other than PUBLISH.
 	}
 	in := &s.inPublish
@@ -36,6 +40,7 @@ func (s *Shard) refuseLarge(id uint32, c *conn, h packet.Header, data []byte) ve
 			return consumed
 		}
 		s.counters[CounterNoMemory]++
+		s.counters[CounterClosedNoMemory]++
 		return s.violate(id, packet.QuotaExceeded) // Limit: pageSize, of the variable header of a PUBLISH.
 	}
 	r, v := s.judgeSkipped(id, c, in)
@@ -56,6 +61,21 @@ func (s *Shard) refuseLarge(id uint32, c *conn, h packet.Header, data []byte) ve
 	s.assemble(id, c, data)
 	c.asmMark = c.asmGot
 	return consumed
+}
+
+// refuseLargeConnect refuses a CONNECT for which no pages can be promised, as soon as the version is there in which to say so.
+func (s *Shard) refuseLargeConnect(id uint32, c *conn, data, body []byte) verdict {
+	const versionEnds = 9 // "MQIsdp", its length, and the Protocol Level
+	if len(body) < versionEnds {
+		s.keep(id, data)
+		return consumed
+	}
+	r := s.inConnect.Decode(body) // It fails: there is more. The version has been read.
+	if c.version = s.inConnect.Version; c.version == 0 {
+		return s.refuseUndecoded(id, c, body, r)
+	}
+	s.counters[CounterNoMemory]++
+	return s.refuse(id, packet.QuotaExceeded) // Limit: memory for CONNECT.
 }
 
 // judgeSkipped is what publish does with a PUBLISH before it takes memory, and the Reason Code that it is to be answered with.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -225,4 +226,39 @@ func (t *bench) comeBack(in packet.Connect, now int64, got int, acknowledged boo
 	}
 	t.settleAll(now)
 	return got, acknowledged, now
+}
+
+// TestLargeConnectWithoutMemory gives a CONNECT that takes pages, whole and in pieces, to a broker whose memory is used up: its client is told in its
+// version. The connection of a SUBSCRIBE that is as large ends, and is counted as one that had to.
+func TestLargeConnectWithoutMemory(t *testing.T) {
+	for _, piece := range []int{1, 3000, 1 << 20} {
+		for _, v := range []packet.Version{packet.V31, packet.V311, packet.V50} {
+			b := newBench(t, 1, small)
+			live := b.open(0, transient("live"))
+			restore := b.exhaust(0, false)
+			in := packet.Connect{Version: v, ClientID: []byte("c"), CleanStart: true, HasWill: true, Will: packet.Will{Topic: []byte("w"), Payload: make([]byte, 5000)}}
+			h := b.dial(0)
+			h.v = v
+			for all := packet.AppendConnect(nil, &in); len(all) > 0 && !h.net.closed; {
+				n := min(len(all), piece)
+				h.pieces(all[:n])
+				all = all[n:]
+			}
+			got := h.hear()
+			var out packet.Connack
+			if fmt.Sprint(kinds(got)) != "[CONNACK]" || out.Decode(got[0].body, v) != packet.Success {
+				t.Errorf("%v by %d bytes: it got %v; %s", v, piece, kinds(got), h.s.counters.String())
+			} else if want := map[bool]packet.Reason{true: packet.QuotaExceeded, false: packet.ServerUnavailable}[v == packet.V50]; out.Reason != want {
+				t.Errorf("%v by %d bytes: it was told %v, want %v", v, piece, out.Reason, want)
+			}
+			if n := h.s.counters[CounterClosedNoMemory]; n != 0 {
+				t.Errorf("%d connections were closed for want of memory, and not refused", n)
+			}
+			live.pieces(packet.AppendSubscribe(nil, &packet.Subscribe{PacketID: 1}, []packet.Subscription{{Filter: bytes.Repeat([]byte("a"), 5000)}}, live.v)[:100])
+			if n := h.s.counters[CounterClosedNoMemory]; n != 1 {
+				t.Errorf("%d connections were closed for want of memory; %s", n, h.s.counters.String())
+			}
+			restore()
+		}
+	}
 }
