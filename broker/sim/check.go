@@ -131,7 +131,7 @@ func (l *link) checkMatch(in *packet.Publish, m *message) {
 		l.w.violate("retain", "c%d got m%d, published with RETAIN %v, with %v", c.index, m.serial, m.retain, in.Retain) // [MQTT-3.3.1-12]
 	case in.HasExpiry && !l.mayBeLeft(int64(in.Expiry)*1000, m), !in.HasExpiry && m.expiry > 0 && !m.bare && l.version == packet.V50:
 		l.w.violate("expiry", "c%d got m%d, which expires after %d s, with %v, %d s", c.index, m.serial, m.expiry, in.HasExpiry, in.Expiry) // [MQTT-3.3.2-6]
-	case m.expiry > 0 && !m.bare && m.acked.step != 0 && !in.Dup && l.dialled.ms > m.acked.ms+int64(m.expiry)*1000+slackMS:
+	case m.expiry > 0 && !m.bare && m.acked.step != 0 && m.will == nil && !in.Dup && l.dialled.ms > m.acked.ms+int64(m.expiry)*1000+slackMS:
 		l.w.violate("expiry", "c%d connected when m%d had expired, and got it", c.index, m.serial) // [MQTT-3.3.2-5]
 	}
 	l.checkProperties(in, m)
@@ -146,14 +146,17 @@ func (i *interest) mayReplay(w *world) bool {
 }
 
 // mayBeLeft says whether so much of a message's interval may be left, in ms: what the time has taken that it has surely waited in the broker is not,
-// and no more has been taken than went by since it was sent [MQTT-3.3.2-6].
+// and no more has been taken than went by since it was sent [MQTT-3.3.2-6]; a Will is sent when its connection has ended (section 3.1.3.2.4).
 func (l *link) mayBeLeft(ms int64, m *message) bool {
 	const rounding = 1000
-	whole, most := int64(m.expiry)*1000, int64(m.expiry)*1000
-	if m.acked.step != 0 && l.dialled.ms > m.acked.ms {
+	whole, most, sent := int64(m.expiry)*1000, int64(m.expiry)*1000, m.sent.ms
+	switch {
+	case m.will != nil && m.will.ended.step != 0:
+		sent = m.will.ended.ms
+	case m.will == nil && m.acked.step != 0 && l.dialled.ms > m.acked.ms:
 		most = max(rounding, whole-(l.dialled.ms-m.acked.ms)+rounding)
 	}
-	return m.expiry > 0 && ms <= min(most, whole) && ms >= whole-(l.w.now.Load()-m.sent.ms)-rounding
+	return m.expiry > 0 && ms <= min(most, whole) && ms >= whole-(l.w.now.Load()-sent)-rounding
 }
 
 // checkMerged checks that a message that comes once for several subscriptions has the highest QoS and all the Subscription Identifiers

@@ -95,7 +95,7 @@ func (c *client) dial(in *packet.Connect, w *will) {
 	l := &link{w: c.w, c: c, serial: c.w.stats.Connections, peer: peer, version: in.Version, doomed: -1, clean: in.CleanStart, keep: int64(in.KeepAlive), recv: int(in.ReceiveMaximum),
 		aliasMax: int(in.TopicAliasMaximum), packetMax: int(in.MaximumPacketSize), will: w, serverRecv: 65535,
 		aliases: map[uint16]string{}, ours: map[uint16]string{}, unacked: map[uint16]bool{}, subs: map[uint16][]*interest{}, unsubs: map[uint16][]unsubscribing{}}
-	l.dialled, l.pushed, l.drained, l.said = c.w.moment(), c.w.moment(), c.w.moment(), c.w.moment().ms
+	l.dialled, l.pushed, l.drained, l.said, l.turns = c.w.moment(), c.w.moment(), c.w.moment(), c.w.moment().ms, slices.Min(c.w.turns)
 	if l.recv == 0 || l.version != packet.V50 {
 		l.recv = 65535
 	}

@@ -188,7 +188,7 @@ func (d *dice) step() {
 		d.hop()
 		return
 	}
-	if d.more.IntN(1000) == 0 {
+	if d.more.IntN(1000) == 0 && !d.tight && !d.full { // Where what waits may be dropped, nobody says which member lost it.
 		d.leaveShare()
 	}
 	if d.lag > 0 && d.IntN(25) == 0 {
@@ -340,9 +340,9 @@ func (d *dice) connect(c int) {
 	if d.IntN(2) == 0 {
 		expiry = []int{2, 20, 100, 100_000}[d.IntN(4)]
 	}
-	will, delay, retain, props := d.some(2, 3), 0, 0, 0
+	will, delay, retain, props, left := d.some(2, 3), 0, 0, 0, 0
 	if will > 0 {
-		delay, retain, props = d.some(3, 30), d.some(6, 1), d.properties()
+		delay, retain, props, left = d.some(3, 30), d.some(6, 1), d.properties(), max(0, d.more.IntN(200)-160)
 	}
 	packet := 0
 	if d.IntN(20) == 0 {
@@ -350,7 +350,7 @@ func (d *dice) connect(c int) {
 	}
 	v := d.version()
 	d.op("connect", c, "", "v", v, "clean", d.IntN(2), "expiry", expiry, "recv", d.some(2, 30), "alias", d.some(2, 8),
-		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain, "auth", d.way(c, v), "wprops", props)
+		"keep", d.some(6, 60), "packet", packet, "will", will, "delay", delay, "wretain", retain, "auth", d.way(c, v), "wprops", props, "wexpiry", left)
 }
 
 // way is how a client says who it is, where that is asked.

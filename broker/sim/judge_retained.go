@@ -44,7 +44,15 @@ func (w *world) judgeRetained() bool {
 // judgeRetainedWills looks for a Retained Message where a Will with RETAIN was surely published, since the last stop that left nothing.
 func (w *world) judgeRetainedWills(kept map[string]*message) {
 	for _, m := range w.messages {
-		if m.will != nil && m.will.due && m.retain && m.sent.step > w.emptied && kept[m.topic] == nil {
+		if m.will != nil && m.retain && m.expiry > 0 {
+			kept[m.topic] = m // It may have replaced another one, and expired.
+		}
+	}
+	for _, m := range w.messages {
+		if m.will == nil || !m.will.due || m.qos == 0 && w.crashesSince(m.sent.step) > 0 { // Of QoS 0 a crash may lose it.
+			continue
+		}
+		if m.retain && m.sent.step > w.emptied && kept[m.topic] == nil {
 			w.violate("retained", "there is no Retained Message of %s; the Will m%d was published", m.topic, m.serial)
 		}
 	}

@@ -35,6 +35,7 @@ type link struct {
 	flowing  int        // step of the first PUBLISH, 0: none came
 	quick    []*message // of QoS 0 that it sent, and that may not have been read yet
 	dialled  moment
+	turns    int             // that each shard had had by then
 	pushed   moment          // last byte written
 	said     int64           // ms at which the last packet was whole that the broker has read
 	drained  moment          // last time there was nothing to read, and no end

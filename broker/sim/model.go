@@ -7,8 +7,9 @@ import (
 
 // moment is when something happened: the step of the Script and the broker's clock in milliseconds.
 type moment struct {
-	step int
-	ms   int64
+	step  int
+	ms    int64
+	turns int // of the shard that has had most
 }
 
 // message is one Application Message, of a PUBLISH or of a Will, as its publisher knows it. Its payload names it.

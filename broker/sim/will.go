@@ -27,11 +27,12 @@ func (c *client) newWill(o *Op, in *packet.Connect) *will {
 	w := &will{m: m}
 	if in.Version == packet.V50 {
 		w.delay = int64(o.get("delay", 0)) * 1000
-		m.props = propertiesOf(m, o.get("wprops", 0))
+		m.props, m.expiry = propertiesOf(m, o.get("wprops", 0)), o.get("wexpiry", 0)
 	}
 	m.will = w
 	in.HasWill = true
-	in.Will = packet.Will{QoS: m.qos, Retain: m.retain, Topic: []byte(name), Payload: m.payload(), Properties: m.props, DelayInterval: uint32(w.delay / 1000)}
+	in.Will = packet.Will{QoS: m.qos, Retain: m.retain, Topic: []byte(name), Payload: m.payload(), Properties: m.props, DelayInterval: uint32(w.delay / 1000),
+		HasExpiry: m.expiry > 0, Expiry: uint32(m.expiry)}
 	return w
 }
 

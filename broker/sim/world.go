@@ -210,7 +210,7 @@ func (w *world) violate(rule, format string, v ...any) {
 	}
 }
 
-func (w *world) moment() moment { return moment{w.step, w.now.Load()} }
+func (w *world) moment() moment { return moment{w.step, w.now.Load(), slices.Max(w.turns)} }
 
 // part is how much of a read or a write moves.
 func (w *world) part(most int) int {
