@@ -142,7 +142,12 @@ func (l *link) checkMatch(in *packet.Publish, m *message) {
 // mayReplay says whether Retained Messages may come for the subscription: not when it is shared (section 4.8.2), nor when its Retain Handling says so
 // [MQTT-3.3.1-10] [MQTT-3.3.1-11]. What has come behind the SUBACK or UNSUBACK that ended it is another's, unless it waited on a disk.
 func (i *interest) mayReplay(w *world) bool {
-	return i.share == "" && (i.handling == 0 || i.handling == 1 && !i.again) && (i.ended == 0 || i.ended >= w.step || w.disk != nil)
+	return i.replays() && (i.ended == 0 || i.ended >= w.step || w.disk != nil)
+}
+
+// replays says whether the subscription may have Retained Messages to bring, be it what one that it replaced had still to bring [MQTT-3.8.4-4].
+func (i *interest) replays() bool {
+	return i.share == "" && (i.handling == 0 || i.handling == 1 && !i.again || i.inherits)
 }
 
 // mayBeLeft says whether so much of a message's interval may be left, in ms: what the time has taken that it has surely waited in the broker is not,
@@ -209,7 +214,7 @@ func (l *link) count(in *packet.Publish, m *message) {
 	t := s.tally(m)
 	t.last, t.qos = l.w.step, max(t.qos, in.QoS)
 	key := stream{m.from, m.topic, in.QoS, l.w.disk != nil && in.QoS == 0 && m.qos < 2}
-	first := t.live+t.again+t.kept == 0
+	first := t.live+t.again+t.kept == 0 && !(m.clears && in.Dup) // It may have come to a client of 3.x, nameless.
 	// A Retained Message may come again, but not when a younger one has come [MQTT-4.6.0-6]. What is sent again is as old as it is.
 	if at := s.newest[key]; m.seq < at && (first || in.Retain && !in.Dup && !s.sentAgain(m, l.w.step)) && s.ordered(m, l.w.step) {
 		l.w.violate("order", "c%d got message %d of c%d on %s, QoS %d, after %d (m%d, RETAIN %v, DUP %v)", l.c.index, m.seq, m.from.index, m.topic, in.QoS, at, m.serial, in.Retain, in.Dup)

@@ -20,6 +20,7 @@ func (w *world) judgeRetained() bool {
 		return false
 	}
 	reader.kept = map[string]*message{}
+	asked := w.step
 	reader.subscribe(&Op{Name: "+/+", Args: []Arg{{"qos", 2}}})
 	if !w.quiet() {
 		return false
@@ -36,20 +37,21 @@ func (w *world) judgeRetained() bool {
 		}
 	}
 	if !w.meets.retained && !w.meets.subs && !w.meets.memory {
-		w.judgeRetainedWills(reader.kept)
+		w.judgeRetainedWills(reader.kept, asked)
 	}
 	return w.violation == nil
 }
 
-// judgeRetainedWills looks for a Retained Message where a Will with RETAIN was surely published, since the last stop that left nothing.
-func (w *world) judgeRetainedWills(kept map[string]*message) {
+// judgeRetainedWills looks for a Retained Message where a Will with RETAIN was surely published before the reader asked, since the last stop
+// that left nothing.
+func (w *world) judgeRetainedWills(kept map[string]*message, asked int) {
 	for _, m := range w.messages {
 		if m.will != nil && m.retain && m.expiry > 0 {
 			kept[m.topic] = m // It may have replaced another one, and expired.
 		}
 	}
 	for _, m := range w.messages {
-		if m.will == nil || !m.will.due || m.qos == 0 && w.crashesSince(m.sent.step) > 0 { // Of QoS 0 a crash may lose it.
+		if m.will == nil || !m.will.due || m.acked.step >= asked || m.qos == 0 && w.crashesSince(m.sent.step) > 0 { // Of QoS 0 a crash may lose it.
 			continue
 		}
 		if m.retain && m.sent.step > w.emptied && kept[m.topic] == nil {

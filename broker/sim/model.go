@@ -52,6 +52,7 @@ type interest struct {
 	asIs     bool // Retain As Published
 	handling int  // Retain Handling
 	again    bool // it surely replaced one
+	inherits bool // it may have replaced one that had Retained Messages still to bring
 	id       int
 	asked    int   // step of SUBSCRIBE
 	granted  int   // step of SUBACK, 0: not yet

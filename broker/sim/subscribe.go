@@ -53,6 +53,7 @@ func (c *client) interestIn(name string, o *Op, k int) *interest {
 			}
 		}
 		i.again = i.again || old.granted != 0 && old.leaving == 0
+		i.inherits = i.inherits || old.replays()
 		if old.leaving == 0 {
 			old.leaving = c.w.step
 		}
