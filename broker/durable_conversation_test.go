@@ -38,7 +38,7 @@ func TestConversationsKept(t *testing.T) {
 func differs(scene string) string {
 	return map[string]string{
 		"memory used up, 5.0":                        "what waits for an absent client is on disk and does not use memory up",
-		"what a client says while its PUBLISH waits": "the same",
+		"what a client says while its PUBLISH waits": "what waits for an absent client is on disk and does not use memory up",
 		"the reader leaves in the middle":            "what waits for an absent client is on disk and not in memory",
 		"Message Expiry Interval":                    "Packet Identifiers follow places in the queue, expired ones' too",
 		"expired ones make room":                     "what has expired on disk counts until it is loaded",

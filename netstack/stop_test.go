@@ -128,8 +128,8 @@ func TestStop(t *testing.T) {
 	if f.disconnects < connections || fins < connections {
 		t.Errorf("%d clients have got DISCONNECT, %d FIN; want %d", f.disconnects, fins, connections)
 	}
-	if f.fins != fins && !raceEnabled { // On a busy machine some are sent again.
-		t.Errorf("the plane has sent %d FINs while it was closed", f.fins-fins)
+	if f.fins != fins && !raceEnabled || f.fins > connections+int(again) { // On a busy machine some are sent again.
+		t.Errorf("the plane has sent %d FINs while it was closed, %d in all, and %d segments again", f.fins-fins, f.fins, again)
 	}
 	if again > uint64(connections/5) && !raceEnabled {
 		t.Errorf("%d segments were sent again for %d connections", again, connections)

@@ -13,7 +13,7 @@ const (
 	bugFolder = "../../broker/sim/testdata/bugs"
 
 	sampledBugs = 2    // that the ordinary test plants
-	huntSeeds   = 1500 // in which a bug must be found
+	huntSeeds   = 1000 // in which a bug must be found
 )
 
 // TestBugsApply makes sure that every bug still fits the engine.
