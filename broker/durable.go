@@ -61,7 +61,7 @@ type kept struct {
 
 	forgetting []forgetting // whose PUBCOMP waits, in the order in which it goes out
 
-	// What its record says.
+	// What its record says; of an expiry of 0, that there is none yet, or that the Session ends.
 	expiry  uint32
 	offline int64
 	hasWill bool

@@ -124,7 +124,7 @@ func (s *Shard) attachLater(id uint32, sess *Session) {
 
 // beginKeeping makes a Session one that is kept, with all it has.
 func (s *Shard) beginKeeping(sess *Session) {
-	k := &kept{sid: s.newNumber(), next: s.firstPosition(), expiry: neverExpires - 1, doubt: s.store.Doubt()}
+	k := &kept{sid: s.newNumber(), next: s.firstPosition(), doubt: s.store.Doubt()}
 	sess.kept = k
 	for _, q := range [...]*queue{&sess.sent, &sess.wait, &sess.held} {
 		for id := q.head; id != 0; id = s.entries[id].next {

@@ -164,3 +164,22 @@ func TestRetainedOutliveACrash(t *testing.T) {
 		w.end()
 	}
 }
+
+// TestEveryIntervalOutlivesACrash: whatever Session Expiry Interval a client asks for, the store has its Session before CONNACK, and so what it was
+// promised, those next to "for ever" too (section 3.1.2.11.2).
+func TestEveryIntervalOutlivesACrash(t *testing.T) {
+	for _, expiry := range []uint32{1000, 1 << 31, 1<<32 - 3, 1<<32 - 2, 1<<32 - 1} {
+		t.Run(fmt.Sprint(expiry), func(t *testing.T) {
+			w := newWorldOn(t, 1, script.New("options"), newMemStore(), startOfTime())
+			connect := fmt.Sprint("connect a v5 clean=0 expiry=", expiry)
+			sayAll(t, w, connect, "subscribe a t qos=1", "mute a", "connect p v5", "publish p t kept qos=1")
+			w = nextWorld(t, 1, w, time.Second)
+			w.out.Reset()
+			sayAll(t, w, connect)
+			if heard := w.out.String(); !strings.Contains(heard, " present\n") || !strings.Contains(heard, `< PUBLISH t "kept"`) {
+				t.Errorf("it heard %q", heard)
+			}
+			w.end()
+		})
+	}
+}
