@@ -139,7 +139,7 @@ func (r *restoring) claim(key, value []byte) error {
 
 // left is since when a Session's client is away, and how long the Session has left, in milliseconds.
 func (r *restoring) left(in *record.Session) (since, left int64) {
-	if since = in.Offline; since == 0 {
+	if since = min(in.Offline, r.wall); since == 0 { // The clock may have been set back since: see restore.
 		since = r.last
 	}
 	if in.Expiry == neverExpires {
@@ -184,7 +184,7 @@ func (r *restoring) session(key, value []byte) error {
 	if in.Expiry != neverExpires {
 		s.wheel.start(s.expiryTimer(sess), s.tickAfter(left))
 	}
-	if anew || in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
+	if anew || in.Offline > r.wall || in.Offline == 0 && (in.Expiry != neverExpires || will != 0) {
 		s.recordSession(sess, in.Expiry, will, in.WillDelay, since)
 	}
 	if will != 0 {

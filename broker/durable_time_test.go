@@ -183,3 +183,30 @@ func TestEveryIntervalOutlivesACrash(t *testing.T) {
 		})
 	}
 }
+
+// TestClockSetBack: a clock that was set back by an hour between two runs has a Session, and the Will of a client that had gone, wait for one interval
+// from then on, not for an hour more, and not for another one with each run.
+func TestClockSetBack(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		t.Run(fmt.Sprint(leaves), func(t *testing.T) {
+			w := newWorldOn(t, 2, script.New("options"), newMemStore(), startOfTime())
+			sayAll(t, w, "connect watches v5 expiry=1000000", "subscribe watches w qos=1", "close watches",
+				"connect a v5 expiry=200 will=w willpayload=gone willqos=1 willdelay=100")
+			if leaves {
+				sayAll(t, w, "close a")
+			}
+			w = nextWorld(t, 2, w, -time.Hour)
+			sayAll(t, w, "tick 60s")
+			w = nextWorld(t, 2, w, 0)
+			sayAll(t, w, "connect watches v5 clean=0 expiry=1000000", "tick 45s")
+			if !strings.Contains(w.out.String(), `< PUBLISH w "gone"`) {
+				t.Errorf("no Will: %q", w.out.String())
+			}
+			sayAll(t, w, "tick 100s", "connect a v5 clean=0")
+			if strings.Contains(w.out.String(), "a < CONNACK 0x00 Success present") {
+				t.Errorf("the Session is there: %q", w.out.String())
+			}
+			w.end()
+		})
+	}
+}
