@@ -37,7 +37,7 @@ func (l *link) onPublish(flags uint8, body []byte) packet.Reason {
 			l.count(&in, m)
 		}
 	}
-	l.answer(&in)
+	l.answer(&in, m)
 	return packet.Success
 }
 
@@ -227,7 +227,9 @@ func (l *link) count(in *packet.Publish, m *message) {
 			l.c.kept[m.topic] = m
 		}
 	case in.Dup && in.QoS == 1:
-		t.again++
+		if t.again++; t.done > 0 && l.w.crashesSince(t.done) == 0 && t.live < 2 && t.kept == 0 && m.tries == 1 && s.copies(m, l.w.step) == 1 {
+			l.w.violate("twice", "c%d got m%d with DUP, which it had acknowledged", l.c.index, m.serial) // [MQTT-4.4.0-1]
+		}
 	default:
 		t.live++
 	}
@@ -302,7 +304,7 @@ func (s *session) copies(m *message, now int) int {
 }
 
 // answer acknowledges a delivery; a client that is told to denies one.
-func (l *link) answer(in *packet.Publish) {
+func (l *link) answer(in *packet.Publish, m *message) {
 	c := l.c
 	reason := packet.Success
 	if in.QoS > 0 && c.deny && l.version == packet.V50 && !in.Dup {
@@ -310,7 +312,7 @@ func (l *link) answer(in *packet.Publish) {
 	}
 	switch in.QoS {
 	case 1:
-		c.reply(packet.AppendAck(nil, packet.PUBACK, in.PacketID, reason, l.version), in.PacketID, true)
+		c.reply(ack{packet.AppendAck(nil, packet.PUBACK, in.PacketID, reason, l.version), in.PacketID, true, m})
 	case 2:
 		if delete(c.session.denied, in.PacketID); reason.Failed() { // [MQTT-4.3.3-4]: that ends it, for both
 			c.session.denied[in.PacketID] = c.session.taken[in.PacketID]
@@ -318,7 +320,7 @@ func (l *link) answer(in *packet.Publish) {
 		} else if l.open() && !c.hold {
 			l.pubrels = append(l.pubrels, in.PacketID)
 		}
-		c.reply(packet.AppendAck(nil, packet.PUBREC, in.PacketID, reason, l.version), in.PacketID, reason.Failed())
+		c.reply(ack{packet.AppendAck(nil, packet.PUBREC, in.PacketID, reason, l.version), in.PacketID, reason.Failed(), nil})
 	}
 }
 

@@ -265,7 +265,7 @@ func (l *link) send(o *outgoing, alias uint16) {
 	}
 	before := len(l.out)
 	l.out = packet.AppendPublish(l.out, h, m.payload(), l.version)
-	if len(l.out)-before > 4000 && (before == 0 || l.large == 0) { // otherwise an earlier one may be under way
+	if len(l.out)-before > 4000 && l.large == 0 { // otherwise an earlier one may be under way
 		l.large = l.w.step
 	}
 }
@@ -282,19 +282,22 @@ func (m *message) payload() []byte {
 	return b
 }
 
-// reply sends an acknowledgement, or holds it back; ends says that its Packet Identifier may be used again.
-func (c *client) reply(b []byte, pid uint16, ends bool) {
+// reply sends an acknowledgement, or holds it back.
+func (c *client) reply(a ack) {
 	l := c.link
 	if l.leaving || l.bad || l.halved {
 		return
 	}
 	if c.hold {
-		l.held = append(l.held, heldAck{b, pid, ends})
+		l.held = append(l.held, a)
 		return
 	}
-	l.out = append(l.out, b...)
-	if ends {
-		delete(l.unacked, pid)
+	l.out = append(l.out, a.b...)
+	if a.ends {
+		delete(l.unacked, a.pid)
+	}
+	if a.of != nil {
+		l.given = append(l.given, a.of)
 	}
 }
 
@@ -303,7 +306,7 @@ func (c *client) release() {
 	c.hold = false
 	if l := c.link; l.open() {
 		for _, h := range l.held {
-			c.reply(h.b, h.pid, h.ends)
+			c.reply(h)
 		}
 		l.held = nil
 	}

@@ -286,5 +286,5 @@ func (l *link) onPubrel(pid uint16, r packet.Reason) {
 		}
 	}
 	delete(l.c.session.taken, pid)
-	l.c.reply(packet.AppendAck(nil, packet.PUBCOMP, pid, packet.Success, l.version), pid, true)
+	l.c.reply(ack{packet.AppendAck(nil, packet.PUBCOMP, pid, packet.Success, l.version), pid, true, nil})
 }

@@ -41,7 +41,7 @@ type link struct {
 	drained  moment          // last time there was nothing to read, and no end
 	heard    moment          // when that byte had surely been read
 	overdue  int64           // when it was first seen to live too long, in ms; 0: it does not
-	large    int             // step of the last packet that takes several reads, 0: none
+	large    int             // step of the first packet that takes several reads and may not be whole, 0: none
 	doomed   int             // bytes until it is reset; negative: never
 	halved   bool            // its client has closed its side
 	leaving  bool            // DISCONNECT is in out, or sent
@@ -64,7 +64,8 @@ type link struct {
 	aliases    map[uint16]string // the broker's
 	ours       map[uint16]string
 	unacked    map[uint16]bool // Packet Identifiers of PUBLISH that we have not acknowledged
-	held       []heldAck
+	held       []ack
+	given      []*message // of which PUBACK was said, and may not have been read yet
 	subs       map[uint16][]*interest
 	unsubs     map[uint16][]unsubscribing
 	pings      int
@@ -81,11 +82,12 @@ type link struct {
 	before     promise // what its Session was promised before its CONNECT
 }
 
-// heldAck is an acknowledgement that a client holds back.
-type heldAck struct {
+// ack is an acknowledgement of a delivery.
+type ack struct {
 	b    []byte
 	pid  uint16
-	ends bool // the Packet Identifier is free again
+	ends bool     // the Packet Identifier is free again
+	of   *message // what PUBACK is of; nil: it is none, or nobody knows
 }
 
 // open says whether the client may still say something.
@@ -103,7 +105,7 @@ func (l *link) push(most int) {
 		if n > 0 {
 			l.noteRead()
 			l.silent = l.isSilent()
-			l.late = l.late || l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
+			l.late = l.late || l.large != 0 && l.pushed.step >= l.large && l.silentFor(int64(l.w.limits.PacketTimeout/time.Second))
 			l.pushed, l.readAfter = l.w.moment(), slices.Max(l.w.turns)+l.w.rivalTurns()
 		}
 		if l.doomed >= 0 {
@@ -156,16 +158,32 @@ func (w *world) record(l *link, n int) {
 // quiet notes that the connection is there, and that everything that was said has been read.
 func (l *link) quiet() {
 	l.checkKeepAlive()
-	if why := l.excuse(); why != "" && why != outOfMemory && why != crowded && why != rated {
+	isTaken := len(l.out)+l.peer.Unread() == 0
+	if isTaken { // Of a connection that it ends for a packet that does not come on the broker would read nothing more.
+		l.large, l.late = 0, false
+	}
+	why := l.excuse()
+	if why != "" && why != outOfMemory && why != crowded && why != rated {
 		return // It may be ending, and its last bytes on their way.
 	}
 	l.drained = l.w.moment()
 	if l.session != nil {
 		l.session.alive = l.drained
+		if isTaken && why == "" {
+			l.noteDone()
+		}
 	}
 	if l.will != nil && l.will.heard.step != 0 && l.accepted && !l.w.meets.memory {
 		l.w.violate("will of the living", "c%d is connected, and its Will was published", l.c.index)
 	}
+}
+
+// noteDone notes which deliveries are done with: the broker has read that they were acknowledged.
+func (l *link) noteDone() {
+	for _, m := range l.given {
+		l.session.tally(m).done = l.w.step
+	}
+	l.given = nil
 }
 
 // noteRead notes that the broker has read all that was written, in whatever pieces.

@@ -106,6 +106,7 @@ type tally struct {
 	again int   // with DUP
 	kept  int   // with RETAIN, which a new subscription may give at any time
 	last  int   // step of the last
+	done  int   // step at which the broker surely had the PUBACK for one that came with QoS 1; 0: none
 	qos   uint8 // the highest
 }
 
