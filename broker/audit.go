@@ -161,8 +161,8 @@ func (b *Broker) Leftovers() (errs []error) {
 			note("%d Sessions are in the registry", n)
 		}
 	}
-	for slot, sess := range w.sessions {
-		if sess != nil {
+	for slot := range w.sessions {
+		if sess := w.sessions[slot].Load(); sess != nil {
 			note("Session %d (%s) is in its slot", slot, sess.clientID)
 		}
 	}

@@ -122,7 +122,7 @@ func (w *shared) allocate(p Plan) (err error) {
 	try(e)
 	w.entrySlots, e = newSlots(p.Entries)
 	try(e)
-	w.refs, w.sessions = make([]connRef, conns), make([]*Session, sessions)
+	w.refs, w.sessions = make([]connRef, conns), make([]atomic.Pointer[Session], sessions)
 	return err
 }
 

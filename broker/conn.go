@@ -2,6 +2,7 @@ package broker
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/ringmq/ringmq/broker/packet"
 )
@@ -20,15 +21,22 @@ const (
 	connReleased           // closed by us, waiting for the Loop to let go
 )
 
-// conn is the state of one Network Connection. It lives in a reserved mapping and holds no Go pointer; what must be on
-// the Go heap stands in the connRef of the same number. Only the shard that owns the connection touches it.
+// conn is a slot for one Network Connection. It lives in a reserved mapping and holds no Go pointer; what must be on
+// the Go heap stands in the connRef of the same number.
 type conn struct {
-	generation uint32 // counts the uses of the slot, from 1, so that a stale event is told
-	state      connState
-	version    packet.Version
-	listener   uint8
-	flags      connFlags
-	unacked    uint16 // tickets whose publications are to be acknowledged to it, at most ticketsMax
+	// generation counts the uses of the slot, from 1, so that a stale event is told. Atomic: written by the shard that owns the connection, and read
+	// by any that has a token of an earlier one.
+	generation uint32
+	connFields
+}
+
+// connFields are the state of a Network Connection. Only the shard that owns it touches them.
+type connFields struct {
+	state    connState
+	version  packet.Version
+	listener uint8
+	flags    connFlags
+	unacked  uint16 // tickets whose publications are to be acknowledged to it, at most ticketsMax
 
 	outHead, outTail uint32 // chain of pages with bytes to send
 	outBytes         uint32 // bytes pinned by it: whole pages, and payloads sent by reference
@@ -98,7 +106,7 @@ func token(id, generation uint32) uint64 { return uint64(generation)<<32 | uint6
 // connOf finds the connection that a token names; 0 when it is gone.
 func (s *Shard) connOf(token uint64) uint32 {
 	id := uint32(token)
-	if id == 0 || int(id) >= len(s.conns) || s.conns[id].generation != uint32(token>>32) || s.conns[id].state == connFree {
+	if id == 0 || int(id) >= len(s.conns) || atomic.LoadUint32(&s.conns[id].generation) != uint32(token>>32) || s.conns[id].state == connFree {
 		return 0
 	}
 	return id
@@ -113,7 +121,10 @@ func (s *Shard) Accept(net Conn, l int) uint64 {
 		return 0
 	}
 	c := &s.conns[id]
-	*c = conn{generation: max(c.generation, 1), place: uint32(len(s.owned)), state: connOpen, listener: uint8(l), heard: s.now, maxPacket: ^uint32(0), receiveMax: 65535}
+	if c.generation == 0 { // The slot's first use.
+		atomic.StoreUint32(&c.generation, 1)
+	}
+	c.connFields = connFields{place: uint32(len(s.owned)), state: connOpen, listener: uint8(l), heard: s.now, maxPacket: ^uint32(0), receiveMax: 65535}
 	s.owned = append(s.owned, id)
 	s.refs[id] = connRef{net: net}
 	s.counters[CounterSockets]++
@@ -184,7 +195,8 @@ func (s *Shard) free(id uint32) {
 	s.refs[id] = connRef{}
 	c := &s.conns[id]
 	// From here on no token names the slot: the next to use it may be another shard.
-	c.state, c.flags, c.generation = connFree, 0, max(c.generation+1, 1)
+	c.state, c.flags = connFree, 0
+	atomic.StoreUint32(&c.generation, max(c.generation+1, 1))
 	last := s.owned[len(s.owned)-1]
 	s.owned[c.place], s.conns[last].place = last, c.place
 	s.owned = s.owned[:len(s.owned)-1]

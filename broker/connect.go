@@ -288,7 +288,7 @@ func (s *Shard) newSession(clientID string) *Session {
 	}
 	sess := &Session{clientID: clientID, id: slot, serial: fnv(clientID), owner: int32(s.id), prev: int32(s.id), fresh: true}
 	sess.home.Store(int32(s.id))
-	s.sessions[slot] = sess
+	s.sessions[slot].Store(sess)
 	return sess
 }
 

@@ -341,8 +341,8 @@ func (s *Shard) keyRoom() []byte { return s.keyBytes[:0] }
 func (s *Shard) flushTouched() {
 	for i, sess := range s.stream.touched {
 		s.stream.touched[i] = nil
-		if k := sess.kept; k != nil && s.present(sess) && k.dirty {
-			s.flushKept(k)
+		if s.present(sess) && sess.kept != nil && sess.kept.dirty {
+			s.flushKept(sess.kept)
 		}
 	}
 	s.stream.touched = s.stream.touched[:0]

@@ -9,7 +9,7 @@ func (s *Shard) Loaded(r Loaded) {
 		s.onPassing(&r)
 		return
 	}
-	sess := s.sessions[r.Session]
+	sess := s.sessions[r.Session].Load()
 	if sess == nil || !s.present(sess) || sess.kept == nil || sess.kept.sid != r.SID || sess.kept.serial != r.Serial {
 		return
 	}

@@ -119,10 +119,10 @@ func (s *Shard) completeHeld() {
 // renewSession writes a Session's records anew, if they were not since the last loss. One that moves is written before it leaves, and by its new home from
 // then on.
 func (s *Shard) renewSession(sess *Session) {
-	k := sess.kept
-	if !s.present(sess) || k == nil || !s.renewContent(sess) {
+	if !s.present(sess) || sess.kept == nil || !s.renewContent(sess) {
 		return
 	}
+	k := sess.kept
 	if w, ok := s.claimants[sess]; ok && w.storing {
 		if id := s.connOf(w.token); id != 0 { // see keepFirst
 			c := &s.conns[id]

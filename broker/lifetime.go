@@ -165,7 +165,7 @@ func (s *Shard) remove(sess *Session) {
 	}
 	sess.lingers = 0
 	sess.ended.Store(true)
-	s.sessions[sess.id] = nil
+	s.sessions[sess.id].Store(nil)
 	s.sessionSlots.put(sess.id)
 	s.sessionCount.Add(-1)
 	s.dischargeName(len(sess.clientID))
@@ -361,7 +361,7 @@ func (s *Shard) onKeepAlive(id uint32, c *conn) {
 }
 
 func (s *Shard) onSessionTimer(slot uint32, will bool) {
-	sess := s.sessions[slot]
+	sess := s.sessions[slot].Load()
 	if sess == nil || !s.present(sess) {
 		return
 	}

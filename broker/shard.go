@@ -20,7 +20,7 @@ type shared struct {
 	entries  []entry   // the Session's home
 	messages []message // immutable but for the reference count
 	arena    *arena
-	sessions []*Session // by slot; the Session's home
+	sessions []atomic.Pointer[Session] // by slot; the Session's home writes, and a shard that it has left may read: see Loaded
 	registry *registry
 	retained *retainedStore
 	index    *topic.Index[*subscription]
