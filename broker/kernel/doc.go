@@ -29,5 +29,5 @@
 // its side already, the connection is broken, or nothing was ever written, reads away what has come, sends FIN, and
 // keeps the descriptor while the loop goes on, throwing away what arrives, until the peer closes too. That is
 // bounded twice: lingerTime, and lingerMax connections per plane, beyond which the one that has waited longest is
-// closed. Running out of descriptors closes all of them. Plane.Close does not wait for any.
+// closed. Running out of descriptors closes all of those of the plane that accepts. Plane.Close does not wait for any.
 package kernel

@@ -126,7 +126,7 @@ func (p *Plane) Wake() {
 // report turns what the poller says about a connection into an event, if the broker has to know.
 func (p *Plane) report(c *conn, is readiness) {
 	if c.state == lingering {
-		if is&isBroken != 0 || p.drain(c) {
+		if p.drain(c) { // Also where both sides have closed, which epoll calls broken: unread bytes would be answered with RST.
 			p.release(c)
 		}
 		return

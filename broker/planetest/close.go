@@ -38,6 +38,26 @@ func testCloseUnread(t *testing.T, r *rig) {
 	l.never(allKinds)
 }
 
+// testCloseUnreadEnd: the same for a peer that has closed its side and reads slowly, so that much of it is still under way.
+func testCloseUnreadEnd(t *testing.T, r *rig) {
+	l := r.connect(0)
+	if _, err := l.peer.Write(pattern(0, 200_000)); err != nil {
+		t.Fatal(err)
+	}
+	must(t, l.peer.CloseWrite())
+	if err := checkPattern(0, l.read(100)); err != nil {
+		t.Fatal(err)
+	}
+	s := &sender{l: l, total: 16 << 20}
+	if !s.fill() {
+		t.Fatalf("a peer that does not read takes %d bytes", s.sent)
+	}
+	l.conn.Close()
+	l.never(allKinds) // until the peer reads
+	r.during(func() error { return readPattern(l.peer, s.sent, true) })
+	must(t, l.peer.Close())
+}
+
 // testCloseFlood: the same for a peer that does not stop writing until it has read what the broker said.
 func testCloseFlood(t *testing.T, r *rig) {
 	l := r.connect(0)

@@ -94,6 +94,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"last words of a peer that is gone", testLastWords},
 		{"close delivers", testCloseDelivers},
 		{"close delivers past unread bytes", testCloseUnread},
+		{"close delivers past unread bytes and their end", testCloseUnreadEnd},
 		{"close delivers to a peer that goes on writing", testCloseFlood},
 		{"no event after close", testNoEventAfterClose},
 		{"token of a reused connection", testReuse},
