@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -63,6 +64,40 @@ func TestAnswers(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Error("Close leaves the socket")
+	}
+}
+
+// TestClosedTwice: a connection that two goroutines close gives one place back.
+func TestClosedTwice(t *testing.T) {
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "a.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	l := &limited{Listener: listener, room: make(chan struct{}, 2)}
+	for range 2 {
+		c, err := net.Dial("unix", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	var accepted []net.Conn
+	for range 2 {
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		accepted = append(accepted, c)
+	}
+	var closing sync.WaitGroup
+	for range 2 {
+		closing.Go(func() { _ = accepted[0].Close() })
+	}
+	closing.Wait()
+	if len(l.room) != 1 {
+		t.Errorf("%d places are taken by one connection", len(l.room))
 	}
 }
 

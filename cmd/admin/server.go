@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -171,20 +172,17 @@ func (l *limited) Accept() (net.Conn, error) {
 		<-l.room
 		return nil, err
 	}
-	return &counted{Conn: c, room: l.room}, nil
+	return &counted{Conn: c, leave: sync.OnceFunc(func() { <-l.room })}, nil
 }
 
-// counted gives its place back when it is closed.
+// counted gives its place back when it is closed: once, though net/http closes connections of a server that stops beside the goroutines
+// that serve them.
 type counted struct {
 	net.Conn
-	room   chan struct{}
-	closed bool // written by Close; net/http closes a connection from one goroutine at a time
+	leave func()
 }
 
 func (c *counted) Close() error {
-	if !c.closed {
-		c.closed = true
-		<-c.room
-	}
+	c.leave()
 	return c.Conn.Close()
 }
