@@ -145,9 +145,9 @@ func (p *process) take(plane dataPlane) error {
 }
 
 func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+	stops, wishes, deaf := hearSignals()
+	defer deaf()
+	signal.Ignore(syscall.SIGPIPE) // of a log that nobody reads any more, through a pipe to what Ctrl-C has ended as well
 	if err := p.pin(); err != nil {
 		return err
 	}
@@ -189,9 +189,24 @@ func (p *process) run(addresses []netip.AddrPort, loopback bool) error {
 			p.auth.close()
 			p.journal.close()
 			return errors.Join(err, p.durable.close())
-		case sig := <-signals:
-			p.onSignal(sig, cancel)
+		case sig := <-stops:
+			p.log.Info("stopping", "signal", sig.String())
+			cancel()
+		case sig := <-wishes:
+			p.onWish(sig)
 		}
+	}
+}
+
+// hearSignals gives those that stop the broker a channel of their own: what finds none of its places free is lost, and while a broker
+// starts nobody takes any.
+func hearSignals() (stops, wishes chan os.Signal, deaf func()) {
+	stops, wishes = make(chan os.Signal, 1), make(chan os.Signal, 8)
+	signal.Notify(stops, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(wishes, syscall.SIGHUP, syscall.SIGUSR2)
+	return stops, wishes, func() {
+		signal.Stop(stops)
+		signal.Stop(wishes)
 	}
 }
 
@@ -219,15 +234,12 @@ func (p *process) pin() error {
 	return pinProcess(cpus)
 }
 
-func (p *process) onSignal(sig os.Signal, stop context.CancelFunc) {
+func (p *process) onWish(sig os.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
 		p.reload()
 	case syscall.SIGUSR2:
 		p.dump()
-	default:
-		p.log.Info("stopping", "signal", sig.String())
-		stop()
 	}
 }
 
