@@ -71,6 +71,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"duplicate", good + "# x\n" + good, ":3: user \"alice\" stands already in line 1: remove one"},
 		{"control character", "al\x07ice:" + cheapArgon2id, ":1: user name \"al\\aice\" has a control character"},
 		{"not UTF-8", "al\xffice:" + cheapArgon2id, ":1: the user name is not UTF-8"},
+		{"byte order mark", "\ufeff" + good, ":1: the user name starts with a byte order mark"},
+		{"byte order mark before a comment", "\ufeff# users\n" + good, ":1: the user name starts with a byte order mark"},
 		{"too long", strings.Repeat("a", 65536) + ":" + cheapArgon2id, ":1: the user name has 65536 bytes"},
 		{"4 GiB", "a:$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$c29tZXNhbHQ", "m=4194304 KiB is more than the 262144"},
 		{"other verifier", good[:len(good)-1] + ":SCRAM-SHA-1$4096:x$y:z", "SCRAM-SHA-256$ITERATIONS"},

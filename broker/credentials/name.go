@@ -29,6 +29,8 @@ func checkUser(user string) error {
 		return fmt.Errorf("the user name has %d bytes, more than MQTT's %d", len(user), fieldMaxBytes)
 	case !utf8.ValidString(user):
 		return errors.New("the user name is not UTF-8")
+	case strings.HasPrefix(user, "\ufeff"): // Mosquitto takes it for a part of the name, too.
+		return errors.New("the user name starts with a byte order mark, as an editor puts it before a file: save the file without")
 	case strings.Contains(user, ":"):
 		return fmt.Errorf("user name %q has a ':', which ends the name in a password file", user)
 	case strings.HasPrefix(user, "#"):
