@@ -172,12 +172,21 @@ func (s *settings) read(path string, text []byte) error {
 		if s.zero(key.String()) {
 			return fmt.Errorf("%s:%d: key %q: 0 is not allowed; leave it out for the default", path, lineOf(text, key), key)
 		}
-		if key.String() == "store.data" && s.Store.Data == "" {
-			return fmt.Errorf("%s:%d: key %q: %w", path, lineOf(text, key), key, errNoDirectory)
+		switch {
+		case key.String() == "store.data" && s.Store.Data == "":
+			err = errNoDirectory
+		case key.String() == "passwords" && s.Passwords == "":
+			err = errNoFile
+		}
+		if err != nil {
+			return fmt.Errorf("%s:%d: key %q: %w", path, lineOf(text, key), key, err)
 		}
 	}
 	return nil
 }
+
+// errNoFile is errNoDirectory for a file: without it everybody who is let in anonymously may take any name.
+var errNoFile = errors.New("names no file; give one, or leave it out")
 
 // zero says whether a key that stands in the file is a number at 0, which would silently mean the default.
 func (s *settings) zero(key string) bool { return zeroIn(reflect.ValueOf(*s), key) }
@@ -235,6 +244,9 @@ func (s *settings) fromFlags(c *cli.Context) error {
 	}
 	if c.IsSet("data") && s.Store.Data == "" {
 		return fmt.Errorf("--data: %w", errNoDirectory)
+	}
+	if c.IsSet("passwords") && s.Passwords == "" {
+		return fmt.Errorf("--passwords: %w", errNoFile)
 	}
 	for name, to := range map[string]*int{"shards": &s.Shards, "max-connections": &s.MaxConnections, "port": &s.port} {
 		if !c.IsSet(name) {

@@ -74,6 +74,9 @@ func serve(c *cli.Context, look examine) error {
 	if c.Args().Present() {
 		return fmt.Errorf("serve: unexpected argument %q; ringmq serve --help lists the flags", c.Args().First())
 	}
+	if c.IsSet("c") && c.String("c") == "" {
+		return fmt.Errorf("-c: %w", errNoFile)
+	}
 	file, err := readConfiguration(c.String("c"))
 	if err != nil {
 		return err
