@@ -22,6 +22,11 @@ const (
 // half of the cores stay with the clients that are in.
 func verifiers() int { return max(1, runtime.NumCPU()/2) }
 
+// authBytes is what verifying users may take of memory: a set of hashes at work, and one that the collector has not taken yet.
+func authBytes(users *credentials.File) int64 {
+	return 2 * int64(verifiers()) * users.MemoryMaxBytes()
+}
+
 // authTask is a request and when it came.
 type authTask struct {
 	broker.AuthRequest

@@ -374,8 +374,7 @@ func (s *settings) limits(ram int64, descriptors int, users *credentials.File, d
 		ConnectTimeout: time.Duration(s.ConnectTimeout), PacketTimeout: time.Duration(s.PacketTimeout), Descriptors: descriptors,
 	}
 	if users != nil {
-		// One set of hashes at work, and one that the collector has not taken yet.
-		l.AuthBytes = 2 * int64(verifiers()) * users.MemoryMaxBytes()
+		l.AuthBytes = authBytes(users)
 	}
 	if l.Memory == 0 {
 		l.Memory = broker.DefaultMemory(ram)

@@ -34,6 +34,9 @@ func (p *process) reloadUsers() {
 	for _, w := range users.Warnings() {
 		p.log.Warn(w)
 	}
+	if n := authBytes(users); n > p.limits.AuthBytes {
+		p.log.Warn("verifying these passwords takes more memory than was planned for at the start", "bytes", n, "planned", p.limits.AuthBytes, "remedy", "restart")
+	}
 	p.auth.users.Store(users)
 	p.log.Info("reloaded", "passwords", p.settings.Passwords, "users", users.Len())
 }

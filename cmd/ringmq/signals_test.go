@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,5 +57,36 @@ func TestStopIsHeard(t *testing.T) {
 	case <-stops:
 	case <-time.After(30 * time.Second):
 		t.Error("SIGTERM is lost")
+	}
+}
+
+// TestReloadDearer: a password file whose hashes take more memory than was planned for is taken, and the log says so.
+func TestReloadDearer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "passwords")
+	set := func(arguments ...string) {
+		if _, err := passwd("", arguments...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("-H", "sha512-pbkdf2", "-c", "-b", path, "alice", "first")
+	p := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--admin", adminOff, "--passwords", path)
+	reload := func() (warned bool) {
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			line := p.waitLine(t, "passwords")
+			warned = warned || strings.Contains(line, "more memory than was planned")
+			if strings.Contains(line, "msg=reloaded") {
+				return warned
+			}
+		}
+	}
+	if reload() {
+		t.Error("the same file takes more than was planned")
+	}
+	set("-b", path, "bob", "second")
+	if !reload() {
+		t.Error("nothing is said of argon2id, for which nothing was planned")
 	}
 }
