@@ -23,7 +23,8 @@ const (
 )
 
 const exitCodes = `Exit codes:
-  0         done; a subscriber that was interrupted or whose output was closed is done too
+  0         done; a subscriber that was interrupted or whose output was closed is done too, and a
+            publisher of QoS 0 when the network has its messages, whatever the broker thinks of them
   1         the flags, a file or this machine were at fault; a publisher was interrupted
   2         no connection: the host's name, the network, TLS
   3         the broker closed the connection without a reason, or did not answer as a broker does
