@@ -36,6 +36,9 @@ func (s *size) UnmarshalText(text []byte) error {
 func (s *size) UnmarshalTOML(v any) error {
 	switch v := v.(type) {
 	case int64:
+		if v < 0 {
+			return fmt.Errorf("%d is not a size", v)
+		}
 		*s = size(v)
 		return nil
 	case string:
@@ -216,15 +219,18 @@ func describe(e toml.ParseError) string {
 
 // lineOf finds the line that sets a key, or opens its table.
 func lineOf(text []byte, key toml.Key) int {
-	last := key[len(key)-1]
+	last, from := len(key)-1, 1
+	if last > 0 {
+		from = lineOf(text, key[:last]) // the same name may stand above the table, too
+	}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimLeft(lines.Text(), " \t[\"'")
-		if rest, ok := strings.CutPrefix(line, last); ok && strings.IndexAny(rest, " \t=].\"'") == 0 {
+		if rest, ok := strings.CutPrefix(line, key[last]); n >= from && ok && strings.IndexAny(rest, " \t=].\"'") == 0 {
 			return n
 		}
 	}
-	return 1
+	return from
 }
 
 // fromFlags lays the flags over what the file says.
