@@ -175,7 +175,7 @@ func (l *Loop) handle(e *Event) {
 			l.read(id)
 		}
 		if e.Kind&Hangup != 0 {
-			s.Closed(id, "connection reset")
+			s.Closed(id, lostBy(e.Err))
 			s.settle()
 			return
 		}
@@ -225,11 +225,19 @@ func (l *Loop) read(id uint32) bool {
 	}
 	why := closedByClient
 	if !ended {
-		why = "connection lost: " + err.Error()
+		why = lostBy(err)
 	}
 	s.Closed(id, why)
 	s.settle()
 	return false
+}
+
+// lostBy is why a Session ends whose connection broke, of what the plane knows.
+func lostBy(err error) string {
+	if err == nil {
+		return "connection lost"
+	}
+	return "connection lost: " + err.Error()
 }
 
 // retry offers a connection's unconsumed input again.

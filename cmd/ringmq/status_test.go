@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -93,6 +94,16 @@ func TestStatus(t *testing.T) {
 			t.Errorf("no %q in\n%s", words, stdout)
 		}
 	}
+}
+
+// TestWhyLost: the log says what the kernel says of a connection that breaks.
+func TestWhyLost(t *testing.T) {
+	p := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--admin", adminOff)
+	c := connectRaw(t, p.address, "d7")
+	if err := errors.Join(c.(*net.TCPConn).SetLinger(0), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p.waitLine(t, "client disconnected", "client=d7", "connection lost: connection reset by peer")
 }
 
 // TestAdminSocket: a place that was asked for must work; the broker takes its socket away when it stops.
