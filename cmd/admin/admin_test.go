@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -123,6 +124,34 @@ func TestLeftSocket(t *testing.T) {
 	}
 	if _, err := Listen(file); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Error(err)
+	}
+}
+
+// TestSharedDirectory: a directory in the one for temporary files has to be this user's alone.
+func TestSharedDirectory(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	directory := sharedDirectory()
+	listen := func() error {
+		s, err := Listen(pathIn(directory, 1))
+		if err == nil {
+			_ = s.listener.Close()
+		}
+		return err
+	}
+	if err := listen(); err != nil { // which makes it
+		t.Fatal(err)
+	}
+	if err := os.Chmod(directory, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := listen(); err == nil || !strings.Contains(err.Error(), "not this user's alone") {
+		t.Errorf("a directory that all may write to: %v", err)
+	}
+	if err := errors.Join(os.Rename(directory, directory+"-2"), os.Chmod(directory+"-2", 0o750), os.Symlink(directory+"-2", directory)); err != nil {
+		t.Fatal(err)
+	}
+	if err := listen(); err == nil || !strings.Contains(err.Error(), "not this user's alone") {
+		t.Errorf("a link: %v", err)
 	}
 }
 

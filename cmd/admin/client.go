@@ -23,6 +23,11 @@ func Directory() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "ringmq")
 	}
+	return sharedDirectory()
+}
+
+// sharedDirectory lies where every user of the machine could have made it.
+func sharedDirectory() string {
 	return filepath.Join(os.TempDir(), "ringmq-"+strconv.Itoa(os.Geteuid()))
 }
 

@@ -38,6 +38,11 @@ func Listen(path string) (*Server, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("admin socket: %w; choose another place with --admin", err)
 	}
+	if filepath.Dir(path) == sharedDirectory() {
+		if err := checkOwner(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	}
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
