@@ -306,7 +306,7 @@ func TestQuestions(t *testing.T) {
 		{nil, "serve"},
 		{[]string{"--version"}, "ringmq version "},
 		{[]string{"serve", "--help"}, "--allow-anonymous"},
-		{[]string{"serve", "-h"}, "--allow-anonymous"},
+		{[]string{"serve", "-h"}, "/PID.sock"},
 		{[]string{"passwd", "--help"}, "FILE USER"},
 		{[]string{"serve", "--test-config"}, "good"},
 		{[]string{"serve", "-c", good, "--test-config"}, "good"},

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -55,7 +56,7 @@ func serveCommand() *cli.Command {
 			&cli.IntFlag{Name: "shards", Usage: "`N` event loops", DefaultText: "the number of CPUs"},
 			&cli.IntFlag{Name: "max-connections", Usage: "serve at most `N` clients at a time", DefaultText: "by memory and file descriptors"},
 			&cli.StringFlag{Name: "memory", Usage: "take at most `SIZE` of memory", DefaultText: "a quarter of RAM, at most 1GiB"},
-			&cli.StringFlag{Name: "admin", Usage: "`SOCKET` for ringmq status and others; none: no socket", DefaultText: admin.PathOf(os.Getpid())},
+			&cli.StringFlag{Name: "admin", Usage: "`SOCKET` for ringmq status and others; none: no socket", DefaultText: filepath.Join(admin.Directory(), "PID.sock")},
 			&cli.BoolFlag{Name: "prefault", Usage: "touch all memory at start"},
 			&cli.BoolFlag{Name: "plan", Usage: "print what the limits add up to, and exit"},
 			&cli.BoolFlag{Name: "test-config", Usage: "check the configuration, and exit"},
