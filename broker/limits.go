@@ -145,7 +145,7 @@ func (l Limits) check() error {
 		}
 	}
 	if l.Descriptors > 0 && l.MaxConnections > l.Descriptors-32 {
-		return fmt.Errorf("max_connections: %d needs more than the %d file descriptors this process may open; raise the limit (ulimit -n) or lower max_connections", l.MaxConnections, l.Descriptors)
+		return fmt.Errorf("max_connections: %d needs more than the %d file descriptors that this process has for it; raise the limit (ulimit -n) or lower max_connections", l.MaxConnections, l.Descriptors)
 	}
 	return nil
 }

@@ -27,6 +27,10 @@ func (p *Plane) accept(l *listener) {
 	for range acceptBatch {
 		a, errno := acceptSocket(l.fd, &p.accepted)
 		switch {
+		case errno == 0 && p.numberMax > 0 && int(a.fd) >= p.numberMax:
+			_ = unix.Close(int(a.fd)) // Nothing was ever written to it.
+			p.rest(l, syscall.EMFILE)
+			return
 		case errno == 0:
 			a.listener = int32(l.number)
 			p.deal(l, a)

@@ -27,6 +27,10 @@ type Config struct {
 	SendBufferBytes    int
 	ReceiveBufferBytes int
 
+	// DescriptorsMax leaves descriptors to the rest of the process: a new one has the lowest number that is free, and a connection whose
+	// number is not below this is closed, as if there were no descriptor for it. Zero: connections may take them all.
+	DescriptorsMax int
+
 	// Later has Open only bind the addresses: nobody can connect before Group.Listen, which is then to be called, by one goroutine,
 	// before any plane is used.
 	Later bool

@@ -38,6 +38,7 @@ type Plane struct {
 	resting   int // listeners that are not polled for the moment
 	lingerers lingerQueue
 	buffer    []byte
+	numberMax int // Config.DescriptorsMax
 	isClosed  bool
 	siblings  []*Plane // all planes of the Group, this one included; fixed after Open
 	accepted  acceptScratch
@@ -63,7 +64,7 @@ func newPlane(config Config, listeners int) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map a read buffer of %d bytes: %w", config.BufferBytes, err)
 	}
-	p := &Plane{buffer: buffer, changed: noSlot, slab: slab{free: noSlot}}
+	p := &Plane{buffer: buffer, numberMax: config.DescriptorsMax, changed: noSlot, slab: slab{free: noSlot}}
 	if err := p.poller.open(config.Park); err != nil {
 		_ = unix.Munmap(buffer) // The poller's error is the one to report.
 		return nil, err

@@ -173,6 +173,39 @@ func TestNoDescriptors(t *testing.T) {
 	}
 }
 
+// TestDescriptorsMax: connections leave the process the descriptors from a number on.
+func TestDescriptorsMax(t *testing.T) {
+	g := mustOpen(t, Config{Addresses: loopback()[:1], DescriptorsMax: 1})
+	client := clients(t, g, 1)[0]
+	before := openDescriptors(t)
+	refused := func(_ *Plane, e broker.Event) bool {
+		if e.Kind != broker.AcceptFailed || !errors.Is(e.Err, unix.EMFILE) {
+			t.Fatalf("event %+v; want AcceptFailed with EMFILE", e)
+		}
+		return true
+	}
+	until(t, g.Planes(), refused)
+	if n, err := client.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("the client reads %d bytes, %v; want the end", n, err)
+	}
+	if err := sameDescriptors(before, openDescriptors(t)); err != nil {
+		t.Error(err)
+	}
+	var next [2]int // the descriptors of a client and of its connection
+	for i := range next {
+		var err error
+		if next[i], err = unix.Dup(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = unix.Close(next[0]), unix.Close(next[1])
+	g.Planes()[0].numberMax = next[1] + 1
+	clients(t, g, 1)
+	until(t, g.Planes(), func(_ *Plane, e broker.Event) bool { return e.Kind == broker.Accepted })
+	clients(t, g, 1)
+	until(t, g.Planes(), refused)
+}
+
 // TestHangupSaysWhy also checks that bytes from before the reset are delivered first.
 func TestHangupSaysWhy(t *testing.T) {
 	g := mustOpen(t, Config{Addresses: loopback()})

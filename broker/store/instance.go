@@ -224,7 +224,7 @@ func (s *Store) pebbleOptions(in *instance, fresh bool) *pebble.Options {
 		FormatMajorVersion: databaseFormat, DisableWAL: s.config.Durability == None,
 		// A queue is written once and deleted soon: large memtables let much of it die before it is ever written to a table.
 		MemTableSize: uint64(s.config.MemTableBytes), MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold: l0Sublevels, L0StopWritesThreshold: 4 * l0Sublevels, MaxOpenFiles: 256,
+		L0CompactionThreshold: l0Sublevels, L0StopWritesThreshold: 4 * l0Sublevels, MaxOpenFiles: OpenFilesMax,
 		WALBytesPerSync: 0, FlushDelayDeleteRange: flushDelay,
 		ErrorIfNotExists: !fresh, ReadOnly: s.config.readOnly,
 	}

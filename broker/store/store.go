@@ -44,6 +44,9 @@ func ParseDurability(name string) (Durability, error) {
 	return 0, fmt.Errorf("store.durability: %q is none of %v", name, durabilityNames)
 }
 
+// OpenFilesMax is how many tables are kept open; logs and others come beside.
+const OpenFilesMax = 256
+
 // The parameters of Pebble and of the writer, with reasons.
 const (
 	memTables     = 4                      // memtables before writes stop: a flush that takes long does not stop commits at once

@@ -42,6 +42,17 @@ func (s *storeSettings) config(memory int64) store.Config {
 		MemTableBytes: min(16<<20, part/8), CacheBytes: min(32<<20, part/4)}
 }
 
+// storeDescriptors are a store's: its tables, and its logs, what a backup copies and what a salvage reads.
+const storeDescriptors = store.OpenFilesMax + 64
+
+// descriptors is how many of a process's the store is left; where there are few, a quarter.
+func (s *storeSettings) descriptors(all int) int {
+	if s.Data == "" {
+		return 0
+	}
+	return min(storeDescriptors, all/4)
+}
+
 // durable connects the store to the broker's loops.
 type durable struct {
 	process *process

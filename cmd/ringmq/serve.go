@@ -28,6 +28,9 @@ import (
 // drainGrace is how long clients get to take their DISCONNECT when the broker stops.
 const drainGrace = 3 * time.Second
 
+// adminDescriptors is how many clients leave to those who ask what is the matter, and to a password file that is read again.
+const adminDescriptors = 8
+
 const serveDescription = `Without --listen it serves loopback (127.0.0.1 and ::1) and lets anonymous clients in.
 A declared listener denies them unless --allow-anonymous says otherwise.
 
@@ -134,7 +137,8 @@ type process struct {
 	admin    *admin.Server // nil: none
 	durable  *durable      // nil: nothing outlives the process
 
-	listeners int // of the configuration; the kernel may have fewer, where it has no IPv6
+	descriptors int // that the store leaves
+	listeners   int // of the configuration; the kernel may have fewer, where it has no IPv6
 }
 
 // take decides for a data plane, and computes the limits that go with it.
@@ -143,7 +147,8 @@ func (p *process) take(plane dataPlane) error {
 	if err != nil {
 		return err
 	}
-	limits, err := p.settings.limits(memoryBytes(), descriptors, p.users, plane)
+	p.descriptors = descriptors - p.settings.Store.descriptors(descriptors)
+	limits, err := p.settings.limits(memoryBytes(), p.descriptors, p.users, plane)
 	p.plane, p.limits = plane, limits
 	return err
 }
@@ -278,7 +283,8 @@ func (p *process) closeBypass() {
 
 // bind opens the sockets, which listen when everything else is there. Where the machine has no IPv6, listeners on IPv6 addresses are left out.
 func (p *process) bind(addresses []netip.AddrPort, loopback bool) error {
-	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks(), Later: true}
+	config := kernel.Config{Addresses: addresses, Planes: p.limits.Shards - p.plane.queues, Park: p.parks(), Later: true,
+		DescriptorsMax: p.descriptors - adminDescriptors}
 	group, err := kernel.Open(config)
 	if loopback && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 		four := slices.DeleteFunc(slices.Clone(addresses), func(a netip.AddrPort) bool { return a.Addr().Is6() })

@@ -96,6 +96,28 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestDescriptorsLeft: clients that take all descriptors they can get leave some to the store and to who asks what is the matter.
+func TestDescriptorsLeft(t *testing.T) {
+	const limit, quarter = 300, 75
+	socket, port := filepath.Join(t.TempDir(), "admin.sock"), unusedPort(t)
+	p := startProgram(t, "sh", "-c", fmt.Sprintf("ulimit -n %d && exec %s serve -p %s --shards 2 --admin %s --data %s", limit, buildProgram(t), port, socket, t.TempDir()))
+	for range limit {
+		c, err := net.Dial("tcp", p.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	p.waitLine(t, "cannot accept connections", "too many open files")
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	if left := limit - len(open); err != nil || left < quarter {
+		t.Errorf("%d descriptors are left, want %d at least (%v)", left, quarter, err)
+	}
+	if _, stderr, code := ringmq(t, "status", "--admin", socket); code != 0 {
+		t.Errorf("status: exit code %d: %s", code, stderr)
+	}
+}
+
 // TestWhyLost: the log says what the kernel says of a connection that breaks.
 func TestWhyLost(t *testing.T) {
 	p := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--admin", adminOff)
