@@ -19,35 +19,36 @@ type topicCache struct {
 	odd   cached // for names that are too long to be remembered
 	bytes int    // what the slices of all entries take
 	most  int    // and may take
-	hand  int    // the set at which eviction goes on
+	hand  int    // the entry at which eviction goes on
 	// warmth is what warm has read, so that it is read.
 	warmth uint32
 }
 
-const (
-	// cachedNameMax is the longest Topic Name in bytes that is remembered.
-	cachedNameMax = 512
-	// cachedSmall is what an entry's slices may take in bytes and be left alone by eviction.
-	cachedSmall = 256
-)
+// cachedNameMax is the longest Topic Name in bytes that is remembered.
+const cachedNameMax = 512
 
 // cached is one topic. It is fresh while no counter that the topic depends on has moved; see topic.Index.
 type cached struct {
 	hash  uint64
 	epoch uint64
 	stamp uint64
-	used  bool
 	bytes int // what the slices take
+	used  bool
 	// maxQoS is the highest QoS that a local receiver asked for.
-	maxQoS     uint8
-	kept       bool // a receiver that asked for QoS 1 or 2 is kept, on whatever shard, or its end is not durable yet
-	several    bool // two or more such receivers are kept
-	plain      bool // all receivers are local and none is a Shared Subscription
-	topic      []byte
-	local      []receiver
-	groups     []*group
-	remote     []uint8 // shards with at least one receiver
-	remoteKept []bool  // of each of them, whether such a receiver is kept
+	maxQoS  uint8
+	kept    bool // a receiver that asked for QoS 1 or 2 is kept, on whatever shard, or its end is not durable yet
+	several bool // two or more such receivers are kept
+	plain   bool // all receivers are local and none is a Shared Subscription
+	topic   []byte
+	local   []receiver
+	groups  []*group
+	remote  []remoteShard
+}
+
+// remoteShard is another shard with at least one receiver.
+type remoteShard struct {
+	shard uint8
+	kept  bool // a receiver there that asked for QoS 1 or 2 is kept
 }
 
 // receiver is one Session of this shard that gets the messages of a topic.
@@ -116,7 +117,7 @@ func (s *Shard) fill(e *cached) {
 	c.found, e.epoch, e.stamp = c.index.MatchStamped(e.topic, c.found[:0])
 	clear(e.local)
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
-	e.remoteKept, e.kept, e.several = e.remoteKept[:0], false, false
+	e.kept, e.several = false, false
 	moving, guess := false, 0
 	var one *Session // that is kept
 	for i, sub := range c.found {
@@ -169,7 +170,10 @@ func (c *topicCache) warm(found []*subscription) {
 
 // account keeps the sum of what entries take, and makes room when it is too much.
 func (c *topicCache) account(e *cached) {
-	now := cap(e.local)*int(sizeOf[receiver]()) + cap(e.topic) + cap(e.groups)*8 + 2*cap(e.remote)
+	now := cap(e.local)*int(sizeOf[receiver]()) + cap(e.topic) + cap(e.groups)*8 + cap(e.remote)*int(sizeOf[remoteShard]())
+	for i := range e.local {
+		now += cap(e.local[i].more) * 4
+	}
 	c.bytes += now - e.bytes
 	e.bytes = now
 	if c.bytes > c.most {
@@ -177,16 +181,18 @@ func (c *topicCache) account(e *cached) {
 	}
 }
 
-// evict forgets entries with many receivers, but for keep, one set after the other, until enough is free or all were
-// seen. When keep alone is too much it is forgotten too, once it has been used.
+// evict forgets entries, one after the other but for keep, until enough is free or all were seen. When keep alone is too much it is
+// forgotten too, once it has been used.
 func (c *topicCache) evict(keep *cached) {
-	for n := 0; n < len(c.sets) && c.bytes > c.most; n++ {
-		c.hand = (c.hand + 1) % len(c.sets)
-		for i := range c.sets[c.hand] {
-			if e := &c.sets[c.hand][i]; e != keep && e.bytes > cachedSmall {
-				c.bytes -= e.bytes
-				*e = cached{}
-			}
+	if keep != &c.odd {
+		c.bytes -= c.odd.bytes
+		c.odd = cached{}
+	}
+	for n := len(c.sets) * cacheWays; n > 0 && c.bytes > c.most; n-- {
+		c.hand = (c.hand + 1) % (len(c.sets) * cacheWays)
+		if e := &c.sets[c.hand/cacheWays][c.hand%cacheWays]; e != keep && e.bytes > 0 {
+			c.bytes -= e.bytes
+			*e = cached{}
 		}
 	}
 	keep.used = keep.used && c.bytes <= c.most
@@ -237,11 +243,11 @@ func (r *receiver) addID(id uint32) {
 }
 
 func (e *cached) addRemote(shard uint8, keep bool) {
-	for i, have := range e.remote {
-		if have == shard {
-			e.remoteKept[i] = e.remoteKept[i] || keep
+	for i := range e.remote {
+		if to := &e.remote[i]; to.shard == shard {
+			to.kept = to.kept || keep
 			return
 		}
 	}
-	e.remote, e.remoteKept = append(e.remote, shard), append(e.remoteKept, keep)
+	e.remote = append(e.remote, remoteShard{shard, keep})
 }

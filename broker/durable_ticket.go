@@ -106,7 +106,7 @@ func (g *group) isKept() bool {
 // of them are this shard's: the others are told before anybody knows how many there will be. A Session that turns up only then has the message in its
 // entry, as one that is alone.
 func (s *Shard) numberMessage(p *publication, e *cached) {
-	away, several := slices.Contains(e.remoteKept, true), e.several
+	away, several := slices.ContainsFunc(e.remote, func(r remoteShard) bool { return r.kept }), e.several
 	for _, g := range e.groups {
 		if g.isKept() {
 			several = several || e.kept || away

@@ -33,7 +33,7 @@ func TestMatchWhileASessionMoves(t *testing.T) {
 			return
 		}
 		e := reader.lookup([]byte("first"))
-		if !slices.Equal(e.remote, []uint8{0}) {
+		if !slices.Equal(e.remote, []remoteShard{{shard: 0}}) {
 			t.Errorf("in the middle of the move to 1: receivers on %v; want the old home", e.remote)
 		}
 		yield("second")
@@ -44,7 +44,7 @@ func TestMatchWhileASessionMoves(t *testing.T) {
 		sess.home.Store(1)
 	})
 	e := reader.lookup([]byte("first"))
-	if e.epoch >= moved && !slices.Equal(e.remote, []uint8{1}) {
+	if e.epoch >= moved && !slices.Equal(e.remote, []remoteShard{{shard: 1}}) {
 		t.Errorf("after the move at epoch %d: an entry of epoch %d says shard %v; want 1: the old home forwards nothing from that epoch on, and the entry stays", moved, e.epoch, e.remote)
 	}
 	sess.home.Store(0)

@@ -60,7 +60,7 @@ const (
 	sessionBytes      = 288      // a Session, its Client Identifier, its place in the registry
 	subscriptionBytes = 176      // a subscription, its Topic Filter, its place in the index
 	retainedBytes     = 104      // a retained entry and its place in the ordered store
-	cacheEntryBytes   = 208      // one topic of a shard's cache, with room for its topic and a few receivers
+	cacheEntryBytes   = 208      // one topic of a shard's cache, with room for its topic and a receiver
 	minArenaPages     = 512
 	connectionsFewest = 64 // the least that max_connections is by default
 	// arenaBytesPerMessage is the arena that the plan grants per message slot: a small message with a short topic.

@@ -307,24 +307,41 @@ func TestReauthenticationWhileStalled(t *testing.T) {
 	}
 }
 
-// TestTopicCacheIsBounded publishes QoS 0 to long topics that nobody subscribes to.
+// TestTopicCacheIsBounded fills the cache with what takes more room than the plan gives its entries. Beyond that it forgets, and
+// is not gone through in vain each time.
 func TestTopicCacheIsBounded(t *testing.T) {
-	b := newBench(t, 1, func(l *Limits) { *l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000} })
-	p := b.open(0, transient("p"))
-	s := p.s
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
 	long := strings.Repeat("x", 60<<10)
-	for i := range 3000 {
-		p.give(publishBytes(fmt.Sprint(i, long), 0, 0, 0, packet.V50))
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	planned := int64(s.limits.cacheSets()) * cacheWays * cacheEntryBytes
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2*planned {
-		t.Errorf("3000 QoS 0 messages to topics of 60 KiB left %d MB on the heap; the plan gives the cache %d KB, and %d entries would be %d MB",
-			grown>>20, planned>>10, len(s.cache.sets)*cacheWays, len(s.cache.sets)*cacheWays*60>>10)
+	for _, scene := range []struct {
+		name   string
+		topics int
+		topic  string // its number comes behind it
+	}{
+		{"long topics, never to be kept", 3000, long},
+		{"topics of 200 bytes", 20000, long[:200]},
+		{"a thousand Subscription Identifiers each", 3000, "a/a/a/a/a/a/a/a/a/a/"},
+	} {
+		b := newBench(t, 1, func(l *Limits) { *l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000} })
+		h := b.open(0, transient("x"))
+		var filters []string
+		for n := range 1000 {
+			levels := strings.NewReplacer("0", "a/", "1", "+/").Replace(fmt.Sprintf("%010b", n))
+			filters = append(filters, levels+"+")
+		}
+		h.subscribeMany(1, 0, filters...)
+		s := h.s
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range scene.topics {
+			s.lookup(fmt.Append(nil, scene.topic, i))
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		planned := int64(s.limits.cacheSets()) * cacheWays * cacheEntryBytes
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2*planned || s.cache.bytes > s.cache.most {
+			t.Errorf("%s: %d of them left %d KB on the heap; the plan gives the cache %d KB, of which %d bytes are for what it counts as %d",
+				scene.name, scene.topics, grown>>10, planned>>10, s.cache.most, s.cache.bytes)
+		}
 	}
 }
 

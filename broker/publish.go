@@ -365,7 +365,7 @@ func (s *Shard) finish(p *publication) {
 func (s *Shard) reserve(e *cached) bool {
 	n := min(1+len(e.groups), ringSlots) // more than an empty queue cannot be had: the rest overflows
 	for _, to := range e.remote {
-		if !s.hasRoom(int(to), n) {
+		if !s.hasRoom(int(to.shard), n) {
 			return false
 		}
 	}
@@ -387,13 +387,13 @@ func (s *Shard) route(p *publication, e *cached) bool {
 	for i := range e.local {
 		s.deliver(p, &e.local[i])
 	}
-	for i, to := range e.remote {
+	for _, to := range e.remote {
 		s.ms.retain(p.msg, 1)
 		m := shardMessage{kind: routeMessage, msg: p.msg, epoch: e.epoch}
 		if p.ticket != 0 {
-			s.share(p, int(to), &m, e.remoteKept[i])
+			s.share(p, int(to.shard), &m, to.kept)
 		}
-		s.push(int(to), m)
+		s.push(int(to.shard), m)
 	}
 	matched := len(e.local) > 0 || len(e.remote) > 0
 	for _, g := range e.groups {
