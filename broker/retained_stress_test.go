@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -45,5 +46,43 @@ func TestSubscribeWhileRetaining(t *testing.T) {
 		if n == 0 {
 			t.Errorf("retained before: %q: the message was neither delivered nor found in the store", before)
 		}
+	}
+}
+
+// TestCursorsShareATurn has many Sessions look for the few names that match among many that do not: a turn looks at no more names
+// than it may, whoever asks, and all of them come in the end.
+func TestCursorsShareATurn(t *testing.T) {
+	const names, each, sessions = 10 * cursorScanMax, 1000, 3
+	b := newBench(t, 1, func(l *Limits) { l.MaxRetained = names })
+	p := b.open(0, transient("p"))
+	for i := range names {
+		last := "no"
+		if i%each == 0 {
+			last = "yes"
+		}
+		h := &packet.PublishHead{Flags: packet.PublishFlags(false, 0, true), Topic: fmt.Appendf(nil, "t/%06d/%s", i, last)}
+		p.give(packet.AppendPublish(nil, h, []byte("x"), packet.V50))
+	}
+	var readers []*hand
+	for i := range sessions {
+		h := b.open(0, transient(fmt.Sprint("x", i)))
+		h.subscribeMany(0, 0, "t/+/yes")
+		h.hear()
+		readers = append(readers, h)
+	}
+	heard := 0
+	for turn := range int64(sessions * names / cursorScanMax * 2) {
+		b.turn(0, turn)
+		now := 0
+		for _, h := range readers {
+			now += len(h.hear())
+		}
+		if most := 4 * cursorScanMax / each; now > most {
+			t.Fatalf("in turn %d %d messages came, which lie some %d names apart; want %d at most", turn, now, each, most)
+		}
+		heard += now
+	}
+	if want := sessions * ((names + each - 1) / each); heard != want {
+		t.Errorf("%d messages came, want %d", heard, want)
 	}
 }
