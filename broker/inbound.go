@@ -101,7 +101,9 @@ func (s *Shard) partial(id uint32, c *conn, h packet.Header, data []byte) verdic
 		return s.refuseLarge(id, c, h, data)
 	default:
 		c.asmNeed = uint32(total)
-		s.wheel.start(id, s.tickAfter(s.limits.PacketTimeout.Milliseconds()))
+		if c.state == connLive { // ConnectTimeout holds for a large CONNECT, too.
+			s.wheel.start(id, s.tickAfter(s.limits.PacketTimeout.Milliseconds()))
+		}
 		s.assemble(id, c, data)
 		c.asmMark = c.asmGot
 	}
