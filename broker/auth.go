@@ -136,7 +136,7 @@ func (s *Shard) reauthenticated(id uint32, c *conn, cn *connecting, r AuthResult
 		s.sendAuth(id, r.Reason, cn.method, r.Data)
 	case packet.Success:
 		c.clear(connReauth)
-		if sess := s.refs[id].session; r.User != sess.user {
+		if r.User != cn.user {
 			s.endSessionAs(id, false, packet.NotAuthorized, "re-authenticated as another user") // Section 4.12.1.
 			return
 		}

@@ -242,7 +242,7 @@ func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 			s.supersede(w)
 		}
 		if sess.conn == 0 || !s.isLate {
-			sess.user = user
+			s.setUser(sess, user)
 			s.takeOverLocal(sess, id)
 			s.attach(id, sess)
 			return liveVerdict(c)
@@ -290,6 +290,17 @@ func (s *Shard) newSession(clientID string) *Session {
 	sess.home.Store(int32(s.id))
 	s.sessions[slot].Store(sess)
 	return sess
+}
+
+// setUser notes whose the Session is. A long name for which there is no room is left out: it is for logs and lists only.
+func (s *Shard) setUser(sess *Session, user string) {
+	if sess.user == user {
+		return
+	}
+	s.dischargeName(len(sess.user))
+	if sess.user = ""; s.chargeName(len(user)) {
+		sess.user = user
+	}
 }
 
 // takeOverLocal ends the Session's old connection and, where Clean Start asks for it, its state.

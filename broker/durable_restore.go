@@ -171,7 +171,8 @@ func (r *restoring) session(key, value []byte) error {
 		return nil
 	}
 	s = w.peers[sess.home.Load()]
-	sess.user, sess.expiry, sess.fresh = in.User, in.Expiry, false
+	s.setUser(sess, in.User)
+	sess.expiry, sess.fresh = in.Expiry, false
 	k := sess.kept // which claim has made
 	*k = kept{sid: sid, next: w.firstPosition(), expiry: in.Expiry, offline: in.Offline, hasWill: will != 0,
 		doubtful: true, doubt: in.Doubt, restored: k.restored} // until all is read

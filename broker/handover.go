@@ -185,7 +185,7 @@ func (s *Shard) succeed(p parting) {
 	}
 	delete(s.claimants, sess)
 	if id := s.connOf(w.token); ok && id != 0 && s.conns[id].state == connClaim {
-		sess.user = s.refs[id].connect.user
+		s.setUser(sess, s.refs[id].connect.user)
 		s.takeOverLocal(sess, id)
 		s.attach(id, sess)
 		s.resumeInput(id)
@@ -348,7 +348,7 @@ func (s *Shard) onHandOver(m *shardMessage) {
 		s.supersede(w)
 		return
 	}
-	sess.user = s.refs[id].connect.user
+	s.setUser(sess, s.refs[id].connect.user)
 	if s.conns[id].is(connClean) {
 		s.cleanSession(sess) // the claim may have been another connection's, without Clean Start
 	}

@@ -169,6 +169,7 @@ func (s *Shard) remove(sess *Session) {
 	s.sessionSlots.put(sess.id)
 	s.sessionCount.Add(-1)
 	s.dischargeName(len(sess.clientID))
+	s.dischargeName(len(sess.user))
 }
 
 // releaseWill publishes or deletes a Will that waits.

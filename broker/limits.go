@@ -234,7 +234,7 @@ func (l Limits) connSlots() int { return l.MaxConnections + l.Shards*(lobbySlots
 
 func (l Limits) sessionSlots() int { return l.MaxSessions + l.Shards*2*slotBatch }
 
-// plannedName is the length in bytes of a Client Identifier, Topic Filter or retained Topic Name that the plan counts
+// plannedName is the length in bytes of a Client Identifier, User Name, Topic Filter or retained Topic Name that the plan counts
 // with its owner; what names are longer is bounded by longNames in all.
 const plannedName = 32
 
