@@ -59,6 +59,8 @@ const (
 	connPlaneBytes    = 72       // what the plane keeps per connection
 	sessionBytes      = 288      // a Session, its Client Identifier, its place in the registry
 	subscriptionBytes = 176      // a subscription, its Topic Filter, its place in the index
+	levelBytes        = 96       // a level of a Topic Filter with wildcards that no other filter has, beyond what subscriptionBytes has room for
+	groupBytes        = 320      // a Shared Subscription, beside its members
 	retainedBytes     = 104      // a retained entry and its place in the ordered store
 	cacheEntryBytes   = 208      // one topic of a shard's cache, with room for its topic and a receiver
 	minArenaPages     = 512
@@ -253,6 +255,12 @@ func (l Limits) boundsDisk() bool { return !l.QueueOnDisk || !l.BytesOnDisk }
 // streamBytes bounds what a shard has gathered for the store and what the store has not committed yet.
 func (l Limits) streamBytes() int {
 	return int(min(streamBytesMax, max(streamBytesMin, l.StoreBytes/16/int64(l.Shards))))
+}
+
+// filterRoom is what n subscriptions leave of their part of the plan, and a quarter of the headroom, for the levels of their filters and
+// for Shared Subscriptions.
+func (l Limits) filterRoom(n int64) int64 {
+	return (int64(l.MaxSubscriptions)-n)*subscriptionBytes + l.headroom()/4
 }
 
 func (l Limits) headroom() int64  { return l.heapObjects()/8 + 4<<20 }

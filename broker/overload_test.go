@@ -345,6 +345,45 @@ func TestTopicCacheIsBounded(t *testing.T) {
 	}
 }
 
+// TestFiltersTakeWhatThePlanHas has a client ask for as many subscriptions as there may be, with filters that take much more room than
+// most: it gets as many as fit what the plan has for all, and others get some again when it is gone.
+func TestFiltersTakeWhatThePlanHas(t *testing.T) {
+	const most, each = 20000, 500
+	for _, form := range []string{"%07d/a/a/a/a/a/a/a/a/a/a/a/+", "$share/g%d/t"} {
+		b := newBench(t, 1, func(l *Limits) { *l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000, MaxSubscriptions: most} })
+		h := b.open(0, transient("x"))
+		s := h.s
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := 0; i < most; i += each {
+			var filters []string
+			for n := range each {
+				filters = append(filters, fmt.Sprintf(form, i+n))
+			}
+			h.subscribeMany(0, 0, filters...)
+			h.hear()
+		}
+		h.net.got = nil
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		granted, refused := s.subscribed.Load(), s.counters[CounterSubscribeRefused]
+		planned := int64(most*subscriptionBytes) + s.limits.headroom()
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > planned {
+			t.Errorf("%s: %d subscriptions took %d KB of the heap, where the plan has %d", form, granted, grown>>10, planned>>10)
+		}
+		if granted < most/10 || uint64(granted)+refused != most {
+			t.Errorf("%s: %d of %d granted, %d refused", form, granted, most, refused)
+		}
+		s.Closed(h.id, "test")
+		next := b.open(0, transient("y"))
+		next.subscribeMany(0, 0, fmt.Sprintf(form, 0))
+		if s.subscribed.Load() != 1 {
+			t.Errorf("%s: refused when nobody else has a subscription any more", form)
+		}
+	}
+}
+
 // BenchmarkFullOfflineQueues is one PUBLISH to a hundred Sessions that are offline and full, as those of dead devices
 // are.
 func BenchmarkFullOfflineQueues(b *testing.B) {

@@ -55,6 +55,7 @@ type groups struct {
 	all      map[groupKey]*group
 	byNumber map[uint32]*group
 	last     uint32
+	count    atomic.Int64 // of all: written under the lock, read by any shard
 }
 
 type groupKey struct{ name, filter string }
@@ -76,6 +77,7 @@ func (gs *groups) join(x *topic.Index[*subscription], name, filter string, sub *
 		g.record = &subscription{group: g, filter: filter}
 		g.members.Store(&[]*subscription{})
 		gs.all[key], gs.byNumber[g.number] = g, g
+		gs.count.Add(1)
 	}
 	sub.group = g
 	old := *g.members.Load()
@@ -104,6 +106,7 @@ func (gs *groups) leave(x *topic.Index[*subscription], sub *subscription) {
 		x.Remove(sub.filter, g.record)
 		delete(gs.all, groupKey{g.name, sub.filter})
 		delete(gs.byNumber, g.number)
+		gs.count.Add(-1)
 	}
 }
 

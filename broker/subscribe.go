@@ -155,7 +155,9 @@ func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, 
 
 // admitSubscription counts a new subscription with a filter of n bytes; false when there is no room for it.
 func (s *Shard) admitSubscription(n int) bool {
-	if s.subscribed.Add(1) > int64(s.limits.MaxSubscriptions) || !s.chargeName(n) {
+	count := s.subscribed.Add(1)
+	filters := s.index.Nodes()*levelBytes + s.groups.count.Load()*groupBytes
+	if count > int64(s.limits.MaxSubscriptions) || filters > s.limits.filterRoom(count) || !s.chargeName(n) {
 		s.subscribed.Add(-1)
 		return false
 	}

@@ -35,11 +35,14 @@ func (x *Index[V]) Len() int {
 	return x.values
 }
 
+// Nodes returns how many levels of filters with wildcards there are, those counted once that filters have in common. It takes no lock.
+func (x *Index[V]) Nodes() int64 { return x.tree.nodes.Load() }
+
 // Stats counts. It takes the writers' lock.
 func (x *Index[V]) Stats() Stats {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	s := Stats{Filters: x.filters, Wildcards: x.wildcards, Values: x.values, Nodes: x.tree.nodes}
+	s := Stats{Filters: x.filters, Wildcards: x.wildcards, Values: x.values, Nodes: int(x.Nodes())}
 	slots := x.exact.slotCount() + x.tree.children.slotCount()
 	s.Bytes = sizeOf[Index[V]]() + 2*sizeOf[[stampCount]uint64]() +
 		x.filterBytes +

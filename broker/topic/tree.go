@@ -13,8 +13,8 @@ type tree[V comparable] struct {
 	root     node[V]
 	children table[node[V]] // By path, that is by node.path.
 
-	// nodes counts what hangs below the root. Writer only.
-	nodes int
+	// nodes counts what hangs below the root. The writer writes it, anyone reads it.
+	nodes atomic.Int64
 }
 
 // node is a path of levels that some filter begins with. The fields without atomics are set before the node is
@@ -165,7 +165,7 @@ func (t *tree[V]) find(filter string, grow bool) (*node[V], *atomic.Pointer[rece
 func (t *tree[V]) sprout(n *node[V], level string) *node[V] {
 	path, _ := t.step(n.path, []byte(level), 0)
 	c := &node[V]{path: path, parent: n, level: level}
-	t.nodes++
+	t.nodes.Add(1)
 	if level == "+" {
 		n.plus.Store(c)
 		return c
@@ -184,7 +184,7 @@ func (t *tree[V]) prune(n *node[V]) {
 			t.children.remove(n.path, n)
 			n.parent.literals.Add(-1)
 		}
-		t.nodes--
+		t.nodes.Add(-1)
 		n = n.parent
 	}
 }
