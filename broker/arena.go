@@ -198,6 +198,9 @@ func (p *pool) urgentPage(u urgency) uint32 {
 	return p.clean(takeLast(&p.emergency))
 }
 
+// isLow says whether half of the emergency store is in use.
+func (p *pool) isLow() bool { return len(p.emergency) < emergencyPages/2 }
+
 // sparePage takes a page for input that waits: it may dip into the spare store.
 func (p *pool) sparePage() uint32 {
 	if pg := p.page(); pg != 0 {
@@ -353,8 +356,9 @@ func (p *pool) freeOwn(ref, pg uint32, m *page) {
 	if wasFull {
 		p.link(pg, m)
 	}
-	// The last page of a class with room is kept, so that one message after another does not cut a page each.
-	if m.end == 0 && (m.next != 0 || m.prev != 0) {
+	// The last page of a class with room is kept, so that one message after another does not cut a page each. One of the spare store goes back
+	// there: when memory is used up, the next page that comes free would go there first.
+	if m.end == 0 && (m.next != 0 || m.prev != 0 || m.ref == forInput) {
 		p.unlink(pg, m)
 		p.freePage(pg)
 	}

@@ -15,6 +15,9 @@ const (
 	lastReads    = 16 // from a connection that a write has found broken
 	flushPasses  = 4  // times one turn goes over the connections to flush, while sending makes room for more
 	writesPerRun = 16 // writes to one connection before others get their turn
+	// shortRead is what is read of a connection in bytes while memory is used up: what comes of it, to be answered or to wait, takes
+	// a few of the pages that a shard keeps for all its connections.
+	shortRead = 2 * pageSize
 )
 
 // Loop drives one Shard on one Plane: it alone calls either, from one goroutine. It is the only part of the engine that
@@ -95,6 +98,9 @@ func (l *Loop) Turn(most time.Duration) error {
 	l.takeInbox()
 	for i := range events {
 		l.handle(&events[i])
+		if s.pool.isLow() {
+			l.flush() // What was answered so far makes room for what the next one is answered.
+		}
 	}
 	for _, id := range s.Stalled() {
 		l.retry(id)
@@ -207,7 +213,11 @@ func (l *Loop) read(id uint32) bool {
 		s.Receive(id, buf, 0)
 		return false
 	}
-	n, err := s.refs[id].net.Read(buf[kept:])
+	room := buf[kept:]
+	if !s.pool.mayTake() {
+		room = room[:min(len(room), shortRead)]
+	}
+	n, err := s.refs[id].net.Read(room)
 	if n > 0 || errors.Is(err, ErrWouldBlock) {
 		s.Receive(id, buf[:kept+n], n)
 		return n > 0

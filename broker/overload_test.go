@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"runtime"
 	"strings"
@@ -350,7 +351,9 @@ func TestTopicCacheIsBounded(t *testing.T) {
 func TestFiltersTakeWhatThePlanHas(t *testing.T) {
 	const most, each = 20000, 500
 	for _, form := range []string{"%07d/a/a/a/a/a/a/a/a/a/a/a/+", "$share/g%d/t"} {
-		b := newBench(t, 1, func(l *Limits) { *l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000, MaxSubscriptions: most} })
+		b := newBench(t, 1, func(l *Limits) {
+			*l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000, MaxSubscriptions: most}
+		})
 		h := b.open(0, transient("x"))
 		s := h.s
 		var before, after runtime.MemStats
@@ -443,5 +446,70 @@ func BenchmarkStalledRetry(b *testing.B) {
 			s.entrySlots = taken
 			_ = time.Now
 		})
+	}
+}
+
+// fed is a tap that has something to read, and feed a plane that brings all events at once.
+type fed struct {
+	tap
+	in []byte
+}
+
+func (c *fed) Read(p []byte) (int, error) {
+	if len(c.in) == 0 {
+		return 0, ErrWouldBlock
+	}
+	n := copy(p, c.in)
+	c.in = c.in[n:]
+	return n, nil
+}
+
+type feed struct {
+	Plane
+	events []Event
+	buf    []byte
+}
+
+func (p *feed) Wait(time.Duration) ([]Event, error) { return p.events, nil }
+func (p *feed) Buffer() []byte                      { return p.buf }
+func (p *feed) Flush()                              {}
+
+// TestUsedUpMemoryIsShared has memory used up and every client say something in each turn: a part of PINGREQ, or the rest, beside one
+// that sends as much as it can. Each of them is answered, and none is closed for what another one has taken.
+func TestUsedUpMemoryIsShared(t *testing.T) {
+	const clients = 4 * emergencyPages
+	for what, b := range map[string][]byte{"PINGREQ": []byte("\xc0\x00"), "PUBLISH, which waits for memory": publishBytes("news", 1, 1, 0, packet.V311)} {
+		aggression := bytes.Repeat(b, 1<<20/len(b))
+		b := newBench(t, 1, small)
+		l := b.b.loops[0]
+		s, plane := l.shard, &feed{buf: make([]byte, 256<<10)}
+		l.plane, l.busy = plane, true
+		var all []*fed
+		for i := range clients {
+			c := &fed{tap: tap{window: -1}}
+			in := transient(fmt.Sprint("x", i))
+			in.Version = packet.V311
+			c.in = packet.AppendConnect(nil, &in)
+			plane.events = append(plane.events, Event{Conn: c, Kind: Readable, Token: s.Accept(c, 0)})
+			all = append(all, c)
+		}
+		reader := b.open(0, transient("reader"))
+		reader.subscribeMany(0, 1, "news")
+		reader.hear()
+		reader.net.window = 0
+		_ = l.Turn(0)
+		b.exhaust(0, false)
+		for turn := range 40 {
+			for _, c := range all {
+				c.in, c.got = []byte("\xc0\x00")[turn%2:turn%2+1], nil
+			}
+			all[0].in = aggression
+			_ = l.Turn(0)
+			for i, c := range all {
+				if answered := len(c.got) > 0; c.closed || i > 0 && answered != (turn%2 == 1) {
+					t.Fatalf("a client says %s without end: in turn %d client %d: closed %v, answered %v; %s", what, turn, i, c.closed, answered, s.counters.String())
+				}
+			}
+		}
 	}
 }
