@@ -157,6 +157,11 @@ func (p *pool) mayTake() bool {
 	return promised == 0 || promised < available+int64(p.cache.n)
 }
 
+// holds says whether n pages are left that are not promised.
+func (p *pool) holds(n int) bool {
+	return p.a.committed.Load()+int64(n)+slotBatch <= p.a.slots.available.Load()
+}
+
 // committedPage takes one page that commit promised.
 func (p *pool) committedPage() uint32 {
 	pg := p.cache.get()

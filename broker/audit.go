@@ -114,7 +114,7 @@ func (b *Broker) Leftovers() (errs []error) {
 			caches[c.s] = append(caches[c.s], c)
 		}
 		for name, n := range map[string]int{"departures": len(s.departures), "claimants": len(s.claimants), "takes": len(s.takes),
-			"hungry": len(s.hungry), "pumping": len(s.pumping), "stalled": len(s.stalledConns), "orphans": len(s.orphans), "dirty": len(s.dirty),
+			"hungry": len(s.hungry), "pumping": len(s.pumping), "stalled": len(s.stalledConns), "yielded": len(s.yielded), "orphans": len(s.orphans), "dirty": len(s.dirty),
 			"arriving": int(s.arriving.Load()), "owned": len(s.owned), "partings": len(s.partings),
 			"lingering": len(s.lingering.leaving) + len(s.lingering.later)} {
 			if n != 0 {

@@ -110,11 +110,15 @@ func (s *Shard) revalidate(e *cached, epoch uint64) {
 	s.fill(e)
 }
 
+// nodesPerDelivery is how many nodes of the index, at most two to the number of levels, are looked at in the time of a delivery.
+const nodesPerDelivery = 4
+
 // fill matches anew.
 func (s *Shard) fill(e *cached) {
 	c := &s.cache
 	s.counters[CounterCacheMisses]++
 	c.found, e.epoch, e.stamp = c.index.MatchStamped(e.topic, c.found[:0])
+	s.work += len(c.found) + int(min(c.index.Nodes(), 1<<min(topic.Levels(e.topic), 30))/nodesPerDelivery)
 	clear(e.local)
 	e.local, e.groups, e.remote, e.maxQoS = e.local[:0], e.groups[:0], e.remote[:0], 0
 	e.kept, e.several = false, false

@@ -143,15 +143,40 @@ func (s *Shard) unstall(id uint32) {
 	s.touch(id)
 }
 
-// Stalled returns the connections whose carried input is worth another try, because a queue has room again or time has
-// passed. The Loop gives each to Carry and Receive. Valid until the next call of Stalled.
-func (s *Shard) Stalled() []uint32 {
-	if len(s.stalledConns) == 0 || !s.roomAgain && s.now < s.retryAt {
-		return nil
+// yield leaves the rest of a connection's input to the next turn; false when there is no room for it.
+func (s *Shard) yield(id uint32, c *conn, data []byte) bool {
+	if !s.pool.holds(pagesFor(len(data))) {
+		return false
 	}
+	s.keep(id, data)
+	if !c.is(connYielded) {
+		c.set(connYielded)
+		s.yielded = append(s.yielded, token(id, c.generation))
+	}
+	return true
+}
+
+// Stalled returns the connections whose carried input is worth another try, because a queue has room again or time has
+// passed, and those that have yielded. The Loop gives each to Carry and Receive. Valid until the next call of Stalled.
+func (s *Shard) Stalled() []uint32 {
+	s.retrying = s.retrying[:0]
+	if len(s.stalledConns) > 0 && (s.roomAgain || s.now >= s.retryAt) {
+		s.retryStalled()
+	}
+	for _, t := range s.yielded {
+		if id := s.connOf(t); id != 0 {
+			s.conns[id].clear(connYielded)
+			s.retrying = append(s.retrying, id)
+			s.touch(id) // it may be read again
+		}
+	}
+	s.yielded = s.yielded[:0]
+	return s.retrying
+}
+
+func (s *Shard) retryStalled() {
 	s.feedHungry() // receivers first: what they acknowledge is what publishers wait for
 	s.roomAgain, s.retryAt = false, s.now+stalledRetryMS
-	s.retrying = s.retrying[:0]
 	for _, t := range s.stalledConns {
 		id := s.connOf(t)
 		if id == 0 {
@@ -163,7 +188,6 @@ func (s *Shard) Stalled() []uint32 {
 		}
 	}
 	s.stalledConns = s.stalledConns[:0]
-	return s.retrying
 }
 
 // stalledRetryMS is how long a stalled connection waits at most before it is tried again: memory may have come free

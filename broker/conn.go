@@ -84,6 +84,7 @@ const (
 	connLimited                           // counts against the maximum of connections
 	connSkipping                          // the large packet under way is thrown away
 	connWindingUp                         // what is published with QoS 1 or 2 is thrown away, unacknowledged; see skip.go
+	connYielded                           // on the shard's list of connections whose input is not all handled
 	connRefused                           // the PUBLISH that it is stalled at has been counted as refused by the store
 )
 

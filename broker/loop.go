@@ -106,7 +106,7 @@ func (l *Loop) Turn(most time.Duration) error {
 		l.retry(id)
 	}
 	s.Tick(s.now)
-	l.busy = s.Pump() || l.busy
+	l.busy = s.Pump() || len(s.yielded) > 0 || l.busy
 	s.Persist()
 	l.flush()
 	l.busy = l.busy || s.mayPersist()

@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -452,11 +453,16 @@ func BenchmarkStalledRetry(b *testing.B) {
 // fed is a tap that has something to read, and feed a plane that brings all events at once.
 type fed struct {
 	tap
-	in []byte
+	in    []byte
+	ended bool
 }
 
 func (c *fed) Read(p []byte) (int, error) {
-	if len(c.in) == 0 {
+	switch {
+	case len(c.in) > 0:
+	case c.ended:
+		return 0, io.EOF
+	default:
 		return 0, ErrWouldBlock
 	}
 	n := copy(p, c.in)
@@ -510,6 +516,74 @@ func TestUsedUpMemoryIsShared(t *testing.T) {
 					t.Fatalf("a client says %s without end: in turn %d client %d: closed %v, answered %v; %s", what, turn, i, c.closed, answered, s.counters.String())
 				}
 			}
+		}
+	}
+}
+
+// TestInputYields has one read of a client bring small messages to many receivers, or topics that many filters nearly match: a turn does so
+// much for it, and comes to the next client. All of it is done in the end, also if the client has closed its side meanwhile.
+func TestInputYields(t *testing.T) {
+	const filters, levels, messages = 2000, 11, 500
+	nearly := strings.Repeat("a/", levels)
+	for _, scene := range []struct {
+		topic  string
+		filter func(n int) string
+		each   int // deliveries of a message
+	}{
+		{"x", func(n int) string { return fmt.Sprintf("$share/g%d/x", n) }, filters},
+		{nearly + "%d", func(n int) string {
+			return strings.NewReplacer("0", "a/", "1", "+/").Replace(fmt.Sprintf("%0*b", levels, n)) + "end"
+		}, 0},
+	} {
+		b := newBench(t, 1, func(l *Limits) { l.MaxOutboundBytes = 16 << 10 })
+		l := b.b.loops[0]
+		s, plane := l.shard, &feed{buf: make([]byte, 256<<10)}
+		l.plane, l.busy = plane, true
+		var all []*fed
+		for i := range 2 {
+			c := &fed{tap: tap{window: -1}}
+			in := transient(fmt.Sprint("x", i))
+			in.Version = packet.V311
+			c.in = packet.AppendConnect(nil, &in)
+			plane.events = append(plane.events, Event{Conn: c, Kind: Readable, Token: s.Accept(c, 0)})
+			all = append(all, c)
+		}
+		bad, good := all[0], all[1]
+		_ = l.Turn(0)
+		var list []packet.Subscription
+		for n := range filters {
+			list = append(list, packet.Subscription{Filter: []byte(scene.filter(n))})
+			if len(list) == 500 {
+				bad.in = append(bad.in, packet.AppendSubscribe(nil, &packet.Subscribe{PacketID: 1}, list, packet.V311)...)
+				list = nil
+			}
+		}
+		for len(bad.in) > 0 || len(s.yielded) > 0 {
+			_ = l.Turn(0)
+		}
+		for i := range messages {
+			topic := strings.Replace(scene.topic, "%d", fmt.Sprint(i), 1)
+			bad.in = append(bad.in, publishBytes(topic, 0, 0, 0, packet.V311)...)
+		}
+		if len(bad.in) > len(plane.buf) {
+			t.Fatalf("%d bytes are more than one read", len(bad.in))
+		}
+		bad.ended, good.in, good.got = true, []byte("\xc0\x00"), nil
+		before := s.counters[CounterPublishReceived]
+		_ = l.Turn(0)
+		if n := s.counters[CounterPublishReceived] - before; n == 0 || n > messages/2 {
+			t.Errorf("%s: %d of %d messages were handled in the first turn", scene.topic, n, messages)
+		}
+		if len(good.got) == 0 {
+			t.Errorf("%s: the client behind was not answered in the first turn", scene.topic)
+		}
+		for range messages {
+			_ = l.Turn(0)
+		}
+		received := s.counters[CounterPublishReceived] - before
+		delivered := s.counters[CounterPublishSent] + s.counters[CounterDroppedSlow]
+		if received != messages || delivered != uint64(messages*scene.each) || !bad.closed || len(s.yielded) != 0 {
+			t.Errorf("%s: in the end %d of %d messages were handled, %d of %d delivered or dropped, closed: %v", scene.topic, received, messages, delivered, messages*scene.each, bad.closed)
 		}
 	}
 }

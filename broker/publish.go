@@ -159,6 +159,7 @@ func (s *Shard) acceptPlain(c *conn, e *cached) verdict {
 	p := &s.pub
 	s.counters[CounterPublishReceived]++
 	s.counters[CounterPublishBytesReceived] += uint64(p.size)
+	s.work += len(e.local)
 	for i := range e.local {
 		if r := &e.local[i]; !s.deliverRaw(p, r) {
 			s.deliver(p, r)
@@ -384,6 +385,7 @@ func (s *Shard) route(p *publication, e *cached) bool {
 	if p.own != nil && p.size >= sharedBodyMin {
 		s.numberMessage(p, e)
 	}
+	s.work += len(e.local) + len(e.groups)
 	for i := range e.local {
 		s.deliver(p, &e.local[i])
 	}

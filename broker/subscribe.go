@@ -47,6 +47,7 @@ func (s *Shard) onSubscribe(id uint32, c *conn, body []byte) verdict {
 	}
 	sess := s.refs[id].session
 	s.codes = s.codes[:0]
+	s.work += in.Count * filterWork
 	granted := false
 	for {
 		filter, options, ok := in.Next()
@@ -253,6 +254,7 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 	}
 	sess := s.refs[id].session
 	s.codes = s.codes[:0]
+	s.work += in.Count * filterWork
 	for {
 		filter, ok := in.Next()
 		if !ok {
