@@ -212,7 +212,7 @@ func (l *Loop) drain(s *Shard) (left bool) {
 	if l.late == nil || l.late.CaughtUp() {
 		s.Drain(drainBatch)
 	}
-	return len(s.owned) > 0
+	return len(s.owned)+len(s.orphans) > 0
 }
 
 // ask runs f on the Loop and returns what it says; false when the Loop does not answer in time.

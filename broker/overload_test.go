@@ -92,6 +92,44 @@ func TestManyGroups(t *testing.T) {
 	}
 }
 
+// TestWillsToManyGroups has many clients with Wills lose their connections at once, each Will for all Shared Subscriptions of a client of
+// another shard: what waits between the shards stays bounded, and all arrives.
+func TestWillsToManyGroups(t *testing.T) {
+	const groups, wills = 2000, 20
+	b := newBench(t, 2, func(l *Limits) { l.MaxOutboundBytes = 16 << 20 })
+	h := b.open(1, transient("x"))
+	for from := 0; from < groups; from += 100 {
+		var filters []string
+		for i := range 100 {
+			filters = append(filters, fmt.Sprintf("$share/g%d/w", from+i))
+		}
+		h.subscribeMany(0, 0, filters...)
+	}
+	h.hear()
+	var lost []*hand
+	for i := range wills {
+		in := transient(fmt.Sprint("w", i))
+		in.HasWill, in.Will = true, packet.Will{Topic: []byte("w"), Payload: []byte("gone")}
+		lost = append(lost, b.open(0, in))
+	}
+	for _, c := range lost {
+		c.s.Closed(c.id, "test")
+		c.s.settle()
+	}
+	if n := len(lost[0].s.out[1].overflow); n > groups+ringSlots {
+		t.Errorf("%d messages for another shard wait beside its queue; want %d at most", n, groups+ringSlots)
+	}
+	got := 0
+	for now := range int64(wills * groups / turnMessagesMax * 2) {
+		b.turn(0, now*10)
+		b.turn(1, now*10)
+		got += len(h.hear())
+	}
+	if got != wills*groups {
+		t.Errorf("%d of %d messages came", got, wills*groups)
+	}
+}
+
 // TestQueueGoesOnWhenMemoryIsBack has a QoS 1 message find no memory in a connection with nothing in flight.
 func TestQueueGoesOnWhenMemoryIsBack(t *testing.T) {
 	b := newBench(t, 1, small)

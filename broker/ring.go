@@ -59,7 +59,7 @@ func (r *ring) put(m shardMessage) {
 
 // outbox is what one shard has for another: the ring, and behind it messages that could not wait for room there.
 // The overflow is bounded by what makes it: hand-overs by connections, forwarded messages by the Session's own limit,
-// Wills by connections, $SYS by its topics, messages of ended Sessions that others get by those Sessions' queues. A client's PUBLISH never goes there.
+// Wills and $SYS by isOverflowing, messages of ended Sessions that others get by those Sessions' queues. A client's PUBLISH never goes there.
 type outbox struct {
 	ring     *ring
 	overflow []shardMessage
@@ -110,6 +110,16 @@ func (s *Shard) flushOverflow() {
 			s.awaitRoom(o)
 		}
 	}
+}
+
+// isOverflowing says whether more has overflowed than a queue holds: what can wait waits, what can be missed is.
+func (s *Shard) isOverflowing() bool {
+	for to := range s.out {
+		if len(s.out[to].overflow) > ringSlots {
+			return true
+		}
+	}
+	return false
 }
 
 // awaitRoom has the reader of a queue wake us when it has made room, or ourselves if it just did.

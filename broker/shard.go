@@ -260,7 +260,7 @@ func (s *Shard) Deadline() int64 {
 	if tick, ok := s.wheel.next(); ok {
 		at = min(at, max(int64(tick)*tickMS, s.tickedAt+1))
 	}
-	if len(s.hungry) > 0 || s.lingering.any() || s.stream.waits() {
+	if len(s.hungry)+len(s.orphans) > 0 || s.lingering.any() || s.stream.waits() {
 		at = min(at, s.now+tickMS)
 	}
 	if len(s.stalledConns) > 0 {

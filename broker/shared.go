@@ -123,6 +123,9 @@ func (gs *groups) find(number uint32) *group {
 	return gs.byNumber[number]
 }
 
+// membersPerDelivery is how many members are looked at, or copied, in the time of a delivery.
+const membersPerDelivery = 16
+
 // choose picks the member that gets a message: online before offline.
 func (s *Shard) choose(p *publication, g *group) *subscription {
 	members := *g.members.Load()
@@ -154,6 +157,7 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 			return m
 		}
 	}
+	s.work += int(n) / membersPerDelivery
 	for i := range n {
 		if m := members[(start+i)%n]; !m.session.ended.Load() {
 			return m
@@ -240,9 +244,12 @@ type orphan struct {
 }
 
 // settle routes what the handling of a packet, a timer or a shard message has left to route.
+// Where more than a queue between shards holds waits for room there already, the rest waits here: a Will may go to any number of Shared
+// Subscriptions.
 func (s *Shard) settle() {
-	for i := 0; i < len(s.orphans); i++ {
-		o := s.orphans[i]
+	n := 0
+	for ; n < len(s.orphans) && !s.isOverflowing(); n++ {
+		o := s.orphans[n]
 		s.load(&s.own, o.msg)
 		if o.group == nil {
 			s.publishOwn(&s.own, o.record)
@@ -259,6 +266,7 @@ func (s *Shard) settle() {
 		}
 		s.finish(&s.own)
 	}
-	clear(s.orphans)
-	s.orphans = s.orphans[:0]
+	left := copy(s.orphans, s.orphans[n:])
+	clear(s.orphans[left:])
+	s.orphans = s.orphans[:left]
 }

@@ -134,6 +134,7 @@ func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, 
 	sess.link(sub, share)
 	if share != "" {
 		sub.group = s.groups.join(s.index, share, filter, sub)
+		s.work += len(*sub.group.members.Load()) / membersPerDelivery
 		s.counters[CounterSharedSubscriptions]++
 	} else {
 		s.index.Add(filter, sub)

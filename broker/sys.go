@@ -45,7 +45,7 @@ func (s *Shard) updateSys() {
 
 // sysSet publishes one value if it has changed.
 func (s *Shard) sysSet(name, value string) {
-	if s.sys.last[name] == value {
+	if s.sys.last[name] == value || s.isOverflowing() {
 		return
 	}
 	s.sys.last[name] = value
