@@ -12,6 +12,9 @@ const (
 	topicCount      = 1_000_000
 	topicPublishers = 4
 	topicPace       = 100_000 // messages per second, all publishers together
+
+	// topicPrefix makes the names so long that the room for names is used up before that for entries.
+	topicPrefix = "topics/with/names/as/long/as/those/of/some/buildings/with/many/floors/and/rooms/"
 )
 
 // manyTopics publishes to a million distinct topics that nobody subscribes to, each once.
@@ -40,7 +43,7 @@ func (m *manyTopics) acts() {
 		if cl.state != live || m.mustHold(cl) {
 			continue
 		}
-		m.name = strconv.AppendInt(append(m.name[:0], "topics/"...), m.number, 10)
+		m.name = strconv.AppendInt(append(m.name[:0], topicPrefix...), m.number, 10)
 		m.crowd.publish(cl, m.name, 0, false, m.name)
 		m.number++
 	}
