@@ -281,7 +281,7 @@ func (s *Shard) newSession(clientID string) *Session {
 		return nil
 	}
 	slot := s.sessionSlots.get()
-	if slot == 0 || !s.chargeName(len(clientID)) {
+	if slot == 0 || !s.chargeClientID(len(clientID)) {
 		s.sessionSlots.putIf(slot)
 		s.sessionCount.Add(-1)
 		return nil

@@ -40,8 +40,8 @@ func TestLongUserNamesAreBounded(t *testing.T) {
 			kept += int64(len(sess.user))
 		}
 	}
-	if kept > w.limits.longNames()*clientIDMax/(clientIDMax-plannedName) || kept < w.limits.longNames()/2 {
-		t.Errorf("%d clients with User Names of %d bytes: %d bytes are kept; the plan has room for %d", clients, clientIDMax, kept, w.limits.longNames())
+	if kept > w.limits.longTopics()*clientIDMax/(clientIDMax-plannedName) || kept < w.limits.longTopics()/2 {
+		t.Errorf("%d clients with User Names of %d bytes: %d bytes are kept; the plan has room for %d", clients, clientIDMax, kept, w.limits.longTopics())
 	}
 	for i, h := range hands {
 		if !h.live() {
@@ -51,5 +51,21 @@ func TestLongUserNamesAreBounded(t *testing.T) {
 	}
 	if n := w.longNames.Load(); n != 0 {
 		t.Errorf("%d bytes of long names are counted when all clients are gone", n)
+	}
+}
+
+// TestLongFiltersLeaveRoomForClients has a client use up what long Topic Filters may take: others still connect, whose Client Identifiers are
+// longer than planned.
+func TestLongFiltersLeaveRoomForClients(t *testing.T) {
+	b := newBench(t, 1, nil)
+	h := b.open(0, transient("x"))
+	long := strings.Repeat("x", 60<<10)
+	for refused, size := range []int{60 << 10, 1 << 10, plannedName + 32, plannedName + 1} {
+		for i := 0; h.s.counters[CounterSubscribeRefused] == uint64(refused); i++ {
+			h.subscribeMany(0, 0, fmt.Sprintf("%s%05d", long[:size-5], i))
+		}
+	}
+	if c := b.open(0, transient(long[:plannedName+4])); !c.live() {
+		t.Errorf("when Topic Filters had used up %d bytes, a client with an Identifier of %d was refused", b.b.world.longNames.Load(), plannedName+4)
 	}
 }

@@ -266,6 +266,9 @@ func (l Limits) filterRoom(n int64) int64 {
 func (l Limits) headroom() int64  { return l.heapObjects()/8 + 4<<20 }
 func (l Limits) longNames() int64 { return l.headroom() / 2 }
 
+// longTopics is what others than Client Identifiers may take of it: nobody's Topic Filters keep others from connecting.
+func (l Limits) longTopics() int64 { return l.longNames() * 3 / 4 }
+
 // shardsRemedy says how to have fewer shards, or less for each.
 func (l Limits) shardsRemedy() string {
 	if l.PlaneBytes == 0 {

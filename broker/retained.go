@@ -101,7 +101,7 @@ func (s *Shard) admitRetained(n int) bool {
 
 // retainedFull says whether a message for a topic that has none yet finds no place.
 func (s *Shard) retainedFull(name []byte) bool {
-	if s.retained.count.Load() < int64(s.limits.MaxRetained) && s.longNames.Load()+int64(len(name)) < s.limits.longNames() {
+	if s.retained.count.Load() < int64(s.limits.MaxRetained) && s.longNames.Load()+int64(len(name)) < s.limits.longTopics() {
 		return false
 	}
 	return !s.retained.has(name)

@@ -50,12 +50,17 @@ type shared struct {
 }
 
 // chargeName counts a name that is about to be kept; false when long names have used up what they may take.
-func (w *shared) chargeName(n int) bool {
+func (w *shared) chargeName(n int) bool { return w.chargeUpTo(n, w.limits.longTopics()) }
+
+// chargeClientID is chargeName for a Client Identifier.
+func (w *shared) chargeClientID(n int) bool { return w.chargeUpTo(n, w.limits.longNames()) }
+
+func (w *shared) chargeUpTo(n int, most int64) bool {
 	over := int64(n - plannedName)
 	if over <= 0 {
 		return true
 	}
-	if w.longNames.Add(over) > w.limits.longNames() {
+	if w.longNames.Add(over) > most {
 		w.longNames.Add(-over)
 		return false
 	}
