@@ -149,7 +149,7 @@ func (s *Shard) newEntry(msg uint32, flags uint8, r *receiver) uint32 {
 // dropped, after those that have expired, and before it has a place on disk where that can be: another shard may write it there, and this one
 // load it again, before it can be deleted.
 func (s *Shard) mayWait(sess *Session, id uint32) bool {
-	cost := int64(s.ms.at(s.entries[id].msg).pinned) + sizeOf[entry]()
+	cost := s.cost(id)
 	if !s.full(sess, cost) {
 		return true
 	}
@@ -167,17 +167,27 @@ func (s *Shard) mayWait(sess *Session, id uint32) bool {
 
 // queueEntry puts a delivery that may wait behind those that wait.
 func (s *Shard) queueEntry(sess *Session, id uint32) {
-	m := s.ms.at(s.entries[id].msg)
-	s.countWaiting(sess, m)
+	s.countWaiting(sess, id)
 	s.enqueue(s.queueFor(sess, s.entries[id].qos()), id)
 	if s.stream != nil {
 		s.spill(sess)
 	}
 }
 
+// cost is what a delivery that waits pins in bytes.
+func (s *Shard) cost(id uint32) int64 {
+	e := &s.entries[id]
+	n := int64(s.ms.at(e.msg).pinned) + sizeOf[entry]()
+	if e.flags&entryManyIDs != 0 {
+		n += int64(blockSize(2 + 4*int(le16(s.pool.a.block(e.id, 2)))))
+	}
+	return n
+}
+
 // countWaiting counts a delivery that waits.
-func (s *Shard) countWaiting(sess *Session, m *message) {
-	sess.waitBytes += int64(m.pinned) + sizeOf[entry]()
+func (s *Shard) countWaiting(sess *Session, id uint32) {
+	sess.waitBytes += s.cost(id)
+	m := s.ms.at(s.entries[id].msg)
 	if m.expires != 0 && (sess.nextExpiry == 0 || m.expires < sess.nextExpiry) {
 		sess.nextExpiry = m.expires
 	}
@@ -220,7 +230,7 @@ func (s *Shard) purgeQueue(sess *Session, q *queue) {
 
 // unwait takes an entry's cost off its Session.
 func (s *Shard) unwait(sess *Session, id uint32) {
-	sess.waitBytes -= int64(s.ms.at(s.entries[id].msg).pinned) + sizeOf[entry]()
+	sess.waitBytes -= s.cost(id)
 }
 
 // canSend says whether the client's window and its outbound buffer take another QoS 1 or 2 message.

@@ -103,7 +103,7 @@ func (s *Shard) takeLoaded(sess *Session, l *LoadedEntry) bool {
 	}
 	if !sent {
 		s.marks[id].doubt = doubt
-		s.countWaiting(sess, s.ms.at(msg))
+		s.countWaiting(sess, id)
 		s.enqueue(&sess.wait, id)
 		return true
 	}

@@ -92,6 +92,31 @@ func TestManyGroups(t *testing.T) {
 	}
 }
 
+// TestQueuedIdentifiersCount has small messages wait for a Session that gets each with a thousand Subscription Identifiers: what those pin
+// counts against its limit.
+func TestQueuedIdentifiersCount(t *testing.T) {
+	const most = 1 << 20
+	b := newBench(t, 1, func(l *Limits) { l.MaxQueuedBytes, l.MaxQueuedMessages = most, 100000 })
+	h := b.open(0, persistent("x"))
+	var filters []string
+	for n := range 1000 {
+		filters = append(filters, strings.NewReplacer("0", "a/", "1", "+/").Replace(fmt.Sprintf("%010b", n))+"t")
+	}
+	h.subscribeMany(1, 1, filters...)
+	h.hear()
+	h.s.Closed(h.id, "test")
+	h.loop.flush()
+	before := h.s.pool.cache.taken
+	p := b.open(0, transient("p"))
+	for i := range uint16(1000) {
+		p.give(publishBytes("a/a/a/a/a/a/a/a/a/a/t", 1, i+1, 10, packet.V50))
+		p.hear()
+	}
+	if n := (h.s.pool.cache.taken - before) * pageSize; n > most*5/4 || n < most/2 {
+		t.Errorf("1000 messages for a Session that may have %d bytes queued took %d of the arena; %s", most, n, h.s.counters.String())
+	}
+}
+
 // TestWillsToManyGroups has many clients with Wills lose their connections at once, each Will for all Shared Subscriptions of a client of
 // another shard: what waits between the shards stays bounded, and all arrives.
 func TestWillsToManyGroups(t *testing.T) {

@@ -58,7 +58,7 @@ func (s *Shard) pump(sess *Session) {
 // requeueFirst puts an entry that could not be sent back before all others.
 func (s *Shard) requeueFirst(sess *Session, id uint32) {
 	e := &s.entries[id]
-	sess.waitBytes += int64(s.ms.at(e.msg).pinned) + sizeOf[entry]()
+	sess.waitBytes += s.cost(id)
 	if e.next = sess.wait.head; e.next == 0 {
 		sess.wait.tail = id
 	}
