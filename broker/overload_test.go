@@ -117,6 +117,30 @@ func TestQueuedIdentifiersCount(t *testing.T) {
 	}
 }
 
+// TestMessagesOfAnotherShardYield has many messages come from another shard for many receivers: a turn does so much for them.
+func TestMessagesOfAnotherShardYield(t *testing.T) {
+	const receivers, messages = 500, turnMessagesMax
+	b := newBench(t, 2, nil)
+	for i := range receivers {
+		b.open(1, transient(fmt.Sprint("x", i))).subscribeMany(0, 0, "t")
+	}
+	p := b.open(0, transient("p"))
+	for range messages {
+		p.give(publishBytes("t", 0, 0, 0, packet.V50))
+	}
+	s := b.b.loops[1].shard
+	b.turn(1, 0)
+	if n := s.counters[CounterPublishSent]; n == 0 || n > inputWork+2*receivers {
+		t.Errorf("%d of %d were delivered in one turn", n, receivers*messages)
+	}
+	for range messages {
+		b.turn(1, 0)
+	}
+	if n := s.counters[CounterPublishSent]; n != receivers*messages {
+		t.Errorf("%d of %d were delivered", n, receivers*messages)
+	}
+}
+
 // TestWillsToManyGroups has many clients with Wills lose their connections at once, each Will for all Shared Subscriptions of a client of
 // another shard: what waits between the shards stays bounded, and all arrives.
 func TestWillsToManyGroups(t *testing.T) {

@@ -130,7 +130,8 @@ func (s *Shard) awaitRoom(o *outbox) {
 	}
 }
 
-// turnMessagesMax is how many messages of each other shard one turn takes in, so that connections are not starved.
+// turnMessagesMax is how many messages of each other shard one turn takes in, so that connections are not starved, if they do not cause more
+// than a connection's input may.
 const turnMessagesMax = 256
 
 // Exchange takes in what the other shards have sent, and says whether some is left for the next turn.
@@ -152,7 +153,11 @@ func (s *Shard) Exchange() (more bool) {
 		if t-h > turnMessagesMax {
 			t, more = h+turnMessagesMax, true
 		}
-		for ; h < t; h++ {
+		for s.work = 0; h < t; h++ {
+			if s.work > inputWork {
+				more = true
+				break
+			}
 			slot := &r.slots[h%uint64(len(r.slots))]
 			m := *slot
 			*slot = shardMessage{}
@@ -233,6 +238,7 @@ func (s *Shard) onRoute(from int, m *shardMessage) {
 		s.counters[CounterDroppedExpired] += uint64(len(e.local))
 		e = &cached{}
 	}
+	s.work += len(e.local)
 	for i := range e.local {
 		// A Session that came here after the publication was matched gets it from its old home, which got it too.
 		if e.local[i].session.movedAt.Load() <= m.epoch {
