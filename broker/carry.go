@@ -148,12 +148,18 @@ func (s *Shard) yield(id uint32, c *conn, data []byte) bool {
 	if !s.pool.holds(pagesFor(len(data))) {
 		return false
 	}
+	s.counters[CounterInputYielded]++
 	s.keep(id, data)
 	if !c.is(connYielded) {
 		c.set(connYielded)
 		s.yielded = append(s.yielded, token(id, c.generation))
 	}
 	return true
+}
+
+// isBehind says whether a connection has input left that has yielded.
+func (c *conn) isBehind() bool {
+	return c.is(connYielded) && c.carry != 0 && (c.state == connOpen || c.state == connLive || c.state == connExchange)
 }
 
 // Stalled returns the connections whose carried input is worth another try, because a queue has room again or time has

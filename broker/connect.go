@@ -241,7 +241,7 @@ func (s *Shard) authorised(id uint32, clientID, user string) verdict {
 			delete(s.claimants, sess)
 			s.supersede(w)
 		}
-		if sess.conn == 0 || !s.isLate {
+		if sess.conn == 0 || !s.isLate && !s.conns[sess.conn].isBehind() {
 			s.setUser(sess, user)
 			s.takeOverLocal(sess, id)
 			s.attach(id, sess)

@@ -47,6 +47,7 @@ const (
 	CounterDroppedDamaged
 	CounterNoMemory
 	CounterClosedNoMemory
+	CounterInputYielded // reads of which a part waited for the next turn
 	CounterStalledQueue
 	CounterOverflowed
 	CounterRetainedSent
@@ -73,7 +74,7 @@ var counterNames = [counterCount]string{
 	"packets_received", "packets_sent", "publish_received", "publish_sent", "publish_bytes_received",
 	"publish_bytes_sent", "publish_refused", "outbound buffer full", "queue full", "no memory",
 	"packet too large for the client", "message expired", "nobody to deliver to", "damaged on disk", "memory_exhausted", "closed_no_memory",
-	"publish_stalled_queue", "queue_overflowed", "retained_sent", "retained_refused", "retained_expired",
+	"input_yielded", "publish_stalled_queue", "queue_overflowed", "retained_sent", "retained_refused", "retained_expired",
 	"topic_cache_hits", "topic_cache_misses", "events_lost", "accept_failed",
 	"publish_stalled_store", "store_refused", "store_refused_sessions", "sessions_left_out", "retained_left_out",
 }

@@ -59,6 +59,7 @@ type parting struct {
 	heir    uint64 // the token of that connection; 0: the Session is another shard's
 	until   int64  // milliseconds, when it leaves at the soonest if its connection lives; 0: Part has not seen it yet
 	calm    int    // turns since then in which the plane had nothing more
+	behind  int    // turns in which its connection had yielded
 	after   uint64 // tickets below must have been handed over; 0: not looked at yet
 }
 
@@ -131,6 +132,9 @@ const (
 
 	// partLags bounds the wait for a plane that never has nothing more, in lags.
 	partLags = 10
+
+	// partTurns bounds the wait for a connection whose input yields, and never is all handled, in turns.
+	partTurns = 1000
 )
 
 // Part gives away the Sessions of Parting. Bytes that came before the request may be on their way through a plane for lag
@@ -145,9 +149,16 @@ func (s *Shard) Part(lag int64, isLate bool) {
 		if s.now >= p.until && !isLate {
 			p.calm++
 		}
-		if lag > 0 && s.isToBeRead(&p) && p.calm < calmTurns && s.now < p.until+partLags*lag {
-			later = append(later, p)
-			continue
+		if s.isToBeRead(&p) {
+			waits := lag > 0 && p.calm < calmTurns && s.now < p.until+partLags*lag
+			if s.conns[p.session.conn].isBehind() {
+				p.behind++
+				waits = waits || p.behind < partTurns
+			}
+			if waits {
+				later = append(later, p)
+				continue
+			}
 		}
 		if p.heir != 0 {
 			s.succeed(p)

@@ -5,12 +5,8 @@ import "github.com/ringmq/ringmq/broker/packet"
 // connectSizeMax is the largest packet in bytes before a client is known: a CONNECT with the longest strings and a Will.
 const connectSizeMax = 512 << 10
 
-// inputWork is what the input of one connection may cause at a time, in deliveries of 0.1 to 1 µs, and in what costs as much. The rest of a read
-// waits for the next turn: 256 KiB are 50,000 small messages, and each may go to thousands of receivers.
-const (
-	inputWork  = 1 << 15
-	filterWork = 8 // to make or end a subscription
-)
+// filterWork is what it takes to make or end a subscription, in deliveries.
+const filterWork = 8
 
 func pagesFor(n int) int { return (n + pageSize - 1) / pageSize }
 
@@ -36,7 +32,7 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 			}
 			break
 		}
-		if s.work > inputWork && s.yield(id, c, data) {
+		if s.work >= s.limits.InputWork && s.yield(id, c, data) { // Limit: InputWork.
 			break
 		}
 		if c.asmNeed != 0 {

@@ -33,6 +33,7 @@ type Limits struct {
 	MaxTopicLevels    int // levels of a Topic Name or Filter; default 64
 	MaxFilters        int // Topic Filters in one SUBSCRIBE or UNSUBSCRIBE; default 1024
 	MaxConnectRate    int // CONNECT packets per second in the whole broker; 0: no limit
+	InputWork         int // deliveries, and what costs as much, that one connection's input may cause in a turn; default 32768, some 10 ms
 
 	MaxKeepAlive     time.Duration // longer or no Keep Alive is replaced by it (5.0); 0: clients choose
 	MaxSessionExpiry time.Duration // longer Session Expiry Intervals are cut to it; 0: clients choose
@@ -105,6 +106,7 @@ func (l Limits) Resolve() (Limits, error) {
 	orDefault(&l.TopicAliasMaximum, 16)
 	orDefault(&l.MaxTopicLevels, 64)
 	orDefault(&l.MaxFilters, 1024)
+	orDefault(&l.InputWork, 1<<15)
 	orDefault(&l.ConnectTimeout, 10*time.Second)
 	orDefault(&l.PacketTimeout, 20*time.Second)
 	orDefault(&l.MaxConnections, l.connectionsDefault())

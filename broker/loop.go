@@ -181,8 +181,7 @@ func (l *Loop) handle(e *Event) {
 			l.read(id)
 		}
 		if e.Kind&Hangup != 0 {
-			s.Closed(id, lostBy(e.Err))
-			s.settle()
+			l.lose(id, lostBy(e.Err))
 			return
 		}
 		if e.Kind&Writable != 0 {
@@ -196,8 +195,18 @@ func (l *Loop) handle(e *Event) {
 // [MQTT-3.14.4-3]. It reads no more than the connection may leave unconsumed.
 func (l *Loop) hearOut(id uint32) {
 	c := &l.shard.conns[id]
-	for n := 0; n < lastReads && !l.shard.wantsPause(c) && l.read(id); n++ {
+	for n := 0; n < lastReads && !l.shard.wantsPause(c) && !c.isBehind() && l.read(id); n++ {
 	}
+}
+
+// lose ends a connection that is broken, behind what it has yielded with: a DISCONNECT may stand there.
+func (l *Loop) lose(id uint32, why string) {
+	if c := &l.shard.conns[id]; c.isBehind() {
+		c.set(connEnded)
+		return
+	}
+	l.shard.Closed(id, why)
+	l.shard.settle()
 }
 
 // read makes one read behind what the connection has left over, and gives the shard all of it. It tells whether anything
@@ -237,8 +246,7 @@ func (l *Loop) read(id uint32) bool {
 	if !ended {
 		why = lostBy(err)
 	}
-	s.Closed(id, why)
-	s.settle()
+	l.lose(id, why)
 	return false
 }
 
@@ -277,8 +285,7 @@ func (l *Loop) flushConn(id uint32) {
 	c.clear(connDirty)
 	if c.outHead != 0 && !c.is(connBlocked) && c.state != connReleased && !l.write(id, c) {
 		l.hearOut(id)
-		s.Closed(id, "connection lost while writing")
-		s.settle()
+		l.lose(id, "connection lost while writing")
 	}
 	if c.state == connClosing && c.outHead == 0 {
 		s.release(id)

@@ -130,7 +130,7 @@ func TestMessagesOfAnotherShardYield(t *testing.T) {
 	}
 	s := b.b.loops[1].shard
 	b.turn(1, 0)
-	if n := s.counters[CounterPublishSent]; n == 0 || n > inputWork+2*receivers {
+	if n := s.counters[CounterPublishSent]; n == 0 || n > uint64(s.limits.InputWork+2*receivers) {
 		t.Errorf("%d of %d were delivered in one turn", n, receivers*messages)
 	}
 	for range messages {
@@ -671,6 +671,74 @@ func TestInputYields(t *testing.T) {
 		delivered := s.counters[CounterPublishSent] + s.counters[CounterDroppedSlow]
 		if received != messages || delivered != uint64(messages*scene.each) || !bad.closed || len(s.yielded) != 0 {
 			t.Errorf("%s: in the end %d of %d messages were handled, %d of %d delivered or dropped, closed: %v", scene.topic, received, messages, delivered, messages*scene.each, bad.closed)
+		}
+	}
+}
+
+// TestWhatYieldedCounts has a client's connection end, or be taken over, while most of what it has said waits for another turn: all of it
+// counts, its DISCONNECT too.
+func TestWhatYieldedCounts(t *testing.T) {
+	const messages, work = 400, 16
+	for _, scene := range []struct {
+		name  string
+		shard int  // of the connection that takes over
+		lost  bool // no other comes: this one breaks
+	}{{"broken", 0, true}, {"taken over", 0, false}, {"taken over on another shard", 1, false}} {
+		b := newBench(t, 2, func(l *Limits) { l.InputWork = work })
+		var planes []*feed
+		for _, l := range b.b.loops {
+			planes = append(planes, &feed{buf: make([]byte, 256<<10)})
+			l.plane, l.busy = planes[l.shard.id], true
+		}
+		turn := func() {
+			for i, l := range b.b.loops {
+				_ = l.Turn(0)
+				for j := range planes[i].events {
+					planes[i].events[j].Kind &^= Hangup
+				}
+			}
+		}
+		watch := b.open(0, transient("watch"))
+		watch.subscribeMany(0, 0, "t", "will")
+		dial := func(shard int) *fed {
+			c := &fed{tap: tap{window: -1}}
+			in := persistent("x")
+			in.Version, in.HasWill, in.Will = packet.V50, true, packet.Will{Topic: []byte("will"), Payload: []byte("gone")}
+			c.in = packet.AppendConnect(nil, &in)
+			planes[shard].events = append(planes[shard].events, Event{Conn: c, Kind: Readable, Token: b.b.loops[shard].shard.Accept(c, 0)})
+			return c
+		}
+		first := dial(0)
+		turn()
+		watch.hear()
+		first.in = bytes.Repeat(publishBytes("t", 0, 0, 0, packet.V50), messages)
+		s := b.b.loops[0].shard
+		turn()
+		if len(s.yielded) != 1 {
+			t.Fatalf("%s: %d connections have yielded", scene.name, len(s.yielded))
+		}
+		next := first
+		if scene.lost {
+			first.in = append(first.in, packet.AppendDisconnect(nil, &packet.Disconnect{}, packet.V50)...)
+			planes[0].events[0].Kind |= Hangup
+		} else {
+			next = dial(scene.shard)
+		}
+		for range messages {
+			turn()
+		}
+		heard := watch.hear()
+		wills := 0
+		for _, r := range heard {
+			if bytes.Contains(r.body, []byte("gone")) {
+				wills++
+			}
+		}
+		if len(heard)-wills != messages || wills > 0 && scene.lost {
+			t.Errorf("%s: %d of %d messages came, and %d Wills", scene.name, len(heard)-wills, messages, wills)
+		}
+		if !first.closed || !scene.lost && (next.closed || len(next.got) == 0) {
+			t.Errorf("%s: the first connection is closed: %v; the next one: %v, answered: %v", scene.name, first.closed, next.closed, len(next.got) > 0)
 		}
 	}
 }

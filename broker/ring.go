@@ -154,7 +154,7 @@ func (s *Shard) Exchange() (more bool) {
 			t, more = h+turnMessagesMax, true
 		}
 		for s.work = 0; h < t; h++ {
-			if s.work > inputWork {
+			if s.work >= s.limits.InputWork {
 				more = true
 				break
 			}

@@ -107,7 +107,7 @@ type Shard struct {
 	owned        []uint32 // the connections of this shard
 	stalledConns []uint64 // tokens
 	retrying     []uint32
-	work         int      // what the input at hand has caused; see inputWork
+	work         int      // what the input at hand has caused; see Limits.InputWork
 	yielded      []uint64 // tokens of connections whose input is not all handled
 	roomAgain    bool
 	retryAt      int64

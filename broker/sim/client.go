@@ -181,15 +181,21 @@ func (c *client) endLink(l *link, reset bool) {
 const (
 	resetTurns = 3    // turns of every shard after which a reset is known to all
 	closingMax = 3000 // ms that the broker may take to close when it has decided to: it gives the client two seconds to take the rest
+	workMany   = 1000 // deliveries that no client's input causes in a turn
+	yieldTurns = 200  // turns in which the broker comes to the end of what a client has sent, however little of it each turn handles
 	pathTurns  = 60   // turns after which a CONNECT was read, however little each read moved, and its Session has come from another shard
 )
 
 // rivalTurns are the turns after which a CONNECT was handled.
 func (w *world) rivalTurns() int {
+	n := pathTurns
 	if w.auth != everybodyIn {
-		return pathTurns + 2*answerTurnsMax
+		n += 2 * answerTurnsMax
 	}
-	return pathTurns
+	if w.limits.InputWork < workMany {
+		n += yieldTurns
+	}
+	return n
 }
 
 // findRivals drops the connections whose CONNECT was surely handled and says what the others may do to the Session.

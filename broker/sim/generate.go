@@ -23,6 +23,7 @@ type dice struct {
 	rate    bool // there is a limit to the rate of CONNECT packets
 	full    bool // queues on disk meet theirs
 	inBytes bool // where there is one to queues, it is one to their bytes
+	work    int  // deliveries that one client's input may cause in a turn; 0: any number
 	proves  []bool
 }
 
@@ -43,6 +44,9 @@ func Generate(seed uint64) Script {
 	}
 	if seed%5 == 4 {
 		d.auth = strangersIn + int(seed/5%2)
+	}
+	if seed%13 == 9 || seed%13 == 12 {
+		d.work = 8 + int(seed/13%100)
 	}
 	d.rate, d.full, d.inBytes = seed%7 == 5, d.disk && seed%3 < 2, seed%11 < 3
 	d.world()
@@ -107,6 +111,9 @@ func (d *dice) world() {
 	}
 	if d.auth != everybodyIn {
 		args = append(args, "questions", d.some(3, 4))
+	}
+	if d.work > 0 {
+		args = append(args, "work", d.work)
 	}
 	if d.rate {
 		args = append(args, "rate", 3+d.IntN(40))

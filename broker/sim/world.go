@@ -175,7 +175,7 @@ func limitsOf(o *Op, shards int) broker.Limits {
 	l := broker.Limits{Shards: shards, MaxConnections: o.get("conns", 300), MaxSubscriptions: o.get("subs", 2048),
 		MaxRetained: o.get("retained", 1024), MaxQueuedMessages: o.get("queue", 1<<20), MaxQueuedBytes: int64(o.get("qbytes", 1<<30)),
 		MaxInflight: o.get("inflight", 20), MaxOutboundBytes: o.get("outbound", 1<<20), TopicAliasMaximum: o.get("alias", 16),
-		ReceiveMaximum: o.get("recv", 1024), MaxPacketSize: 256 << 10, MaxConnectRate: o.get("rate", 0),
+		ReceiveMaximum: o.get("recv", 1024), MaxPacketSize: 256 << 10, MaxConnectRate: o.get("rate", 0), InputWork: o.get("work", 0),
 		MaxSessionExpiry: time.Duration(o.get("expirymax", 0)) * time.Second, MaxKeepAlive: time.Duration(o.get("keepmax", 0)) * time.Second}
 	if o.is("store") {
 		l.StoreBytes = 1 << 20
