@@ -172,9 +172,13 @@ func (c *client) cut(reset bool) {
 func (c *client) endLink(l *link, reset bool) {
 	c.link = nil
 	l.endWill(reset)
-	if !l.accepted && !reset && l.pushed.step > l.dialled.step {
+	// A CONNECT that the broker has read takes the Session over when its client is known, though its connection was reset meanwhile: the answer may
+	// come to a shard that stood still before the reset does.
+	if !l.accepted && (!reset || c.w.auth != everybodyIn) && l.pushed.step > l.dialled.step {
 		c.rivals = append(c.rivals, l)
-		c.w.watch(l, c.w.rivalTurns())
+		if !reset {
+			c.w.watch(l, c.w.rivalTurns())
+		}
 	}
 }
 
