@@ -39,6 +39,36 @@ func TestFloodBeforeStoreThatStandsStill(t *testing.T) {
 	}
 }
 
+// TestAllIdentifiersAreForgotten has a client release all Packet Identifiers of QoS 2 that there are, and do so again before the store has forgotten one: what is
+// looked for in vain bounds the turn, and when PUBCOMP has come nothing is left of the list.
+func TestAllIdentifiersAreForgotten(t *testing.T) {
+	store := &lateStore{}
+	_, x := floodScene(t, store)
+	s := x.s
+	sess := s.refs[x.id].session
+	var raw []byte
+	for pid := uint16(1); pid != 0; pid++ {
+		if !s.receivedAdd(sess, pid) {
+			t.Fatal("no memory for the scene")
+		}
+		raw = packet.AppendAck(raw, packet.PUBREL, pid, packet.Success, packet.V50)
+	}
+	x.give(raw)
+	n := len(sess.kept.forgetting)
+	if n != record.PacketIDs {
+		t.Fatalf("%d are being forgotten: the scene is another one", n)
+	}
+	before := s.counters[CounterMessagesReceived]
+	x.give(raw)
+	if handled, most := int(s.counters[CounterMessagesReceived]-before), s.limits.InputWork*forgettingPerDelivery/n+1; handled > most {
+		t.Errorf("%d are looked for in one turn, each among %d; want %d", handled, n, most)
+	}
+	store.all(s)
+	if got := len(x.hear()); got < n || cap(sess.kept.forgetting) > 0 {
+		t.Errorf("%d of %d are answered, and the list keeps room for %d", got, n, cap(sess.kept.forgetting))
+	}
+}
+
 // TestReconnectsBeforeStoreThatStandsStill has one client connect to its kept Session, which expires, and go, again and again.
 func TestReconnectsBeforeStoreThatStandsStill(t *testing.T) {
 	store := &lateStore{}

@@ -449,6 +449,9 @@ func (s *Shard) forgetReceived(id uint32, k *kept, pid uint16) {
 	s.then(action{kind: forgottenAction, kept: k})
 }
 
+// forgettingPerDelivery is how many identifiers isForgetting looks at in the time of a delivery.
+const forgettingPerDelivery = 256
+
 // isForgetting says whether an identifier is being forgotten: then PUBCOMP, which is under way, goes to the connection that asks again.
 func (k *kept) isForgetting(pid uint16, conn uint64) bool {
 	i := slices.IndexFunc(k.forgetting, func(f forgetting) bool { return f.pid == pid })
@@ -461,7 +464,9 @@ func (k *kept) isForgetting(pid uint16, conn uint64) bool {
 // forgotten sends PUBCOMP for the identifier whose turn it is.
 func (s *Shard) forgotten(k *kept) {
 	f := k.forgetting[0]
-	k.forgetting = slices.Delete(k.forgetting, 0, 1)
+	if k.forgetting = k.forgetting[1:]; len(k.forgetting) == 0 {
+		k.forgetting = nil // There may have been 65,535.
+	}
 	if id := s.connOf(f.conn); id != 0 && s.conns[id].state == connLive {
 		s.ack(id, packet.PUBCOMP, f.pid, packet.Success)
 	}

@@ -281,9 +281,13 @@ func (s *Shard) onPubrel(id uint32, c *conn, sess *Session, pid uint16) {
 	k := sess.kept
 	switch {
 	case !s.receivedRemove(sess, pid):
-		if k == nil || !k.isForgetting(pid, token(id, c.generation)) {
-			s.ack(id, packet.PUBCOMP, pid, packet.PacketIdentifierNotFound) // Section 3.7.2.1.
+		if k != nil {
+			s.work += len(k.forgetting) / forgettingPerDelivery
+			if k.isForgetting(pid, token(id, c.generation)) {
+				return
+			}
 		}
+		s.ack(id, packet.PUBCOMP, pid, packet.PacketIdentifierNotFound) // Section 3.7.2.1.
 		return
 	case c.inbound > 0: // it may have been received on an earlier connection
 		c.inbound--
