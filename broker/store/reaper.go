@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 	"time"
@@ -16,15 +17,19 @@ const (
 	// on its way from another shard.
 	endedAge   = 10 * time.Second
 	reapChunk  = 4096    // entries per batch of the reaper
-	droppedMax = 1 << 20 // messages that the reaper looks at per round, at most
+	droppedMax = 1 << 18 // messages that are noted, some 4 MiB; where more lose references in a round, all that there are are looked at
+	searchPart = 1 << 15 // of them, in a round
 )
 
 // reaper collects what may have become garbage: messages that lost a reference, and Sessions that ended.
 type reaper struct {
-	mu    sync.Mutex
-	mids  map[uint64]struct{}
-	sids  map[uint64]ended
+	mu     sync.Mutex // guards what follows, up to missed
+	mids   map[uint64]struct{}
+	sids   map[uint64]ended
+	missed bool // messages may have lost references that are not in mids
+
 	swept bool
+	next  []byte // where the search through all messages goes on; nil: none is under way
 }
 
 // ended is a Session that ended.
@@ -45,8 +50,41 @@ func (r *reaper) dropped(mids ...uint64) {
 		r.mids = make(map[uint64]struct{})
 	}
 	for _, mid := range mids {
+		if len(r.mids) == droppedMax {
+			r.missed = true
+			return
+		}
 		r.mids[mid] = struct{}{}
 	}
+}
+
+// takeDropped hands over the messages that were noted.
+func (r *reaper) takeDropped() (mids []uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for mid := range r.mids {
+		mids = append(mids, mid)
+	}
+	r.mids = nil // A map keeps the memory that it had once.
+	return mids
+}
+
+// miss has all messages looked at.
+func (r *reaper) miss() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.missed = true
+}
+
+// searches says whether a search through all messages is under way or begins now.
+func (r *reaper) searches() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.next == nil && r.missed {
+		r.missed = false
+		r.next, _ = record.Bounds(record.KindMessage)
+	}
+	return r.next != nil
 }
 
 // ended notes a Session that ended; swept is that nothing but the lack of its record says so.
@@ -62,18 +100,10 @@ func (r *reaper) ended(sid uint64, swept bool) {
 	r.sids[sid] = ended{time.Now(), swept}
 }
 
-// take hands over what is old enough.
-func (r *reaper) take(age time.Duration) (mids, sids, swept []uint64) {
+// takeEnded hands over the Sessions whose end is old enough.
+func (r *reaper) takeEnded(age time.Duration) (sids, swept []uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for mid := range r.mids {
-		if mids = append(mids, mid); len(mids) == droppedMax {
-			break
-		}
-	}
-	for _, mid := range mids {
-		delete(r.mids, mid)
-	}
 	for sid, e := range r.sids {
 		if time.Since(e.since) < age {
 			continue
@@ -85,7 +115,10 @@ func (r *reaper) take(age time.Duration) (mids, sids, swept []uint64) {
 		}
 		delete(r.sids, sid)
 	}
-	return mids, sids, swept
+	if len(r.sids) == 0 {
+		r.sids = nil
+	}
+	return sids, swept
 }
 
 // reap is the reaper's goroutine.
@@ -118,19 +151,41 @@ func (s *Store) reapOnce(age time.Duration) {
 	if !s.reaper.swept {
 		s.reaper.swept = s.suspect(in, in.do(s.sweep)) == nil
 	}
-	mids, sids, swept := s.reaper.take(age)
+	sids, swept := s.reaper.takeEnded(age)
 	for _, sid := range swept {
 		s.put(request{swept: sid})
 	}
 	for _, sid := range sids {
-		if s.suspect(in, in.do(func(db *pebble.DB) error { return s.reapSession(db, sid) })) != nil {
+		if s.suspect(in, s.reapSession(in, sid)) != nil {
 			s.reaper.ended(sid, false)
 		}
 	}
+	s.reapDropped(in)
+	s.searchMessages(in)
+}
+
+// reapDropped removes the messages that have lost a reference and that no entry needs.
+func (s *Store) reapDropped(in *instance) {
+	mids := s.reaper.takeDropped()
 	if len(mids) > 0 && s.suspect(in, in.do(func(db *pebble.DB) error { return reapMessages(db, mids) })) != nil {
-		for _, mid := range mids {
-			s.reaper.dropped(mid)
-		}
+		s.reaper.dropped(mids...)
+	}
+}
+
+// searchMessages is reapDropped for the next part of all messages, when some were not noted. How many there are only the disk bounds: so many
+// fit in no memory.
+func (s *Store) searchMessages(in *instance) {
+	r := &s.reaper
+	if !r.searches() {
+		return
+	}
+	var next []byte
+	from := r.next
+	if s.suspect(in, in.do(func(db *pebble.DB) (err error) {
+		next, err = reapPart(db, from)
+		return err
+	})) == nil { // What do has left behind still writes to next.
+		r.next = next
 	}
 }
 
@@ -155,11 +210,8 @@ func (s *Store) sweep(db *pebble.DB) error {
 	}); err != nil {
 		return err
 	}
-	from, to = record.Bounds(record.KindMessage)
-	return each(db, from, to, func(key, _ []byte) error {
-		s.reaper.dropped(record.Number(key, 0))
-		return nil
-	})
+	s.reaper.miss()
+	return nil
 }
 
 // eachOwner gives the first number of all keys of a kind to f, each once, by jumping from one to the next.
@@ -201,6 +253,24 @@ func reapMessages(db *pebble.DB, mids []uint64) error {
 		return err
 	}
 	return db.Apply(b, pebble.NoSync)
+}
+
+// reapPart is reapMessages for those from a key on, as many as are looked at in a round, and says where to go on; nil: that was the last part.
+func reapPart(db *pebble.DB, from []byte) (next []byte, err error) {
+	var mids []uint64
+	_, to := record.Bounds(record.KindMessage)
+	err = each(db, from, to, func(key, _ []byte) error {
+		if len(mids) == searchPart {
+			next = bytes.Clone(key)
+			return errEnough
+		}
+		mids = append(mids, record.Number(key, 0))
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, err
+	}
+	return next, reapMessages(db, mids)
 }
 
 // mendReferences writes the references that entries lack: without them the reaper would take their messages for garbage.
@@ -245,15 +315,18 @@ func (s *Store) reapSwept(db *pebble.DB, sid uint64) (more bool, err error) {
 	return false, reapRest(db, sid)
 }
 
-// reapSession removes what an ended Session has left.
-func (s *Store) reapSession(db *pebble.DB, sid uint64) error {
+// reapSession removes what an ended Session has left. Where the broker closes meanwhile the next run goes on.
+func (s *Store) reapSession(in *instance, sid uint64) error {
 	for more := true; more; {
-		var err error
-		if more, err = s.reapQueue(db, sid); err != nil {
+		if err := in.do(func(db *pebble.DB) (err error) {
+			more, err = s.reapQueue(db, sid)
+			return err
+		}); err != nil || s.isClosing() {
 			return err
 		}
+		s.reapDropped(in)
 	}
-	return reapRest(db, sid)
+	return in.do(func(db *pebble.DB) error { return reapRest(db, sid) })
 }
 
 // reapQueue removes a chunk of a queue, and says whether there is more of it.

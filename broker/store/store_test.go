@@ -300,6 +300,65 @@ func TestReaper(t *testing.T) {
 	_ = s.Close()
 }
 
+// TestReaperIsBounded: the reaper notes so many messages and no more, however many there are and whatever they lose, and finds garbage among all of them; so does
+// compacting.
+func TestReaperIsBounded(t *testing.T) {
+	mem := dataDir(t)
+	s, err := Open(Config{Dir: "data", FS: mem}) // and no reaper beside
+	if err != nil {
+		t.Fatal(err)
+	}
+	const messages = searchPart + 10
+	value := record.AppendMessage(nil, &record.Message{Topic: []byte("t")}, 0)
+	garbage := func() {
+		var b []byte
+		for mid := uint64(1); mid <= messages; mid++ {
+			b = record.AppendSet(b, record.MessageKey(nil, mid), value)
+		}
+		if err := s.commit([]request{{ops: record.AppendSet(b, record.ReferenceKey(nil, messages, 1, 1), nil)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	garbage()
+	s.reaper.dropped(slices.Repeat([]uint64{1}, 2*droppedMax)...)
+	if s.reaper.missed {
+		t.Error("one message fills the list")
+	}
+	for mid := range uint64(droppedMax) {
+		s.reaper.dropped(1<<40 + mid) // which are gone already
+	}
+	s.reaper.swept = true
+	s.reaper.dropped(messages - 1)
+	if n := len(s.reaper.mids); n != droppedMax {
+		t.Errorf("%d messages are noted; the bound is %d", n, droppedMax)
+	}
+	s.reapOnce(0)
+	if n := count(t, s, record.KindMessage); n != messages-1-searchPart {
+		t.Errorf("after a part of the search %d messages are left", n)
+	}
+	s.reapOnce(0)
+	if n := count(t, s, record.KindMessage); n != 1 {
+		t.Errorf("after the search %d messages are left; one is needed", n)
+	}
+	garbage()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	tool, err := OpenForTools(Config{Dir: "data", FS: mem}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tool.Compact(); err != nil {
+		t.Error(err)
+	}
+	if n := count(t, tool, record.KindMessage); n != 1 || tool.reaper.mids != nil {
+		t.Errorf("after compacting %d messages are left; one is needed", n)
+	}
+	if err := tool.CloseTools(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestEndBesideSession: a salvage that has lost how a Session ended, and not that it did, brings it back. What it has from then on is not removed as what an
 // ended one has left.
 func TestEndBesideSession(t *testing.T) {

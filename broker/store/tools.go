@@ -179,8 +179,9 @@ func (s *Store) Records(f func(key, value []byte) error) error {
 
 // Compact removes what is garbage and rewrites the tables.
 func (s *Store) Compact() error {
-	s.reapOnce(0)
-	s.reapOnce(0)
+	for s.reapOnce(0); s.reaper.searches() && !s.in.hasFailed(); {
+		s.reapOnce(0)
+	}
 	return s.in.do(func(db *pebble.DB) error { return db.Compact(context.Background(), []byte{0}, []byte{0xff}, true) })
 }
 
