@@ -130,7 +130,8 @@ type stream struct {
 	due       []awaited   // scratch of settleAwaiting
 	settling  bool
 	told      []bool // shards to be told of the next watermark
-	loads     int    // asked and not answered
+	loads     int    // that the store was asked for and has not answered
+	later     []Load // that it is still to be asked for, in order: see Limits.loadsAtOnce
 	// passed are the places in the queues of ended Sessions, by sid, of what was given to others from memory: see passedFromDisk.
 	passed  map[uint64][]uint64
 	renewal renewal
@@ -174,11 +175,13 @@ const (
 	// the payload has 64, and 45 instead of 47 where it has 128. For ten Sessions it would save a quarter of 37 at 64 already, and take 24 µs of
 	// processor for each delivery, until it is acknowledged, instead of 6.5.
 	sharedBodyMin = 128
-	// loadsMax is how many loads a shard has under way before a client's queue waits: those of connections that are gone are among them.
+	// loadsMax is how many loads of a shard wait, and are under way, before a client's queue waits: those of connections that are gone are among them.
 	loadsMax = 8 << 10
 	// trimRangeMin is how many positions are deleted as one range: a range costs more than some keys, and reading past
 	// many ranges costs more still.
 	trimRangeMin = 64
+	// loadsFewest is the least that Limits.loadsAtOnce may be: enough for those who read.
+	loadsFewest = 8
 )
 
 func newStream(shards int) *stream {

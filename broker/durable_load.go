@@ -5,12 +5,13 @@ import "github.com/ringmq/ringmq/broker/record"
 // Loaded takes a part of a Session's queue.
 func (s *Shard) Loaded(r Loaded) {
 	s.stream.loads--
+	s.askOn()
 	if r.Session == 0 {
 		s.onPassing(&r)
 		return
 	}
-	sess := s.sessions[r.Session].Load()
-	if sess == nil || !s.present(sess) || sess.kept == nil || sess.kept.sid != r.SID || sess.kept.serial != r.Serial {
+	sess := s.asker(&r.Load)
+	if sess == nil {
 		return
 	}
 	k := sess.kept

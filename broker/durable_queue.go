@@ -72,7 +72,7 @@ const (
 // countEarlier asks what of earlier runs waits on disk, from where it is not counted yet.
 func (s *Shard) countEarlier(sess *Session) {
 	k := sess.kept
-	if !k.disk.uncounted || k.counting || sess.arriving || s.stream.loads >= loadsMax {
+	if !k.disk.uncounted || k.counting || sess.arriving || s.stream.loading() >= loadsMax {
 		return
 	}
 	k.counting = true
@@ -334,7 +334,7 @@ func (s *Shard) fetch(sess *Session) {
 	if sess.conn == 0 || !k.mayLoad() {
 		return // There was nothing to write, and an answer that was due with that has ended the connection, or asked already.
 	}
-	if s.stream.loads >= loadsMax {
+	if s.stream.loading() >= loadsMax {
 		s.wantMemory(sess)
 		return
 	}
@@ -344,12 +344,36 @@ func (s *Shard) fetch(sess *Session) {
 		Entries: fetchEntries, Bytes: fetchBytes})
 }
 
-// askStore has the store load; Loaded takes the answer.
+// askStore has the store load, now or when it has answered others; Loaded takes the answer.
 func (s *Shard) askStore(l Load) {
 	l.Shard = s.id
-	s.stream.loads++
-	s.store.Load(l)
+	s.stream.later = append(s.stream.later, l)
+	s.askOn()
 }
+
+// askOn asks for what is still to be loaded, unless the queue that it is for has been asked for again, or has moved, since.
+func (s *Shard) askOn() {
+	st := s.stream
+	for len(st.later) > 0 && st.loads < s.limits.loadsAtOnce() {
+		l := st.later[0]
+		if st.later = st.later[1:]; l.Session == 0 || s.asker(&l) != nil {
+			st.loads++
+			s.store.Load(l)
+		}
+	}
+}
+
+// asker is the Session that an answer is for; nil: it waits for another one by now.
+func (s *Shard) asker(l *Load) *Session {
+	sess := s.sessions[l.Session].Load()
+	if sess == nil || !s.present(sess) || sess.kept == nil || sess.kept.sid != l.SID || sess.kept.serial != l.Serial {
+		return nil
+	}
+	return sess
+}
+
+// loading is how many loads wait or are under way.
+func (st *stream) loading() int { return st.loads + len(st.later) }
 
 // released makes the PUBREC of a delivery durable; PUBREL follows then [MQTT-4.3.3-6].
 func (s *Shard) released(id uint32, sess *Session, e uint32) {

@@ -181,8 +181,8 @@ func TestLoadsOfConnectionsThatAreGone(t *testing.T) {
 			s.Closed(x.id, "reset")
 		}
 	}
-	if n := len(store.loads); n != loadsMax {
-		t.Errorf("%d loads are under way, want %d", n, loadsMax)
+	if n := s.stream.loading(); n != loadsMax || len(store.loads) != s.limits.loadsAtOnce() {
+		t.Errorf("%d loads wait, %d of them are under way, want %d and %d", n, len(store.loads), loadsMax, s.limits.loadsAtOnce())
 	}
 	for len(store.loads) > 0 {
 		store.answer(s)
@@ -191,6 +191,41 @@ func TestLoadsOfConnectionsThatAreGone(t *testing.T) {
 	store.answer(s)
 	if got := x.sizes(); len(got) != 1 {
 		t.Errorf("the client that stays got %v", got)
+	}
+}
+
+// TestLoadsAtOnce has the clients of many queues come at once: the store is asked for so many at a time, and each client gets what waits for it.
+func TestLoadsAtOnce(t *testing.T) {
+	store := &lateStore{}
+	b, s := streamBench(t, store)
+	most := s.limits.loadsAtOnce()
+	clients := make([]*hand, 4*most)
+	open := func() {
+		for i := range clients {
+			clients[i] = b.open(0, persistent(fmt.Sprint("c", i)))
+			store.all(s)
+		}
+	}
+	open()
+	for _, x := range clients {
+		x.subscribeMany(0, 1, "news")
+		store.all(s)
+		s.Closed(x.id, "reset")
+	}
+	store.all(s)
+	b.open(0, transient("p")).give(publishBytes("news", 1, 1, 10, packet.V50))
+	store.all(s)
+	open()
+	for answered := range len(clients) {
+		if n, want := len(store.loads), min(most, len(clients)-answered); n != want {
+			t.Fatalf("after %d answers %d loads are under way, want %d", answered, n, want)
+		}
+		store.answer(s)
+	}
+	for i, x := range clients {
+		if got := x.sizes(); len(got) != 1 {
+			t.Errorf("client %d got %v", i, got)
+		}
 	}
 }
 

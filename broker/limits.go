@@ -259,6 +259,10 @@ func (l Limits) streamBytes() int {
 	return int(min(streamBytesMax, max(streamBytesMin, l.StoreBytes/16/int64(l.Shards))))
 }
 
+// loadsAtOnce is how many loads of a shard the store is asked for at a time: answers, each of up to fetchBytes and a message, may come faster than the shard
+// sends them on, and all that are there come in one turn.
+func (l Limits) loadsAtOnce() int { return max(loadsFewest, l.streamBytes()/fetchBytes) }
+
 // filterRoom is what n subscriptions leave of their part of the plan, and a quarter of the headroom, for the levels of their filters and
 // for Shared Subscriptions.
 func (l Limits) filterRoom(n int64) int64 {
