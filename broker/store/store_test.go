@@ -359,6 +359,47 @@ func TestReaperIsBounded(t *testing.T) {
 	}
 }
 
+// TestCheckFindsLostCommits: a store whose log is gone has nothing that is damaged, and is not good.
+func TestCheckFindsLostCommits(t *testing.T) {
+	mem := dataDir(t)
+	s, a := openWith(t, mem, Fsync)
+	for pos := range uint64(3) {
+		s.Commit(0, entryBatch(1, pos, ""))
+	}
+	a.until(t, "the commits", func() bool { return a.committed == 3 })
+	made := int(s.commits)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check := func() []string {
+		t.Helper()
+		tool, err := OpenForTools(Config{Dir: "data", FS: mem}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := tool.Check()
+		if err = errors.Join(err, tool.CloseTools()); err != nil {
+			t.Fatal(err)
+		}
+		return found.Problems
+	}
+	if problems := check(); len(problems) > 0 {
+		t.Errorf("a store that lacks nothing: %v", problems)
+	}
+	names, err := mem.List("data/db")
+	for _, name := range names {
+		if strings.HasSuffix(name, ".log") {
+			err = errors.Join(err, mem.Remove("data/db/"+name))
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if problems := check(); len(problems) != 1 || !strings.HasPrefix(problems[0], fmt.Sprint(made, " commits")) {
+		t.Errorf("a store that lacks %d commits: %v", made, problems)
+	}
+}
+
 // TestEndBesideSession: a salvage that has lost how a Session ended, and not that it did, brings it back. What it has from then on is not removed as what an
 // ended one has left.
 func TestEndBesideSession(t *testing.T) {

@@ -40,13 +40,21 @@ func (f *Findings) problem(format string, a ...any) {
 	}
 }
 
-// Check reads every block and decodes every record, and looks whether what records refer to is there.
+// Check reads every block and decodes every record, and looks whether what records refer to is there, and the commits that were made durable.
 func (s *Store) Check() (Findings, error) {
 	f := Findings{Records: make(map[string]int64)}
 	if err := s.in.check(); err != nil {
 		f.problem("tables: %v", err)
 	}
 	err := s.in.do(func(db *pebble.DB) error {
+		last, err := lastTime(db)
+		if err != nil {
+			return err
+		}
+		gone, _ := s.compareProgress(last.commits, 0)
+		if gone = max(gone, s.lacks.Load()); gone > 0 {
+			f.problem("%d commits are gone, and acknowledged messages with them", gone)
+		}
 		return each(db, nil, nil, func(key, value []byte) error {
 			f.Records[KindName(record.Kind(key[0]))]++
 			f.record(db, key, value)

@@ -29,7 +29,7 @@ Examples:
   ringmq store stats                             of the running broker: sizes and commits
   ringmq store backup /backup/monday             a copy from the running broker
   ringmq store backup /var/lib/ringmq /backup/x  a copy while no broker runs
-  ringmq store check /var/lib/ringmq             read every record; exit 1 when one is damaged
+  ringmq store check /var/lib/ringmq             read every record; exit 1 when one is damaged, or commits are gone
   ringmq store dump /var/lib/ringmq | jq .       every record as a line of JSON
   ringmq store compact /var/lib/ringmq           give space back`
 
