@@ -192,6 +192,58 @@ func TestWillsOfManyBeforeStoreThatStandsStill(t *testing.T) {
 	}
 }
 
+// TestWillsOfKeptSessionsBeforeStoreThatStandsStill is the same for clients with kept Sessions, whose Wills the store has already: what is due of them has
+// no more room than others' Wills.
+func TestWillsOfKeptSessionsBeforeStoreThatStandsStill(t *testing.T) {
+	const clients = 90
+	store := &lateStore{}
+	b := newStoreBench(t, store)
+	x := b.open(0, persistent("x"))
+	s := x.s
+	store.all(s)
+	x.subscribeMany(0, 1, "one")
+	store.all(s)
+	watcher := b.open(0, transient("watcher"))
+	watcher.subscribeMany(0, 1, "one")
+	watcher.hear()
+	var all []*hand
+	for i := range clients {
+		in := withWill(fmt.Sprint("c", i), "one", 1, false)
+		in.CleanStart, in.SessionExpiry = false, neverExpires
+		all = append(all, b.open(0, in))
+		if store.all(s); !all[i].live() {
+			t.Fatal("refused although the store works")
+		}
+	}
+	x.hear()
+	s.Closed(x.id, "reset")
+	store.all(s)
+	b.b.Refuse(RefuseAll)
+	before := heapBytes()
+	got := 0
+	for i, h := range all {
+		s.Closed(h.id, "reset")
+		b.turn(0, int64(10*i))
+		got += len(watcher.acknowledge(""))
+	}
+	boundedStream(t, s, before)
+	missed := s.counters[CounterStoreRefused]
+	b.b.Refuse(RefuseNothing)
+	for range 50 {
+		store.all(s)
+	}
+	queued := store.of(record.KindEntry)
+	if got != clients || queued == 0 || uint64(clients-queued) != missed || store.of(record.KindSession) != clients+1 {
+		t.Errorf("%d Wills are delivered, %d wait, %d are counted; the store has %d Sessions", got, queued, missed, store.of(record.KindSession))
+	}
+	for key, value := range store.records {
+		var in record.Session
+		if key[0] == byte(record.KindSession) && (in.Decode([]byte(value)) != nil || len(in.Will) > 0) {
+			t.Errorf("a Will that was published is there for the next run, of %q", in.ClientID)
+		}
+	}
+}
+
 // withWill is the CONNECT of a client that keeps nothing.
 func withWill(clientID, topic string, qos uint8, retain bool) packet.Connect {
 	in := transient(clientID)

@@ -190,7 +190,9 @@ func (s *Shard) releaseWill(sess *Session, publish bool) {
 	}
 	o := orphan{msg: will}
 	if sess.kept != nil && sess.kept.hasWill {
-		o.record = s.recordDue(will)
+		if s.willRoom() || !s.refuses(RefuseMessages) { // otherwise see keepOwn
+			o.record = s.recordDue(will)
+		}
 		s.recordSession(sess, sess.expiry, 0, 0, s.offlineSince(sess))
 	}
 	s.orphans = append(s.orphans, o)
