@@ -213,6 +213,9 @@ func TestFailingDisk(t *testing.T) {
 		if a.committed != 1 {
 			t.Error("answered although the disk fails")
 		}
+		if stats := mustStats(t, s); !stats.Refusing || stats.Why == "" || stats.Failures == 0 {
+			t.Errorf("while the disk fails the store says %+v", stats)
+		}
 		time.Sleep(2 * reopenEvery)
 		broken.Off()
 		a.until(t, "recovery", func() bool { return a.committed == 2 && !a.refusing })

@@ -122,7 +122,9 @@ func printStats(c *cli.Context, stats *store.Stats) error {
 		k := stats.Records[name]
 		fmt.Fprintf(w, "%s\t%d\t%d bytes\n", name, k.Count, k.Bytes)
 	}
-	fmt.Fprintf(w, "on disk\t%d\tbytes\nof it log\t%d\tbytes\n", stats.DiskBytes, stats.LogBytes)
+	if stats.DiskBytes > 0 { // otherwise it cannot be told
+		fmt.Fprintf(w, "on disk\t%d\tbytes\nof it log\t%d\tbytes\n", stats.DiskBytes, stats.LogBytes)
+	}
 	if stats.Commits > 0 {
 		fmt.Fprintf(w, "commits\t%d\twith %d batches, %d changes, %d bytes\n", stats.Commits, stats.Batches, stats.Changes, stats.Bytes)
 		fmt.Fprintf(w, "write amplification\t%.2f\t\nfailures\t%d\t\n", stats.WriteAmplification, stats.Failures)
