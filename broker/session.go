@@ -51,12 +51,13 @@ type Session struct {
 	received    uint32 // block: table of QoS 2 Packet Identifiers received and not released
 	receivedLen uint32
 
-	subs    *subscription            // list
-	names   map[subKey]*subscription // the same by name, once there are many
-	subsLen int
-	cursors *cursor // list
-	kept    *kept   // nil: it does not outlive the process
-	awaits  uint64  // ticket at which the Session is looked at; see awaitTicket
+	subs      *subscription            // list
+	names     map[subKey]*subscription // the same by name, once there are many; see shrinkNames
+	subsLen   int32
+	namesMost int32   // how many names has had room for
+	cursors   *cursor // list
+	kept      *kept   // nil: it does not outlive the process
+	awaits    uint64  // ticket at which the Session is looked at; see awaitTicket
 	// discarded is what the store called it before it was emptied, until the next connection has it: that this is durable is what its
 	// CONNACK waits for, or its leaving the registry.
 	discarded uint64

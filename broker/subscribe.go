@@ -186,13 +186,33 @@ func (sess *Session) link(sub *subscription, share string) {
 	sess.subs = sub
 	sess.subsLen++
 	if sess.names == nil && sess.subsLen > manySubscriptions {
-		sess.names = make(map[subKey]*subscription, 2*manySubscriptions)
-		for at := sess.subs.next; at != nil; at = at.next {
-			sess.names[at.key()] = at
-		}
+		sess.nameAll(sub.next)
 	}
 	if sess.names != nil {
 		sess.names[subKey{share, sub.filter}] = sub
+		sess.namesMost = max(sess.namesMost, sess.subsLen)
+	}
+}
+
+// nameAll makes the map, of subscriptions from one on.
+func (sess *Session) nameAll(from *subscription) {
+	sess.names, sess.namesMost = make(map[subKey]*subscription, sess.subsLen), sess.subsLen
+	for at := from; at != nil; at = at.next {
+		sess.names[at.key()] = at
+	}
+}
+
+// sparseNames is from which part of what it has had room for, as a divisor, the map is made anew.
+const sparseNames = 4
+
+// shrinkNames makes the map anew, or does without, when few are left of what it has had: a map of Go keeps its room, of some 70 bytes for
+// each name, and what one client has given up others may have next.
+func (sess *Session) shrinkNames() {
+	if sess.names == nil || sess.subsLen > sess.namesMost/sparseNames {
+		return
+	}
+	if sess.names = nil; sess.subsLen > manySubscriptions {
+		sess.nameAll(sess.subs)
 	}
 }
 
@@ -229,6 +249,7 @@ func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
 	if sess.names[sub.key()] == sub {
 		delete(sess.names, sub.key())
 	}
+	sess.shrinkNames()
 	s.unindex(sub)
 	s.stopCursor(sess, sub)
 }
