@@ -14,8 +14,9 @@ import (
 const (
 	// journalQueue is how many events may wait for the log; more are lost and counted.
 	journalQueue = 4096
-	// refusedPerSecond bounds the lines about refused clients: a flood must not become a flood of the log.
-	refusedPerSecond = 50
+	// linesPerSecond bounds the lines about refused clients, and those about clients that lose messages: a flood must not become a
+	// flood of the log.
+	linesPerSecond = 50
 )
 
 // newLogger writes one line per event to standard error; under systemd without the time, which the journal adds.
@@ -40,11 +41,27 @@ func newLogger(level string) *slog.Logger {
 
 // journal turns the shards' events into log lines, on a goroutine of its own.
 type journal struct {
-	log     *slog.Logger
-	queue   chan broker.LogEvent
-	done    sync.WaitGroup
-	second  int64
-	refused int
+	log      *slog.Logger
+	queue    chan broker.LogEvent
+	done     sync.WaitGroup
+	refusals allowance
+	losses   allowance
+}
+
+// allowance is how many lines of a kind there were in a second.
+type allowance struct {
+	second int64
+	lines  int
+}
+
+// take counts another line. It says whether that may be written, and how many were not in the second before.
+func (a *allowance) take() (ok bool, missed int) {
+	if now := time.Now().Unix(); now != a.second {
+		missed = max(0, a.lines-linesPerSecond)
+		a.second, a.lines = now, 0
+	}
+	a.lines++
+	return a.lines <= linesPerSecond, missed
 }
 
 func newJournal(log *slog.Logger) *journal {
@@ -101,12 +118,10 @@ func (j *journal) write(e *broker.LogEvent) {
 			"clean", e.Clean, "keep_alive", e.KeepAlive, "user", e.User)
 	case broker.EventDisconnected:
 		j.log.Info("client disconnected", "client", e.ClientID, "address", e.Address.String(), "reason", e.Text)
-	case broker.EventDropping:
-		j.log.Warn("messages are being dropped", "client", e.ClientID, "reason", e.Text)
+	case broker.EventDropping, broker.EventCaughtUp:
+		j.writeLosses(e)
 	case broker.EventAcceptFailed:
 		j.log.Warn("cannot accept connections", "error", e.Text, "remedy", "raise the limit of file descriptors (ulimit -n)")
-	case broker.EventCaughtUp:
-		j.log.Info("client has caught up", "client", e.ClientID, "dropped", e.Text)
 	case broker.EventExhausted:
 		j.log.Warn("memory for messages is used up: publishers are refused or wait", "times", e.Text, "remedy", "raise --memory or lower max_queued_messages")
 	case broker.EventBeyondLimit:
@@ -118,13 +133,11 @@ func (j *journal) write(e *broker.LogEvent) {
 
 func (j *journal) writeRefused(e *broker.LogEvent) {
 	level := levelOf(e)
-	if now := time.Now().Unix(); now != j.second {
-		if j.refused > refusedPerSecond {
-			j.log.Log(context.Background(), level, "more clients refused", "count", j.refused-refusedPerSecond)
-		}
-		j.second, j.refused = now, 0
+	ok, missed := j.refusals.take()
+	if missed > 0 {
+		j.log.Log(context.Background(), level, "more clients refused", "count", missed)
 	}
-	if j.refused++; j.refused > refusedPerSecond {
+	if !ok {
 		return
 	}
 	why := e.Text
@@ -132,4 +145,20 @@ func (j *journal) writeRefused(e *broker.LogEvent) {
 		why = e.Reason.String()
 	}
 	j.log.Log(context.Background(), level, "client refused", "address", e.Address.String(), "client", e.ClientID, "reason", why, "code", int(e.Reason))
+}
+
+// writeLosses says that a client begins to lose messages, or loses no more. One that takes packets of a few bytes only, and publishes what
+// is larger to itself, does either with each message.
+func (j *journal) writeLosses(e *broker.LogEvent) {
+	ok, missed := j.losses.take()
+	if missed > 0 {
+		j.log.Warn("more clients began to lose messages, or caught up", "lines", missed)
+	}
+	switch {
+	case !ok:
+	case e.Kind == broker.EventDropping:
+		j.log.Warn("messages are being dropped", "client", e.ClientID, "reason", e.Text)
+	default:
+		j.log.Info("client has caught up", "client", e.ClientID, "dropped", e.Text)
+	}
 }
