@@ -51,3 +51,54 @@ func (h *hand) unsubscribeMany(from, to int) {
 	}
 	h.give(packet.AppendUnsubscribe(nil, &packet.Unsubscribe{PacketID: 2}, filters, packet.V50))
 }
+
+// TestGroupNumbersComeRound has so many Shared Subscriptions been made that their numbers come round.
+func TestGroupNumbersComeRound(t *testing.T) {
+	b := newBench(t, 1, nil)
+	gs := b.b.world.groups
+	publish := func(name string) {
+		b.open(0, transient("pub")).give(publishBytes(name, 1, 1, 10, packet.V50))
+	}
+	gets := func(h *hand, want int, what string) {
+		t.Helper()
+		n := 0
+		for _, p := range h.hear() {
+			if p.kind == packet.PUBLISH {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s got %d messages; want %d", what, n, want)
+		}
+	}
+
+	// A group that lives keeps its number.
+	first, second := b.open(0, transient("first")), b.open(0, transient("second"))
+	first.subscribeMany(0, 1, "$share/old/t")
+	second.subscribeMany(0, 1, "$share/old/t")
+	gs.last--
+	b.open(0, transient("other")).subscribeMany(0, 1, "$share/young/other")
+	publish("t")
+	b.b.loops[0].lose(first.id, "test")
+	gets(second, 1, "the member that stays")
+
+	// A delivery that names a group that is gone names no other.
+	gone := b.open(0, transient("gone"))
+	gone.subscribeMany(0, 1, "$share/gone/secret")
+	publish("secret")
+	gone.give(packet.AppendUnsubscribe(nil, &packet.Unsubscribe{PacketID: 2}, [][]byte{[]byte("$share/gone/secret")}, packet.V50))
+	gs.last--
+	stranger := b.open(0, transient("stranger"))
+	stranger.subscribeMany(0, 1, "$share/strangers/public")
+	b.b.loops[0].lose(gone.id, "test")
+	gets(stranger, 0, "a member of another Shared Subscription")
+
+	// No group is number 0.
+	gs.last = ^uint32(0)
+	first, second = b.open(0, transient("first")), b.open(0, transient("third"))
+	first.subscribeMany(0, 1, "$share/zero/z")
+	second.subscribeMany(0, 1, "$share/zero/z")
+	publish("z")
+	b.b.loops[0].lose(first.id, "test")
+	gets(second, 1, "the member that stays")
+}

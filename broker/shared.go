@@ -43,7 +43,7 @@ func ParseStrategy(name string) (Strategy, error) {
 type group struct {
 	name    string
 	record  *subscription // what the index holds
-	number  uint32        // names the group in entries
+	number  uint32        // names the group in entries; see newNumber
 	members atomic.Pointer[[]*subscription]
 	cursor  atomic.Uint32
 	sticky  atomic.Pointer[subscription] // the member that Sticky stays with
@@ -72,8 +72,7 @@ func (gs *groups) join(x *topic.Index[*subscription], name, filter string, sub *
 	g := gs.all[key]
 	founded := g == nil
 	if founded {
-		gs.last++
-		g = &group{name: name, number: gs.last}
+		g = &group{name: name, number: gs.newNumber()}
 		g.record = &subscription{group: g, filter: filter}
 		g.members.Store(&[]*subscription{})
 		gs.all[key], gs.byNumber[g.number] = g, g
@@ -87,6 +86,14 @@ func (gs *groups) join(x *topic.Index[*subscription], name, filter string, sub *
 		x.Add(filter, g.record)
 	}
 	return g
+}
+
+// newNumber is one that no group has; 0 is none's. Where groups come and go all the time, their numbers have come round within days, and one
+// that a delivery still names may be another group's: see passOn.
+func (gs *groups) newNumber() uint32 {
+	for gs.last++; gs.last == 0 || gs.byNumber[gs.last] != nil; gs.last++ {
+	}
+	return gs.last
 }
 
 // leave takes sub off its group, and the group off the index with its last member.
@@ -228,7 +235,8 @@ func (s *Shard) passOn(sess *Session, q *queue) {
 		if e.group == 0 || e.qos() != 1 || s.passedFromDisk(sess, id) {
 			continue
 		}
-		if g := s.groups.find(e.group); g != nil {
+		name, _ := s.ms.meta(s.ms.at(e.msg))
+		if g := s.groups.find(e.group); g != nil && topic.Match(g.record.filter, string(name)) {
 			s.ms.retain(e.msg, 1)
 			s.orphans = append(s.orphans, orphan{msg: e.msg, group: g})
 		}
