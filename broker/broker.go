@@ -2,8 +2,11 @@ package broker
 
 import (
 	"context"
+	crypto "crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,8 +31,8 @@ type Options struct {
 	Store  Store            // what outlives the process; nil: nothing does
 	// Prefault touches the reserved memory of messages and connections at once.
 	Prefault bool
-	// HashKey is of the hash of topics, for runs that are to be repeated exactly; zero: drawn at random, and not from Config.Seed,
-	// which made-up Client Identifiers give away.
+	// HashKey is of the hash of topics and Client Identifiers, and of made-up Client Identifiers, for runs that are to be repeated
+	// exactly; zero: drawn at random, and not from Config.Seed, which other choices give away.
 	HashKey [2]uint64
 	// LockThread has each Loop keep an OS thread of its own, which suits planes whose Wait blocks in the kernel.
 	LockThread bool
@@ -44,8 +47,9 @@ func New(o Options, planes []Plane) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, store: o.Store, retainedLog: &retainedLog{}, registry: newRegistry(), retained: &retainedStore{},
-		index: o.index(), groups: newGroups()}
+	index := o.index()
+	w := &shared{limits: o.Limits, config: &o.Config, host: o.Host, store: o.Store, retainedLog: &retainedLog{}, registry: newRegistry(index), retained: &retainedStore{},
+		index: index, groups: newGroups()}
 	w.contributions.max = o.Limits.Shards * o.Limits.streamBytes() / 2
 	if err := w.allocate(plan); err != nil {
 		return nil, err
@@ -60,6 +64,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.identifiers = rand.NewChaCha8(o.identifierKey(i))
 		w.peers = append(w.peers, s)
 		l := &Loop{shard: s, plane: p, clock: clock, vec: make([][]byte, 0, writeSlices), lock: o.LockThread}
 		if late, is := p.(Laggard); is {
@@ -79,6 +84,18 @@ func (o *Options) index() *topic.Index[*subscription] {
 		return topic.NewKeyedIndex[*subscription](o.HashKey)
 	}
 	return topic.NewIndex[*subscription]()
+}
+
+// identifierKey is what a shard makes up Client Identifiers from.
+func (o *Options) identifierKey(shard int) (key [32]byte) {
+	if o.HashKey == [2]uint64{} {
+		_, _ = crypto.Read(key[:]) // It never fails: it ends the process instead.
+		return key
+	}
+	for i, v := range [...]uint64{o.HashKey[0], o.HashKey[1], uint64(shard)} {
+		binary.LittleEndian.PutUint64(key[8*i:], v)
+	}
+	return key
 }
 
 func (o *Options) now() func() time.Time {

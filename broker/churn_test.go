@@ -102,3 +102,34 @@ func TestGroupNumbersComeRound(t *testing.T) {
 	b.b.loops[0].lose(first.id, "test")
 	gets(second, 1, "the member that stays")
 }
+
+// TestClientIdentifiersFallToAllParts has as many clients as are connected choose Client Identifiers that one hash, which is the same in every
+// broker, gives to one part of the registry.
+func TestClientIdentifiersFallToAllParts(t *testing.T) {
+	const clients, each = 6400, 6400 / registryParts
+	r := newBench(t, 1, nil).b.world.registry
+	count := make(map[*registryPart]int)
+	for i, n := 0, 0; n < clients; i++ {
+		if id := fmt.Sprint("c", i); fnv(id)%registryParts == 0 {
+			count[r.part(id)]++
+			n++
+		}
+	}
+	for _, n := range count {
+		if n > 3*each {
+			t.Errorf("%d of %d fall to one part of %d", n, clients, registryParts)
+		}
+	}
+}
+
+// TestMadeUpIdentifiersAreSecret has two brokers make up Client Identifiers that have their other choices in common, and a run repeated.
+func TestMadeUpIdentifiersAreSecret(t *testing.T) {
+	first, second := newBench(t, 1, nil).b.loops[0].shard, newBench(t, 1, nil).b.loops[0].shard
+	if a, b := first.newClientID(), second.newClientID(); a == b || first.draw() != second.draw() {
+		t.Errorf("brokers with the same seed make up %q and %q", a, b)
+	}
+	o := Options{HashKey: [2]uint64{1, 2}}
+	if o.identifierKey(0) != o.identifierKey(0) || o.identifierKey(0) == o.identifierKey(1) {
+		t.Error("with a known key, a shard's Client Identifiers are not its own and the same in each run")
+	}
+}

@@ -10,7 +10,7 @@ type Config struct {
 	ResponseInformation string // for clients that ask; %c is the Client Identifier
 	Version             string // of the program, for $SYS
 	SysIntervalSeconds  int    // between updates of $SYS; 0: none
-	Seed                uint64 // of made-up Client Identifiers and random choices
+	Seed                uint64 // of random choices
 }
 
 // ListenerConfig is what a listener decides for its connections.

@@ -130,13 +130,12 @@ func (s *Shard) clientID(c *conn, in *packet.Connect) (string, packet.Reason) {
 	return s.newClientID(), packet.Success // [MQTT-3.1.3-6]
 }
 
-// newClientID makes up a Client Identifier that no Session has [MQTT-3.2.2-16]: clients can foresee the draws, and come with one before.
+// newClientID makes up a Client Identifier that no Session has [MQTT-3.2.2-16] and that nobody else can know: who does may take the
+// Session over.
 func (s *Shard) newClientID() string {
 	for {
 		var b [16]byte
-		for i := range b {
-			b[i] = byte(s.draw() >> 24)
-		}
+		_, _ = s.identifiers.Read(b[:]) // It never fails.
 		if id := "ringmq-" + hex.EncodeToString(b[:]); s.registry.find(id) == nil {
 			return id
 		}

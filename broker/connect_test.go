@@ -10,11 +10,10 @@ import (
 func TestAssignedClientIdentifierIsNew(t *testing.T) {
 	b := newBench(t, 1, nil)
 	s := b.b.loops[0].shard
-	random := s.random
-	s.draw() // by Accept
+	identifiers := *s.identifiers
 	foreseen := s.newClientID()
 	first := b.open(0, persistent(foreseen))
-	s.random = random
+	*s.identifiers = identifiers
 	second := b.open(0, transient(""))
 	if !first.live() || !second.live() {
 		t.Errorf("a client without Client Identifier got %q, another client's", foreseen)

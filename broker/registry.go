@@ -1,12 +1,19 @@
 package broker
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/ringmq/ringmq/broker/topic"
+)
 
 // registryParts is the number of independently locked parts of the registry.
 const registryParts = 64
 
 // registry maps Client Identifiers to Sessions, on whatever shard they live. Its locks are held for a map access only.
+// Which part an identifier falls to nobody can choose: a map of Go keeps its largest room, and each part could be made to hold all Sessions
+// in its turn.
 type registry struct {
+	index *topic.Index[*subscription] // for its hash
 	parts [registryParts]registryPart
 }
 
@@ -16,8 +23,8 @@ type registryPart struct {
 	_        [48]byte // a cache line each
 }
 
-func newRegistry() *registry {
-	r := &registry{}
+func newRegistry(index *topic.Index[*subscription]) *registry {
+	r := &registry{index: index}
 	for i := range r.parts {
 		r.parts[i].sessions = make(map[string]*Session)
 	}
@@ -25,7 +32,7 @@ func newRegistry() *registry {
 }
 
 func (r *registry) part(clientID string) *registryPart {
-	return &r.parts[fnv(clientID)%registryParts]
+	return &r.parts[r.index.Hash([]byte(clientID))%registryParts]
 }
 
 // claimSession makes shard the owner-to-be of the client's Session and returns the Session, the number of the claim and

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 
@@ -86,6 +87,8 @@ type Shard struct {
 	second   int64
 	random   uint64
 	draining bool
+	// identifiers is where made-up Client Identifiers come from: from some that it was given nobody can tell the next.
+	identifiers *rand.ChaCha8
 
 	pool         *pool
 	ms           messages
