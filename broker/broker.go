@@ -58,7 +58,7 @@ func New(o Options, planes []Plane) (*Broker, error) {
 		w.prefault()
 	}
 	b := &Broker{world: w, plan: plan}
-	clock := o.clock()
+	clock := w.clock(o.now())
 	for i, p := range planes {
 		s, err := newShard(w, i, o.Config.Seed+uint64(i)*0x9e3779b97f4a7c15)
 		if err != nil {
@@ -105,10 +105,15 @@ func (o *Options) now() func() time.Time {
 	return o.Clock
 }
 
-func (o *Options) clock() func() int64 {
-	now := o.now()
+// clock is the broker's clock. It goes on as it is when the wall's is set.
+func (w *shared) clock(now func() time.Time) func() int64 {
 	start := now()
-	return func() int64 { return now().Sub(start).Milliseconds() }
+	return func() int64 {
+		t := now()
+		ms := t.Sub(start).Milliseconds()
+		w.follow(t.UnixMilli() - ms)
+		return ms
+	}
 }
 
 // allocate reserves the tables that the plan counts.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/ringmq/ringmq/broker/packet"
 )
@@ -131,5 +132,29 @@ func TestMadeUpIdentifiersAreSecret(t *testing.T) {
 	o := Options{HashKey: [2]uint64{1, 2}}
 	if o.identifierKey(0) != o.identifierKey(0) || o.identifierKey(0) == o.identifierKey(1) {
 		t.Error("with a known key, a shard's Client Identifiers are not its own and the same in each run")
+	}
+}
+
+// TestWallClockIsSet has the wall's clock set when the broker runs already, or the machine wake up: what is written from then on, and read, has
+// the time that the store goes by.
+func TestWallClockIsSet(t *testing.T) {
+	b := newStoreBench(t, &lateStore{})
+	l, w := b.b.loops[0], b.b.world
+	for name, off := range map[string]time.Duration{"behind": -8 * time.Hour, "ahead": time.Hour} {
+		w.startWall.Store(time.Now().Add(off).UnixMilli())
+		before := time.Now().UnixMilli()
+		l.shard.BeginTurn(l.clock())
+		expires := l.shard.now + 60_000
+		wall := w.wall(expires)
+		if wall < before+60_000-2*wallSlack || wall > time.Now().UnixMilli()+60_000+2*wallSlack {
+			t.Errorf("%s: what expires in a minute is said to expire in %d ms", name, wall-before)
+		}
+		if w.clockOf(wall) != expires {
+			t.Errorf("%s: what was to expire at %d is read as %d", name, expires, w.clockOf(wall))
+		}
+	}
+	start := w.startWall.Load()
+	if w.follow(start + wallSlack/2); w.startWall.Load() != start {
+		t.Error("it follows every difference")
 	}
 }

@@ -366,12 +366,23 @@ func (s *Shard) recordSent(k *kept) {
 	s.stream.ops = record.AppendSet(s.stream.ops, record.SentKey(s.keyRoom(), k.sid), record.AppendNumber(s.small[:0], k.sentTo))
 }
 
+// wallSlack is by how many milliseconds the wall's clock may differ from what the broker takes it for.
+const wallSlack = 1000
+
+// follow takes what the wall's clock says now of when the broker's stood at 0. That one stands while the machine is suspended, and the
+// wall's may be set; what is on disk has the wall's time, by which the store removes it.
+func (w *shared) follow(start int64) {
+	if d := start - w.startWall.Load(); d > wallSlack || d < -wallSlack {
+		w.startWall.Store(start)
+	}
+}
+
 // wall turns a time of the broker's clock into unix milliseconds; 0, which is never, and a Will's relative times stay.
 func (w *shared) wall(ms int64) int64 {
 	if ms <= 0 {
 		return ms
 	}
-	return w.startWall + ms
+	return w.startWall.Load() + ms
 }
 
 // clockOf turns unix milliseconds into the broker's clock. What is long past is 1, for 0 means never, and no shard's clock is less.
@@ -379,7 +390,7 @@ func (w *shared) clockOf(wall int64) int64 {
 	if wall <= 0 {
 		return wall
 	}
-	return max(1, wall-w.startWall)
+	return max(1, wall-w.startWall.Load())
 }
 
 // noPosition is larger than any position.

@@ -26,9 +26,9 @@ func (w *shared) restore(now time.Time) error {
 	if w.store == nil {
 		return nil
 	}
-	w.startWall = now.UnixMilli()
+	w.startWall.Store(now.UnixMilli())
 	w.numbers.Store(record.FirstOf(w.store.Boot()))
-	r := &restoring{w: w, bySID: make(map[uint64]*Session), wall: w.startWall, last: w.store.LastCommit()}
+	r := &restoring{w: w, bySID: make(map[uint64]*Session), wall: now.UnixMilli(), last: w.store.LastCommit()}
 	r.beyond = beyond{given: w.limits, leftOut: make(map[string]uint64)}
 	defer w.allowMore()()
 	if r.last == 0 || r.last > r.wall {

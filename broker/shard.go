@@ -36,7 +36,7 @@ type shared struct {
 	ends          atomic.Int64    // kept Sessions whose end is on its way to the store
 	retainedLog   *retainedLog
 	contributions contributions
-	startWall     int64        // unix milliseconds when the broker's clock stood at 0
+	startWall     atomic.Int64 // unix milliseconds when the broker's clock stood at 0; any Loop, see follow
 	refusing      atomic.Int32 // a Refusal; Broker.Refuse
 
 	connSlots    *slots
