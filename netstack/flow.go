@@ -35,6 +35,7 @@ type flow struct {
 	sweptAck       uint32
 	pinnedBytes    int64
 	stuckSweeps    uint8
+	probedAck      uint32 // the acknowledgement number last sent when silent connections were last looked for
 
 	unread unread // the plane's owner's
 

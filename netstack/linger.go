@@ -209,6 +209,9 @@ func (p *Plane) untilHousekeeping(timeout time.Duration) time.Duration {
 	if p.link.flows.halfOpen > 0 {
 		timeout = sooner(timeout, time.Until(p.expireAt))
 	}
+	if p.slab.taken > 0 {
+		timeout = sooner(timeout, p.probeAt-p.link.clock.elapsed())
+	}
 	for _, l := range p.listeners {
 		if !l.restsUntil.IsZero() {
 			timeout = sooner(timeout, time.Until(l.restsUntil))
@@ -220,7 +223,7 @@ func (p *Plane) untilHousekeeping(timeout time.Duration) time.Duration {
 // keepHouse does what is due of the plane's own business.
 func (p *Plane) keepHouse() {
 	if p.lingerers.count == 0 && p.closers.count == 0 && !p.hasFailed() && !p.budget.isScarce &&
-		p.link.flows.halfOpen == 0 {
+		p.link.flows.halfOpen == 0 && p.link.clock.elapsed() < p.probeAt {
 		return
 	}
 	now := time.Now()
@@ -233,6 +236,7 @@ func (p *Plane) keepHouse() {
 		p.cutOldest()
 	}
 	p.rouse(now)
+	p.probeSilent()
 }
 
 // hasFailed tells whether a listener rests after an error.

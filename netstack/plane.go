@@ -65,6 +65,7 @@ type Plane struct {
 	unread    unreadBudget
 	expireAt  time.Time     // when to look for handshakes to give up
 	timersAt  time.Duration // by the stack's clock, when timers were last run
+	probeAt   time.Duration // by that, when to look for silent connections
 	stale     []*flow       // scratch of expire
 	reader    roomWriter
 	writer    sliceReader

@@ -80,6 +80,9 @@ func bindAndListen(fd, family int, to unix.Sockaddr, config Config) error {
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 		// Connections inherit it: one call here instead of one for each.
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		// So do they this. A client without Keep Alive whose host has gone would never be missed, and its connection stay for ever. How long the
+		// host waits is its own setting: on Linux some two hours (tcp(7), tcp_keepalive_time).
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 	}
 	if family == unix.AF_INET6 {
 		// So that 0.0.0.0 and [::] can be listened on side by side, whatever the host's default.

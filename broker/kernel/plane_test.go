@@ -80,6 +80,9 @@ func TestSocketOptions(t *testing.T) {
 	if on, err := unix.GetsockoptInt(int(c.fd), unix.IPPROTO_TCP, unix.TCP_NODELAY); on == 0 || err != nil {
 		t.Errorf("TCP_NODELAY of an accepted connection = %d, %v", on, err)
 	}
+	if on, err := unix.GetsockoptInt(int(c.fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE); on == 0 || err != nil {
+		t.Errorf("SO_KEEPALIVE of an accepted connection = %d, %v", on, err)
+	}
 	if flags, err := unix.FcntlInt(uintptr(c.fd), unix.F_GETFL, 0); flags&unix.O_NONBLOCK == 0 || err != nil {
 		t.Errorf("flags of an accepted connection = %#x, %v; want O_NONBLOCK", flags, err)
 	}
