@@ -41,9 +41,10 @@ Scenarios:
   retained  store --messages Retained Messages, then fetch them all with one wildcard, again and again
 
 Without --rate the loop is closed: a publisher has at most --window messages under way. With --rate it is open, and
-latency counts from the moment a message was due, so that a slow broker cannot hide by slowing the load.
+latency counts from the moment a message was due, so that a slow broker cannot hide by slowing the load; what was due and
+could not be sent by the end is told.
 
-Exit status: 0 when nothing was lost, doubled, out of order or corrupt; 4 when something was; 1 when it could not be run.`
+Exit status: 0 when nothing was lost, doubled, out of order or corrupt, and everything was answered; 4 when not; 1 when it could not be run.`
 
 func benchCommand() *cli.Command {
 	return &cli.Command{
@@ -103,6 +104,7 @@ func bench(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait until Retained Messages are cleared
 	if cfg.Target, err = resolve(ctx, c.String("host"), c.Int("port")); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
@@ -127,7 +129,7 @@ func bench(c *cli.Context) error {
 		err = printBench(c.App.Writer, result)
 	}
 	if err == nil && !result.Clean() {
-		err = cli.Exit("bench: messages were lost, doubled, out of order or corrupt (see above)", benchUnclean)
+		err = cli.Exit("bench: something was lost, doubled, out of order, corrupt, refused or not answered (see above)", benchUnclean)
 	}
 	return err
 }

@@ -96,6 +96,9 @@ func printTraffic(row func(string, string, ...any), r load.Result) {
 	if r.Config.QoS > 0 {
 		row("acknowledged", "%d missing, %d out of order, %d refused", r.Unacknowledged, r.AcksOutOfOrder, r.Refused)
 	}
+	if r.Unsent > 0 {
+		row("not sent", "%s that were due in the time measured, and are not in the latency", thousands(r.Unsent))
+	}
 	if r.Stalls > 0 {
 		row("stalls", "%d times a publisher's messages were given up for lost", r.Stalls)
 	}

@@ -48,6 +48,8 @@ const (
 	connectionsMax = 1 << 20
 	// windowMax is the number of Packet Identifiers, less one for zero.
 	windowMax = 65535
+	// rateMax is more than any machine carries, and due times still differ.
+	rateMax = 1e9
 	// payloadMaxBytes bounds the read buffer, which holds one whole packet.
 	payloadMaxBytes = 128 << 20
 )
@@ -108,7 +110,7 @@ type Config struct {
 	// way. Zero is 5 s.
 	DrainTimeout time.Duration `json:"-"`
 	// StallTimeout: a closed loop that hears nothing of a publisher's messages for so long gives them up, counts
-	// a stall and goes on. Zero is 1 s.
+	// a stall and goes on. A Storm's attempts that have waited so long at its end have failed. Zero is 1 s.
 	StallTimeout time.Duration `json:"-"`
 	// ProgressInterval between calls of progress. Zero is 1 s.
 	ProgressInterval time.Duration `json:"-"`
@@ -159,7 +161,7 @@ func (c Config) check() error {
 		{c.QoS > 2, "qos: want 0, 1 or 2"},
 		{c.PayloadBytes < stampBytes || c.PayloadBytes > payloadMaxBytes, fmt.Sprintf("payload: want %d to %d bytes", stampBytes, payloadMaxBytes)},
 		{c.Window < 0 || c.Window > windowMax, fmt.Sprintf("window: want 1 to %d", windowMax)},
-		{c.Rate < 0, "rate: want messages per second, or 0 for a closed loop"},
+		{!(c.Rate >= 0 && c.Rate <= rateMax), fmt.Sprintf("rate: want messages per second, up to %.0f, or 0 for a closed loop", rateMax)},
 		{c.Rate > 0 && (c.Scenario == Storm || c.Scenario == Idle || c.Scenario == Retained), fmt.Sprintf("rate: %s has no messages to pace", c.Scenario)},
 		{c.Count < 0 || c.Duration < 0, "count and duration: want positive"},
 		{c.Version != Version311 && c.Version != Version5, "version: want 4 (MQTT 3.1.1) or 5"},

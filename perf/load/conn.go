@@ -1,6 +1,7 @@
 package load
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"syscall"
@@ -159,8 +160,8 @@ func (l *loop) handshake(c *conn, b []byte) (int, error) {
 		if body[1] != 0 {
 			return size, l.scenario.lost(c, fmt.Errorf("broker refused %s: CONNACK with %s", l.clientID(c), refusal(body[1])))
 		}
-		if l.cfg.Version == Version5 && len(body) > 3 && body[2] < 0x80 {
-			l.receiveMaximum = min(l.receiveMaximum, receiveMaximum(body[3:]))
+		if _, size := binary.Uvarint(body[2:]); l.cfg.Version == Version5 && size > 0 {
+			l.receiveMaximum = min(l.receiveMaximum, receiveMaximum(body[2+size:]))
 		}
 		if c.filter != "" {
 			c.out, c.state = appendSubscribe(c.out, &l.cfg, c.filter), subscribing

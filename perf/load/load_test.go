@@ -1,12 +1,18 @@
 package load
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"io"
+	"math"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -150,6 +156,83 @@ func TestTimedRun(t *testing.T) {
 	}
 }
 
+// TestTimeEndsCount: what is under way when the time is over is waited for, and no more is sent.
+func TestTimeEndsCount(t *testing.T) {
+	result := mustRun(t, short(startRelay(t, relay.Config{}), func(c *Config) { c.Count, c.Duration = 1<<40, 100*time.Millisecond }))
+	if faults(result) != [4]int64{} || result.Delivered != result.Published {
+		t.Errorf("%+v", result)
+	}
+}
+
+// TestOpenLoopOwes: what the broker's acknowledgements hold up is due all the same.
+func TestOpenLoopOwes(t *testing.T) {
+	const rate = 1e7 // more than QoS 2 at two in flight can be
+	result := mustRun(t, short(startRelay(t, relay.Config{}), func(c *Config) {
+		c.Count, c.Duration, c.Rate, c.QoS, c.Window = 0, 100*time.Millisecond, rate, 2, 2
+	}))
+	if owed := int64(rate * result.MeasuredTime.Seconds()); result.Unsent == 0 || result.Published+result.Unsent < owed {
+		t.Errorf("%d sent and %d not, of %d", result.Published, result.Unsent, owed)
+	}
+}
+
+// silent is a broker that answers so many packets of each connection, and then only reads.
+func silent(t *testing.T, answers ...[]byte) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		readers.Wait()
+	})
+	readers.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			readers.Go(func() {
+				defer c.Close()
+				b := make([]byte, 1<<10)
+				for _, answer := range answers {
+					if _, err := c.Read(b); err != nil {
+						return
+					}
+					_, _ = c.Write(answer)
+				}
+				_, _ = io.Copy(io.Discard, c)
+			})
+		}
+	})
+	return listener.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func TestStormUnanswered(t *testing.T) {
+	result := mustRun(t, Config{Target: silent(t), Scenario: Storm, Parallel: 4, WarmUp: -1, Duration: 50 * time.Millisecond})
+	if result.Clean() || result.Failed != 4 || !strings.Contains(result.FailedReason, "no CONNACK") || result.Latency != (Latency{}) {
+		t.Errorf("%+v", result)
+	}
+}
+
+// TestLongConnack: a Receive Maximum that stands behind more than 127 bytes of properties.
+func TestLongConnack(t *testing.T) {
+	properties := append([]byte{0x1f, 0, 200}, bytes.Repeat([]byte("r"), 200)...)
+	properties = append(properties, 0x21, 0, 7)
+	body := append(binary.AppendUvarint([]byte{0, 0}, uint64(len(properties))), properties...)
+	l, err := newLoop(Config{Version: Version5}.withDefaults(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.poll.Close()
+	l.scenario = newIdle(l, &Result{})
+	c := &conn{state: connecting}
+	if _, err := l.handshake(c, appendPacket(nil, kindConnack<<4, body)); err != nil || l.receiveMaximum != 7 {
+		t.Errorf("Receive Maximum %d, %v", l.receiveMaximum, err)
+	}
+}
+
 func TestStorm(t *testing.T) {
 	r := startRelay(t, relay.Config{})
 	result := mustRun(t, Config{Target: r.Addr(), Scenario: Storm, Count: 2000, Parallel: 16, WarmUp: -1})
@@ -180,6 +263,8 @@ func TestOneLineErrors(t *testing.T) {
 		{func(c *Config) { c.QoS = 3 }, "qos"},
 		{func(c *Config) { c.PayloadBytes = 19 }, "payload"},
 		{func(c *Config) { c.Window = 70000 }, "window"},
+		{func(c *Config) { c.Rate = math.NaN() }, "rate"},
+		{func(c *Config) { c.Rate = math.Inf(1) }, "rate"},
 		{func(c *Config) { c.Scenario = "sideways" }, "want one of"},
 		{func(c *Config) { c.Scenario, c.Rate = Idle, 5 }, "no messages to pace"},
 		{func(c *Config) { c.Target = netip.AddrPort{} }, "address"},

@@ -26,12 +26,9 @@ type flow struct {
 // outOfOrder takes any sequence number but the expected one, which take handles by itself.
 func (f *flow) outOfOrder(sequence uint64) {
 	if sequence > f.next {
-		if len(f.gaps) == gapsMax {
-			f.writtenOff += f.gaps[0].end - f.gaps[0].first
-			f.gaps = slices.Delete(f.gaps, 0, 1)
-		}
 		f.gaps = append(f.gaps, gap{f.next, sequence})
 		f.next = sequence + 1
+		f.bound()
 		return
 	}
 	i, _ := slices.BinarySearchFunc(f.gaps, sequence, func(g gap, s uint64) int {
@@ -62,6 +59,14 @@ func (f *flow) fill(i int, sequence uint64) {
 		after := gap{sequence + 1, g.end}
 		g.end = sequence
 		f.gaps = slices.Insert(f.gaps, i+1, after)
+		f.bound()
+	}
+}
+
+func (f *flow) bound() {
+	if len(f.gaps) > gapsMax {
+		f.writtenOff += f.gaps[0].end - f.gaps[0].first
+		f.gaps = slices.Delete(f.gaps, 0, 1)
 	}
 }
 

@@ -44,6 +44,13 @@ func TestFlowBoundsItsGaps(t *testing.T) {
 	if len(f.gaps) != gapsMax || f.writtenOff != gapsMax || f.missing(4*gapsMax) != 2*gapsMax {
 		t.Errorf("%d gaps, %d written off, %d missing", len(f.gaps), f.writtenOff, f.missing(4*gapsMax))
 	}
+	f.outOfOrder(5 * gapsMax)
+	for s := uint64(4*gapsMax + 1); s < 5*gapsMax-1; s += 2 { // each makes two gaps of one
+		f.outOfOrder(s)
+	}
+	if len(f.gaps) != gapsMax {
+		t.Errorf("%d gaps after splitting one", len(f.gaps))
+	}
 }
 
 // TestNoAllocation runs the hot path without sockets: publish a batch, receive it.

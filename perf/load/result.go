@@ -60,6 +60,9 @@ type Result struct {
 	Refused int64 `json:"refused"`
 	// Stalls counts how often a window was given up: see Config.StallTimeout.
 	Stalls int64 `json:"stalls"`
+	// Unsent is messages that an open loop without Count owed when the measured part ended: due, but held up by the broker
+	// (or by the generator). They are neither lost nor in Latency.
+	Unsent int64 `json:"unsent"`
 	// Inexact says that a flow had more gaps than the meter keeps, so that late messages may count as lost and
 	// duplicated.
 	Inexact bool `json:"inexact,omitempty"`
@@ -145,6 +148,9 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func summarise(h *hdrhistogram.Histogram) Latency {
+	if h.TotalCount() == 0 {
+		return Latency{} // the histogram's own maximum of nothing is not zero
+	}
 	at := func(percentile float64) time.Duration { return time.Duration(h.ValueAtPercentile(percentile)) }
 	return Latency{
 		Count: h.TotalCount(), Mean: time.Duration(h.Mean()),

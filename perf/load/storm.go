@@ -3,6 +3,7 @@ package load
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"net/netip"
 	"time"
@@ -20,7 +21,7 @@ type storm struct {
 	result  *Result
 	meter   *meter
 	made    int64
-	limit   int64   // no more than so many are made
+	limit   int64   // when so many are made, no more are begun
 	reopen  []*conn // closed in this turn
 	goodbye [2]byte
 }
@@ -82,10 +83,23 @@ func (s *storm) measure(ctx context.Context) error {
 	}
 	_, runErr := s.until(ctx, began+int64(s.cfg.Duration), func() bool { return s.made >= s.limit })
 	after, err := s.readCPU()
+	s.countUnanswered()
 	r := s.result
 	r.MeasuredTime, r.Delivered = time.Duration(s.now-began), s.made-made
 	r.cpuTime(before, after)
 	return cmp.Or(runErr, err)
+}
+
+// countUnanswered counts the attempts that still wait, and have for StallTimeout, or for all the time that nothing was answered.
+func (s *storm) countUnanswered() {
+	for i := range s.conns {
+		c := &s.conns[i]
+		if c.state != closed && (s.made == 0 || s.now-c.startedAt >= int64(s.cfg.StallTimeout)) {
+			s.result.Failed++
+			s.result.FailedReason = cmp.Or(s.result.FailedReason,
+				fmt.Sprintf("no CONNACK for %s in %.1f s", s.clientID(c), float64(s.now-c.startedAt)/1e9))
+		}
+	}
 }
 
 // opened says goodbye at once.
@@ -102,9 +116,7 @@ func (s *storm) opened(c *conn) error {
 func (s *storm) lost(c *conn, reason error) error {
 	s.close(c)
 	s.result.Failed++
-	if s.result.FailedReason == "" {
-		s.result.FailedReason = reason.Error()
-	}
+	s.result.FailedReason = cmp.Or(s.result.FailedReason, reason.Error())
 	if s.made == 0 && s.result.Failed >= int64(len(s.conns)) {
 		return reason
 	}

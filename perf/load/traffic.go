@@ -133,14 +133,19 @@ func (t *traffic) drive(ctx context.Context) error {
 	if err := t.measure(ctx); err != nil {
 		return err
 	}
-	for i := range t.publishers {
-		t.publishers[i].limit = t.publishers[i].sent
-	}
-	t.publishing = false
 	if t.cfg.Count > 0 {
 		return nil // measure has drained
 	}
+	t.stop()
 	return t.drain(ctx)
+}
+
+// stop ends publishing, and notes what an open loop still owed.
+func (t *traffic) stop() {
+	t.publishing = false
+	if t.cfg.Rate > 0 && t.cfg.Count == 0 {
+		t.result.Unsent = t.pacer.next - t.published
+	}
 }
 
 // drain waits for what is under way, as long as something arrives now and then.
@@ -177,6 +182,7 @@ func (t *traffic) measure(ctx context.Context) error {
 	} else {
 		t.limitTo(t.cfg.Count)
 		if _, err = t.until(ctx, began+int64(t.cfg.Duration), t.allSent); err == nil {
+			t.stop() // Duration may have ended it before Count
 			err = t.drain(ctx)
 		}
 		ended = t.arrivedAt
