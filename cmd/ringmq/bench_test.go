@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,5 +144,22 @@ func TestBenchBrokerDies(t *testing.T) {
 	checkRefusal(t, []string{"bench:"}, stdout, stderr, code)
 	if !strings.Contains(stderr, "closed") && !strings.Contains(stderr, "reset") {
 		t.Errorf("does not say that the broker closed: %q", stderr)
+	}
+}
+
+// TestBenchInterrupted: Ctrl-C ends a run, and what it stored is cleared all the same.
+func TestBenchInterrupted(t *testing.T) {
+	broker := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t))
+	port := portOf(t, broker.address)
+	bench := startTool(t, nil, nil, "bench", "-p", port, "-s", "retained", "--messages", "500", "-t", "30s")
+	bench.waitLine(t, "measuring")
+	if err := bench.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := bench.wait(t); code != 1 || !strings.Contains(stderr, "interrupted") {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	if stdout, _, _ := ringmq(t, "sub", "-p", port, "-t", "+/r/#", "-F", "%t", "-C", "1", "-W", "1"); stdout != "" {
+		t.Errorf("a Retained Message is left: %s", stdout)
 	}
 }

@@ -16,8 +16,8 @@ type retained struct {
 	result *Result
 	meter  *meter
 
-	sent, acknowledged int  // by the storing connection
-	clearing           bool // what is sent has an empty payload and so removes a Retained Message
+	count, sent, acknowledged int  // by the storing connection: of how many
+	clearing                  bool // what is sent has an empty payload and so removes a Retained Message
 
 	fetcher *conn
 	seen    []int32 // which fetch has last seen a message, by its number
@@ -26,7 +26,7 @@ type retained struct {
 }
 
 func newRetained(l *loop, result *Result) *retained {
-	return &retained{loop: l, result: result, meter: newMeter(), seen: make([]int32, l.cfg.Messages)}
+	return &retained{loop: l, result: result, meter: newMeter(), count: l.cfg.Messages, seen: make([]int32, l.cfg.Messages)}
 }
 
 func (r *retained) pacesMessages() bool { return true }
@@ -51,26 +51,33 @@ func (r *retained) run(ctx context.Context) error {
 		return err
 	}
 	r.fetcher = &r.conns[1]
-	if err := r.store(ctx); err != nil {
-		return err
+	if err = r.store(ctx); err == nil {
+		err = r.measure(ctx)
 	}
-	err = r.measure(ctx)
-	r.clearing, r.sent, r.acknowledged = true, 0, 0
-	err = cmp.Or(err, r.store(ctx))
+	err = cmp.Or(err, r.clear(context.WithoutCancel(ctx))) // Who interrupts a run does not want to keep them either.
 	r.result.Latency = summarise(r.meter.histogram)
 	r.result.perSecond()
 	return err
 }
 
-// store publishes every message at QoS 1 and waits for all acknowledgements.
+// store publishes count messages at QoS 1 and waits for all acknowledgements.
 func (r *retained) store(ctx context.Context) error {
 	r.phase = WarmingUp
 	r.mark(&r.conns[0])
-	done, err := r.until(ctx, r.clock()+int64(r.cfg.ConnectTimeout), func() bool { return r.acknowledged == r.cfg.Messages })
+	done, err := r.until(ctx, r.clock()+int64(r.cfg.ConnectTimeout), func() bool { return r.acknowledged == r.count })
 	if err == nil && !done {
-		err = fmt.Errorf("broker acknowledged only %d of %d retained messages in %v", r.acknowledged, r.cfg.Messages, r.cfg.ConnectTimeout)
+		err = fmt.Errorf("broker acknowledged only %d of %d retained messages in %v", r.acknowledged, r.count, r.cfg.ConnectTimeout)
 	}
 	return err
+}
+
+// clear removes what was sent. Acknowledgements of it that are still to come do not count.
+func (r *retained) clear(ctx context.Context) error {
+	if r.conns[0].state == closed {
+		return nil // the run ends with its reason
+	}
+	r.clearing, r.count, r.sent, r.acknowledged = true, r.sent, 0, r.acknowledged-r.sent
+	return r.store(ctx)
 }
 
 // measure fetches again and again; the time between fetches does not count.
@@ -182,7 +189,7 @@ func (r *retained) fill(c *conn, dst []byte) ([]byte, bool) {
 	if c == r.fetcher || r.fetcher == nil {
 		return dst, false
 	}
-	for r.sent < r.cfg.Messages && r.sent-r.acknowledged < min(defaultWindow, r.receiveMaximum) {
+	for r.sent < r.count && r.sent-r.acknowledged < min(defaultWindow, r.receiveMaximum) {
 		topic := fmt.Sprintf("%s/r/%d", r.loop.run, r.sent)
 		if r.clearing {
 			dst = appendClear(dst, &r.cfg, topic, packetIDOf(uint64(r.sent)))
