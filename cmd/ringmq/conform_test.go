@@ -194,3 +194,18 @@ func TestConformNamesTheDead(t *testing.T) {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}
 }
+
+// TestConformUnknownUser: a broker that lets anybody in, but not under a name that it does not know, fails nothing by that.
+func TestConformUnknownUser(t *testing.T) {
+	users := inFile(t, "")
+	if _, stderr, code := ringmq(t, "passwd", "-b", users, "alice", "secret"); code != 0 {
+		t.Fatal(stderr)
+	}
+	broker := startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--passwords", users)
+	for user, want := range map[string]string{"": "skipped", "alice": "holds"} {
+		stdout, stderr, code := ringmq(t, "conform", "-u", user, "-P", map[bool]string{true: "secret"}[user != ""], "--statement", "3.1.3-1", broker.address)
+		if code != 0 || strings.Count(stdout, "  "+want+" ") != 2 {
+			t.Errorf("%q: exit code %d, %q, not %s in\n%s", user, code, stderr, want, stdout)
+		}
+	}
+}
