@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,5 +74,50 @@ func TestConformSurvivesDeaths(t *testing.T) {
 	}
 	if failed != 2 || *target.deaths != 4 { // in each version, and once more by itself
 		t.Errorf("%d conversations fail, %d deaths, of %d conversations", failed, *target.deaths, len(results))
+	}
+}
+
+// interrupted is the engine that a run loses when the first Retained Message is on its way.
+type interrupted struct {
+	conform.Target
+	cancel func()
+}
+
+func (i interrupted) Dial(ctx context.Context) (conform.Conn, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	c, err := i.Target.Dial(ctx)
+	return interruptedConn{c, i.cancel}, err
+}
+
+type interruptedConn struct {
+	conform.Conn
+	cancel func()
+}
+
+func (c interruptedConn) Write(b []byte) error {
+	if b[0]&0xF1 == 0x31 { // PUBLISH with RETAIN
+		c.cancel()
+	}
+	return c.Conn.Write(b)
+}
+
+// TestConformInterrupted: what a conversation that is interrupted has left is cleared.
+func TestConformInterrupted(t *testing.T) {
+	checks, err := conform.Checks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(checks, func(c conform.Check) bool { return strings.HasPrefix(c.Name, "retained/") })
+	w := newWorld(t, 1, script.New("options"))
+	defer w.end()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := conform.Play(ctx, interrupted{memoryTarget{w}, cancel}, checks[at], 0, strictly())
+	if ctx.Err() == nil || r.Outcome != conform.Fails || !strings.Contains(r.Problem, "time is up") {
+		t.Errorf("%s: %s %s", r.Check.Name, r.Outcome, r.Problem)
+	}
+	if held := w.broker.Usage(); held.Retained != 0 {
+		t.Errorf("left: %+v", held)
 	}
 }

@@ -104,6 +104,7 @@ func Play(ctx context.Context, target Target, check Check, number int, o Options
 	if lacks := p.lacks(); lacks != "" {
 		p.result.Outcome, p.result.Problem = Skipped, "the broker says that it has no "+lacks
 	}
+	p.ctx = context.WithoutCancel(ctx) // What an interrupted conversation has left is to be cleared as well.
 	p.clean()
 	return p.result
 }

@@ -65,6 +65,7 @@ func runConform(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait until what is left is cleared
 	limited, cancel := context.WithTimeout(ctx, c.Duration("limit"))
 	defer cancel()
 	results, err := conform.Run(limited, target, plan)
