@@ -35,16 +35,11 @@ func main() {
 		OnUsageError:         usageError,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		CommandNotFound: func(c *cli.Context, name string) {
-			fmt.Fprintf(os.Stderr, "ringmq: no command %q; ringmq --help lists them\n", name)
+			fmt.Fprintf(os.Stderr, "ringmq: no command %q; %s --help lists them\n", name, c.Command.HelpName)
 			os.Exit(2)
 		},
 	}
-	for _, c := range app.Commands {
-		c.OnUsageError = usageError
-		if c.BashComplete == nil {
-			c.BashComplete = completeFlags(c)
-		}
-	}
+	prepare(app.Commands)
 	if err := app.Run(os.Args); err != nil {
 		if text := err.Error(); text != "" {
 			fmt.Fprintln(os.Stderr, "ringmq:", text)
@@ -58,9 +53,20 @@ func main() {
 	}
 }
 
+// prepare gives commands, and those below them, what they have in common.
+func prepare(list []*cli.Command) {
+	for _, c := range list {
+		c.OnUsageError = usageError
+		if c.BashComplete == nil {
+			c.BashComplete = completeFlags(c)
+		}
+		prepare(c.Subcommands)
+	}
+}
+
 // usageError keeps the error to one line instead of a page of help.
 func usageError(c *cli.Context, err error, _ bool) error {
-	return fmt.Errorf("%w; ringmq %s --help lists the flags", err, c.Command.Name)
+	return fmt.Errorf("%w; %s --help lists the flags", err, c.Command.HelpName)
 }
 
 // version is what the module system knows of this build.

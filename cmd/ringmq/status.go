@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -155,8 +157,14 @@ func showConnections(ctx context.Context, c *cli.Context, client *admin.Client) 
 		_, err = io.Copy(c.App.Writer, stream)
 		return err
 	}
+	return printConnections(c.App.Writer, stream)
+}
+
+func printConnections(to io.Writer, stream io.Reader) (err error) {
+	out := bufio.NewWriter(to) // keeps the first error
+	defer func() { err = cmp.Or(err, out.Flush()) }()
 	lines := json.NewDecoder(stream)
-	fmt.Fprintf(c.App.Writer, "%-24s %-46s %5s %7s %10s %9s %9s %9s\n", "client", "remote", "shard", "version", "keep alive", "silent", "outbound", "queued")
+	fmt.Fprintf(out, "%-24s %-46s %5s %7s %10s %9s %9s %9s\n", "client", "remote", "shard", "version", "keep alive", "silent", "outbound", "queued")
 	for {
 		var i broker.ConnectionInfo
 		err := lines.Decode(&i)
@@ -167,6 +175,6 @@ func showConnections(ctx context.Context, c *cli.Context, client *admin.Client) 
 			return fmt.Errorf("status: %w", err)
 		}
 		silent := (time.Duration(i.SilentMilliseconds) * time.Millisecond).Round(time.Second / 10)
-		fmt.Fprintf(c.App.Writer, "%-24q %-46s %5d %7d %9ds %9v %9d %9d\n", i.ClientID, i.Remote, i.Shard, i.Version, i.KeepAliveSeconds, silent, i.OutboundBytes, i.QueuedBytes)
+		fmt.Fprintf(out, "%-24q %-46s %5d %7d %9ds %9v %9d %9d\n", i.ClientID, i.Remote, i.Shard, i.Version, i.KeepAliveSeconds, silent, i.OutboundBytes, i.QueuedBytes)
 	}
 }

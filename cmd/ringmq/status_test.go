@@ -183,3 +183,22 @@ func checkProfile(t *testing.T, socket string) {
 		}
 	}
 }
+
+// TestFullOutput: who keeps what a command says on a full disk hears that it is not there.
+func TestFullOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	socket := filepath.Join(t.TempDir(), "admin.sock")
+	startProgram(t, buildProgram(t), "serve", "-p", unusedPort(t), "--admin", socket)
+	for _, command := range [][]string{{"status"}, {"status", "-c"}, {"status", "--json"}, {"status", "--ready"}, {"xdp", "status"}} {
+		p := prepareTool(t, nil, nil, append(command, "--admin", socket)...)
+		p.cmd.Stdout = full
+		p.start(t)
+		if _, stderr, code := p.wait(t); code != 1 || !strings.Contains(stderr, "space") {
+			t.Errorf("%q: exit code %d, %q", command, code, stderr)
+		}
+	}
+}

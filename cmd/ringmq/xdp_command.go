@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ringmq/ringmq/bpf"
@@ -33,7 +37,7 @@ func xdpCommand() *cli.Command {
 	interfaceFlag := &cli.StringFlag{Name: "interface", Aliases: []string{"i"}, Usage: "only `IF`", DefaultText: "all"}
 	jsonFlag := &cli.BoolFlag{Name: "json", Usage: "print JSON"}
 	list := func(name, usage string) *cli.Command {
-		return &cli.Command{Name: name, Usage: usage, UsageText: "ringmq xdp " + name + " [--remove] PREFIX…", OnUsageError: usageError,
+		return &cli.Command{Name: name, Usage: usage, UsageText: "ringmq xdp " + name + " [--remove] PREFIX…",
 			Flags:  []cli.Flag{adminFlag(), &cli.BoolFlag{Name: "remove", Usage: "take the prefixes off the list"}},
 			Action: func(c *cli.Context) error { return changeList(c, name) }}
 	}
@@ -49,13 +53,13 @@ func xdpCommand() *cli.Command {
 			return cli.ShowSubcommandHelp(c)
 		},
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "counters of program, rings and TCP, by queue", OnUsageError: usageError,
+			{Name: "status", Usage: "counters of program, rings and TCP, by queue",
 				Flags: []cli.Flag{adminFlag(), interfaceFlag, jsonFlag}, Action: showXDP},
-			{Name: "drain", Usage: "send new connections to the kernel's TCP", OnUsageError: usageError,
+			{Name: "drain", Usage: "send new connections to the kernel's TCP",
 				Flags: []cli.Flag{adminFlag(), interfaceFlag,
 					&cli.IntFlag{Name: "queue", Value: bpf.AllQueues, Usage: "only queue `N`", DefaultText: "all"},
 					&cli.BoolFlag{Name: "off", Usage: "end the drain"}}, Action: drainXDP},
-			{Name: "detach", Usage: "take the program off for good", OnUsageError: usageError,
+			{Name: "detach", Usage: "take the program off for good",
 				Flags: []cli.Flag{adminFlag(), interfaceFlag,
 					&cli.BoolFlag{Name: "force", Usage: "although that resets the connections that are there"}}, Action: detachXDP},
 			list("deny", "drop what sources send"),
@@ -67,7 +71,7 @@ func xdpCommand() *cli.Command {
 }
 
 func limitCommand() *cli.Command {
-	return &cli.Command{Name: "limit", Usage: "limit new connections per second; without flags: no limit", OnUsageError: usageError,
+	return &cli.Command{Name: "limit", Usage: "limit new connections per second; without flags: no limit",
 		Flags: []cli.Flag{adminFlag(),
 			&cli.StringFlag{Name: "source", Usage: "`N/s` of each source (IPv4 address, IPv6 /64)", DefaultText: "no limit"},
 			&cli.IntFlag{Name: "source-burst", Usage: "`N` at once", DefaultText: "one second's"},
@@ -133,13 +137,18 @@ func showXDP(c *cli.Context) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(lanes)
 	}
+	return printLanes(c.App.Writer, lanes)
+}
+
+func printLanes(to io.Writer, lanes []laneStatus) error {
+	out := bufio.NewWriter(to) // keeps the first error
 	if len(lanes) == 0 {
-		fmt.Fprintln(c.App.Writer, "this broker runs in standard mode; ringmq doctor says what XDP mode would need")
+		fmt.Fprintln(out, "this broker runs in standard mode; ringmq doctor says what XDP mode would need")
 	}
 	for _, l := range lanes {
-		printLane(c.App.Writer, l)
+		printLane(out, l)
 	}
-	return nil
+	return out.Flush()
 }
 
 func drainXDP(c *cli.Context) error {
@@ -223,7 +232,8 @@ func limitXDP(c *cli.Context) error {
 			}
 			continue
 		}
-		if _, err := fmt.Sscanf(strings.TrimSuffix(text, "/s"), "%g", &to.PerSecond); err != nil || to.PerSecond <= 0 {
+		var err error
+		if to.PerSecond, err = strconv.ParseFloat(strings.TrimSuffix(text, "/s"), 64); err != nil || !(to.PerSecond > 0 && to.PerSecond <= math.MaxInt32) {
 			return fmt.Errorf("xdp limit: --%s %q: want connections per second, such as 20/s", name, text)
 		}
 		if to.Burst = c.Int(name + "-burst"); to.Burst == 0 {
