@@ -19,12 +19,14 @@ Examples:
   ringmq completion fish > ~/.config/fish/completions/ringmq.fish       every new fish`
 
 // The scripts ask the program itself: urfave/cli answers when the last argument is --generate-bash-completion. They hand
-// over the words in front of the cursor, and the word at the cursor only when it is a flag.
+// over the words in front of the cursor, and the word at the cursor only when it is a flag. "--" would end the flags, the
+// question included, and the command would run.
 const (
 	bashCompletion = `_ringmq() {
     local cur=${COMP_WORDS[COMP_CWORD]}
     local -a words=("${COMP_WORDS[@]:0:COMP_CWORD}")
     [[ $cur == -* ]] && words+=("$cur")
+    [[ $cur == -- ]] && words[COMP_CWORD]=-
     local IFS=$'\n'
     COMPREPLY=($(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur"))
 }
@@ -35,6 +37,7 @@ _ringmq() {
     local -a words_before answers
     words_before=("${(@)words[1,CURRENT-1]}")
     [[ ${words[CURRENT]} == -* ]] && words_before+=("${words[CURRENT]}")
+    [[ ${words[CURRENT]} == -- ]] && words_before[CURRENT]=-
     answers=("${(@f)$("${words_before[@]}" --generate-bash-completion 2>/dev/null)}")
     if [[ -n ${answers[1]} ]]; then
         compadd -- "${answers[@]}"
@@ -88,19 +91,27 @@ func completion(c *cli.Context) error {
 // flagValues are the values of flags that have a few, by the names of command and flag.
 func flagValues(command, flag string) []string {
 	return map[string][]string{
-		"bench scenario":  strings.Split(scenarioNames(), ", "),
-		"bench qos":       {"0", "1", "2"},
-		"bench version":   {"311", "5"},
-		"serve mode":      {"auto", "standard", "xdp"},
-		"passwd H":        {"argon2id", "sha512-pbkdf2"},
-		"pub qos":         {"0", "1", "2"},
-		"sub qos":         {"0", "1", "2"},
-		"pub will-qos":    {"0", "1", "2"},
-		"sub will-qos":    {"0", "1", "2"},
-		"pub version":     {"5", "311"},
-		"sub version":     {"5", "311"},
-		"pub tls-version": {"tlsv1.2", "tlsv1.3"},
-		"sub tls-version": {"tlsv1.2", "tlsv1.3"},
+		"bench scenario":     strings.Split(scenarioNames(), ", "),
+		"bench qos":          {"0", "1", "2"},
+		"bench version":      {"311", "5"},
+		"serve mode":         {"auto", "standard", "xdp"},
+		"serve durability":   {"fsync", "os", "none"},
+		"serve xdp-require":  {"any", "native", "zerocopy"},
+		"serve xdp-limit":    {"generic", "native", "zerocopy"},
+		"doctor mode":        {"auto", "standard", "xdp"},
+		"doctor xdp-require": {"any", "native", "zerocopy"},
+		"doctor xdp-limit":   {"generic", "native", "zerocopy"},
+		"doctor frame-size":  {"2048", "4096"},
+		"conform version":    {"3.1.1", "5.0"},
+		"passwd H":           {"argon2id", "sha512-pbkdf2"},
+		"pub qos":            {"0", "1", "2"},
+		"sub qos":            {"0", "1", "2"},
+		"pub will-qos":       {"0", "1", "2"},
+		"sub will-qos":       {"0", "1", "2"},
+		"pub version":        {"5", "311"},
+		"sub version":        {"5", "311"},
+		"pub tls-version":    {"tlsv1.2", "tlsv1.3"},
+		"sub tls-version":    {"tlsv1.2", "tlsv1.3"},
 	}[command+" "+flag]
 }
 

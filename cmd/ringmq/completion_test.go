@@ -19,6 +19,10 @@ func TestCompletionAnswers(t *testing.T) {
 		{"serve --m", []string{"--mode", "--memory"}, []string{"--listen"}},
 		{"serve --mode", []string{"auto", "standard", "xdp"}, []string{"--listen"}},
 		{"bench --scenario", []string{"pairs", "fanin", "retained"}, []string{"serve"}},
+		{"doctor --mode", []string{"auto", "standard", "xdp"}, []string{"--"}},
+		{"conform --version", []string{"3.1.1", "5.0"}, []string{"--"}},
+		{"xdp", []string{"drain", "limit"}, []string{"--"}},
+		{"xdp drain -", []string{"--queue", "--off"}, nil},
 		{"serve --passwords", nil, []string{"--", "serve"}}, // a file: the shell's business
 		{"completion", []string{"bash", "zsh", "fish"}, nil},
 	} {
@@ -63,6 +67,8 @@ func TestBashCompletes(t *testing.T) {
 		"ringmq serve --mode st":   "standard",
 		"ringmq bench -s fano":     "fanout",
 		"ringmq serve --passwords": "",
+		"ringmq xdp drain --of":    "--off",
+		"ringmq xdp deny --":       "--admin --remove --help",
 	} {
 		cmd := exec.Command(bash, "--norc", "-c", script+`
 COMP_WORDS=(`+words+`) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
