@@ -119,7 +119,7 @@ func TestBenchRefused(t *testing.T) {
 		{"nobody there", []string{"-p", unusedPort(t)}, []string{"refused"}},
 		{"unknown host", []string{"-h", "no.such.host.invalid"}, []string{"no.such.host.invalid"}},
 		{"anonymous", []string{"-p", port}, []string{"not authorized", "User Name"}},
-		{"wrong password", []string{"-p", port, "-u", "alice", "-P", "wrong", "-V", "5"}, []string{"0x86"}},
+		{"wrong password", []string{"-p", port, "-u", "alice", "-P", "wrong", "-V", "5", "-n", "1"}, []string{"0x86"}},
 		{"closes", []string{"-p", portOf(t, silent.Addr().String())}, []string{"closed"}},
 		{"descriptors", []string{"-p", port, "-u", "alice", "-P", "secret", "-s", "idle", "-n", "1000000"}, []string{"descriptors", "ulimit"}},
 		{"no such process", []string{"-p", port, "-u", "alice", "-P", "secret", "-n", "1", "--pid", "4194305", "-t", "100ms"}, []string{"4194305"}},
