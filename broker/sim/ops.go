@@ -97,6 +97,7 @@ func (c *client) do(o *Op) {
 
 // pass moves the clock.
 func (w *world) pass(ms int64) {
+	w.noteExcuses() // of what the last turn has brought: the broker's patience may run out with this jump
 	w.now.Add(ms)
 	if ms >= 1000 {
 		w.jumped, w.looked = w.step, slices.Max(w.turns)
