@@ -125,6 +125,7 @@ type cursor struct {
 	prev *cursor
 	position
 	done position // how far it was on earlier connections
+	sent uint64   // ticket of the last delivery that is to be kept; 0: there was none
 	seen uint64   // the change of the topic at hand that was too young in the last turn; 0: none
 }
 
@@ -221,9 +222,9 @@ func (s *Shard) pumpCursors(sess *Session, budget *int) bool {
 		}
 		switch s.stepCursor(sess, sess.cursors, budget) {
 		case cursorDone:
-			sub := sess.cursors.sub
-			s.stopCursor(sess, sub)
-			s.recordSubscription(sess, sub, false)
+			if !s.endCursor(sess, sess.cursors) {
+				return false
+			}
 		case cursorLater:
 			return true
 		case cursorBlocked:
@@ -232,6 +233,18 @@ func (s *Shard) pumpCursors(sess *Session, budget *int) bool {
 		}
 	}
 	return sess.cursors != nil
+}
+
+// endCursor ends a cursor that has come to the end; false when its last delivery is to become durable first. That waits in a ticket, and the
+// record of the end does not: a crash between them would leave neither.
+func (s *Shard) endCursor(sess *Session, c *cursor) bool {
+	if sess.kept != nil && c.sent != 0 && !s.durable(c.sent) {
+		s.awaitTicket(c.sent, sess)
+		return false
+	}
+	s.stopCursor(sess, c.sub)
+	s.recordSubscription(sess, c.sub, false)
+	return true
 }
 
 type cursorState uint8
@@ -275,6 +288,9 @@ func (s *Shard) stepCursor(sess *Session, c *cursor, budget *int) cursorState {
 	} else if !s.sendRetained(p, sess, &r, qos) {
 		s.finish(p)
 		return cursorBlocked
+	}
+	if p.ticket != 0 {
+		c.sent = p.ticket
 	}
 	s.finish(p)
 	c.from, c.behind = name, true
