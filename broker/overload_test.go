@@ -563,6 +563,13 @@ type feed struct {
 	buf    []byte
 }
 
+// dial opens a connection that says CONNECT, and is readable from then on.
+func (p *feed) dial(s *Shard, in packet.Connect) *fed {
+	c := &fed{tap: tap{window: -1}, in: packet.AppendConnect(nil, &in)}
+	p.events = append(p.events, Event{Conn: c, Kind: Readable, Token: s.Accept(c, 0)})
+	return c
+}
+
 func (p *feed) Wait(time.Duration) ([]Event, error) { return p.events, nil }
 func (p *feed) Buffer() []byte                      { return p.buf }
 func (p *feed) Flush()                              {}
@@ -579,12 +586,9 @@ func TestUsedUpMemoryIsShared(t *testing.T) {
 		l.plane, l.busy = plane, true
 		var all []*fed
 		for i := range clients {
-			c := &fed{tap: tap{window: -1}}
 			in := transient(fmt.Sprint("x", i))
 			in.Version = packet.V311
-			c.in = packet.AppendConnect(nil, &in)
-			plane.events = append(plane.events, Event{Conn: c, Kind: Readable, Token: s.Accept(c, 0)})
-			all = append(all, c)
+			all = append(all, plane.dial(s, in))
 		}
 		reader := b.open(0, transient("reader"))
 		reader.subscribeMany(0, 1, "news")
@@ -628,12 +632,9 @@ func TestInputYields(t *testing.T) {
 		l.plane, l.busy = plane, true
 		var all []*fed
 		for i := range 2 {
-			c := &fed{tap: tap{window: -1}}
 			in := transient(fmt.Sprint("x", i))
 			in.Version = packet.V311
-			c.in = packet.AppendConnect(nil, &in)
-			plane.events = append(plane.events, Event{Conn: c, Kind: Readable, Token: s.Accept(c, 0)})
-			all = append(all, c)
+			all = append(all, plane.dial(s, in))
 		}
 		bad, good := all[0], all[1]
 		_ = l.Turn(0)
@@ -701,12 +702,9 @@ func TestWhatYieldedCounts(t *testing.T) {
 		watch := b.open(0, transient("watch"))
 		watch.subscribeMany(0, 0, "t", "will")
 		dial := func(shard int) *fed {
-			c := &fed{tap: tap{window: -1}}
 			in := persistent("x")
 			in.Version, in.HasWill, in.Will = packet.V50, true, packet.Will{Topic: []byte("will"), Payload: []byte("gone")}
-			c.in = packet.AppendConnect(nil, &in)
-			planes[shard].events = append(planes[shard].events, Event{Conn: c, Kind: Readable, Token: b.b.loops[shard].shard.Accept(c, 0)})
-			return c
+			return planes[shard].dial(b.b.loops[shard].shard, in)
 		}
 		first := dial(0)
 		turn()
