@@ -46,10 +46,13 @@ func differs(scene string) string {
 }
 
 func playKept(t *testing.T, sc scene, shards int) {
-	if why := differs(sc.name); why != "" {
-		t.Skip(why)
-	}
 	store := newMemStore()
+	if why := differs(sc.name); why != "" {
+		if playOnce(t, sc, shards, store) == sc.text {
+			t.Errorf("it is the same with a store, and was not, for %s: take it off the list", why)
+		}
+		return
+	}
 	if got := playOnce(t, sc, shards, store); got != sc.text {
 		t.Errorf("%s:%d: the conversation differs:\n%s", sc.path, sc.line, difference(sc.text, got, sc.line))
 	}
