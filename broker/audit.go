@@ -113,7 +113,7 @@ func (b *Broker) Leftovers() (errs []error) {
 		for _, c := range []*slotCache{&s.connSlots, &s.sessionSlots, &s.entrySlots, &s.ms.slots} {
 			caches[c.s] = append(caches[c.s], c)
 		}
-		for name, n := range map[string]int{"departures": len(s.departures), "claimants": len(s.claimants), "takes": len(s.takes),
+		for name, n := range map[string]int{"departures": len(s.departures), "ending": len(s.ending), "claimants": len(s.claimants), "takes": len(s.takes),
 			"hungry": len(s.hungry), "pumping": len(s.pumping), "stalled": len(s.stalledConns), "yielded": len(s.yielded), "orphans": len(s.orphans), "dirty": len(s.dirty),
 			"arriving": int(s.arriving.Load()), "owned": len(s.owned), "partings": len(s.partings),
 			"lingering": len(s.lingering.leaving) + len(s.lingering.later)} {
@@ -149,7 +149,7 @@ func (b *Broker) Leftovers() (errs []error) {
 	} else if int(w.arena.slots.max) != n {
 		note("arena: %d pages are not given back", int(w.arena.slots.max)-n)
 	}
-	for name, n := range map[string]int64{"connected": w.connected.Load(), "sessions": w.sessionCount.Load(), "subscribed": w.subscribed.Load(),
+	for name, n := range map[string]int64{"connected": w.connected.Load(), "sessions": w.sessionCount.Load(), "subscribed": w.subscribed.Load(), "endings": w.endings.Load(), "cursors": w.cursorCount.Load(),
 		"retained": w.retained.count.Load(), "promised pages": w.arena.committed.Load(), "in the index": int64(w.index.Len()),
 		"groups": int64(len(w.groups.all) + len(w.groups.byNumber)), "bytes of long names": w.longNames.Load(), "contributions": int64(w.contributions.used)} {
 		if n != 0 {

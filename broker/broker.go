@@ -203,7 +203,7 @@ func (b *Broker) HandOver() {
 // one would keep a plane that is its own TCP from hearing what their clients acknowledge meanwhile.
 const drainBatch = 512
 
-// StopRounds is how many turns every Loop has when no connection is left, before it stops: what the last of them had to say, a Will
+// StopRounds is how many turns every Loop has when no shard has anything left, before it stops: what the last connection had to say, a Will
 // above all, goes to another shard, and from the old home of a Session that moves to the new one, and each answers in its next turn.
 const StopRounds = 3
 
@@ -234,7 +234,7 @@ func (l *Loop) drain(s *Shard) (left bool) {
 	if l.late == nil || l.late.CaughtUp() {
 		s.Drain(drainBatch)
 	}
-	return len(s.owned)+len(s.orphans) > 0
+	return s.hasLeft()
 }
 
 // ask runs f on the Loop and returns what it says; false when the Loop does not answer in time.
@@ -249,11 +249,28 @@ func (l *Loop) ask(f func(*Shard) bool, until time.Time) bool {
 	}
 }
 
-// Drain ends so many connections because the broker stops [MQTT-3.14.0-1]; new ones are refused.
+// HasLeft says whether a Loop that stops still has connections, or messages for it or of it that are not where they are to be: a turn takes
+// so many of them only. For who drives the Loop; it must not run.
+func (l *Loop) HasLeft() bool { return l.shard.hasLeft() }
+
+func (s *Shard) hasLeft() bool {
+	for to := range s.out {
+		if len(s.out[to].overflow) > 0 {
+			return true
+		}
+	}
+	return len(s.owned)+len(s.orphans) > 0 || s.Pending()
+}
+
+// Drain ends so many connections because the broker stops [MQTT-3.14.0-1]; new ones are refused. What has been read of a connection
+// counts, so that one whose input has yielded comes later.
 func (s *Shard) Drain(most int) {
 	s.draining = true
 	reason := s.elsewhere(packet.ServerShuttingDown) // Table 3-10.
 	for _, id := range s.owned {
+		if s.conns[id].isBehind() {
+			continue
+		}
 		switch s.conns[id].state {
 		case connLive:
 			s.endSessionAs(id, false, reason, "broker stops")

@@ -61,6 +61,11 @@ type receiver struct {
 	asIs    bool // Retain As Published
 }
 
+// receiver is who gets what a subscription alone matches.
+func (sub *subscription) receiver() receiver {
+	return receiver{session: sub.session, id: sub.id, qos: sub.options.qos(), noLocal: sub.options.noLocal(), asIs: sub.options.asIs()}
+}
+
 // lookup finds the receivers of a Topic Name; nil when the name is not valid. The entry is valid until the next lookup.
 func (s *Shard) lookup(name []byte) *cached {
 	c := &s.cache
@@ -129,15 +134,16 @@ func (s *Shard) fill(e *cached) {
 			c.warm(c.found[i:min(i+warmed, len(c.found))])
 		}
 		if sub.session == nil {
-			if sub.group != nil {
-				e.groups = append(e.groups, sub.group)
-			}
-			e.kept = e.kept || sub.group == nil
+			e.groups = append(e.groups, sub.group)
+			continue
+		}
+		if sub.isOver() {
+			e.kept = e.kept || sub.options.qos() > 0 // Its end may not be durable yet, see announceEnd.
 			continue
 		}
 		home := int(sub.session.homeAt(e.epoch))
 		moving = moving || sub.session.movedAt.Load() > e.epoch
-		keep := sub.qos > 0 && sub.session.durable.Load()
+		keep := sub.options.qos() > 0 && sub.session.durable.Load()
 		e.kept = e.kept || keep
 		if keep {
 			e.several = e.several || one != nil && one != sub.session
@@ -207,22 +213,22 @@ func (c *topicCache) evict(keep *cached) {
 // gets another. guess is the receiver to look at before marks, and the next one is returned: where filters have the same Sessions, they
 // have them in the same order.
 func (e *cached) add(sub *subscription, guess int, marks map[*Session]int, several bool) int {
-	e.maxQoS = max(e.maxQoS, sub.qos)
+	e.maxQoS = max(e.maxQoS, sub.options.qos())
 	i, ok := guess, guess < len(e.local) && e.local[guess].takes(sub)
 	if !ok {
 		i, ok = marks[sub.session]
 	}
 	if ok && e.local[i].takes(sub) {
 		r := &e.local[i]
-		r.qos = max(r.qos, sub.qos) // [MQTT-3.3.4-3]
-		r.asIs = r.asIs || sub.asIs
+		r.qos = max(r.qos, sub.options.qos()) // [MQTT-3.3.4-3]
+		r.asIs = r.asIs || sub.options.asIs()
 		r.addID(sub.id)
 		return (i + 1) % len(e.local)
 	}
 	if several {
 		marks[sub.session] = len(e.local)
 	}
-	e.local = append(e.local, receiver{session: sub.session, id: sub.id, qos: sub.qos, noLocal: sub.noLocal, asIs: sub.asIs})
+	e.local = append(e.local, sub.receiver())
 	return 0
 }
 
@@ -231,7 +237,7 @@ const idsMax = (pageSize - 2) / 4
 
 // takes says whether the subscription goes into the same delivery.
 func (r *receiver) takes(sub *subscription) bool {
-	return r.session == sub.session && r.noLocal == sub.noLocal && (sub.id == 0 || len(r.more) < idsMax)
+	return r.session == sub.session && r.noLocal == sub.options.noLocal() && (sub.id == 0 || len(r.more) < idsMax)
 }
 
 func (r *receiver) addID(id uint32) {

@@ -163,12 +163,19 @@ func (c *conn) isBehind() bool {
 }
 
 // Stalled returns the connections whose carried input is worth another try, because a queue has room again or time has
-// passed, and those that have yielded. The Loop gives each to Carry and Receive. Valid until the next call of Stalled.
+// passed. The Loop gives each to Carry and Receive. Valid until the next call of Stalled or Behind.
 func (s *Shard) Stalled() []uint32 {
 	s.retrying = s.retrying[:0]
 	if len(s.stalledConns) > 0 && (s.roomAgain || s.now >= s.retryAt) {
 		s.retryStalled()
 	}
+	return s.retrying
+}
+
+// Behind returns the connections whose input has yielded in the last turn, for Carry and Receive as with Stalled. They come before what this
+// turn brings: that yields too, so that a connection has its turn once.
+func (s *Shard) Behind() []uint32 {
+	s.retrying = s.retrying[:0]
 	for _, t := range s.yielded {
 		if id := s.connOf(t); id != 0 {
 			s.conns[id].clear(connYielded)

@@ -321,7 +321,7 @@ func (s *Shard) takeOverLocal(sess *Session, id uint32) {
 func (s *Shard) cleanSession(sess *Session) {
 	s.releaseWill(sess, true)
 	s.announceEnd(sess)
-	s.dropSubscriptions(sess)
+	s.endSubscriptions(sess)
 	s.passOn(sess, &sess.sent)
 	s.passOn(sess, &sess.wait)
 	s.passOn(sess, &sess.held)

@@ -218,3 +218,36 @@ func TestFailedPublishIsTakenAnew(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyIsThereBeforeTheEndIsDurable has a message come that a kept Session would have got, alone or as a member of a Shared Subscription,
+// after it has ended and before that is durable: it is acknowledged when it is, for until then a crash would bring the Session back
+// without the message.
+func TestNobodyIsThereBeforeTheEndIsDurable(t *testing.T) {
+	for filter, waits := range map[string]bool{"news": true, "#": true, "$share/g/news": true, "other": false} {
+		for _, qos := range []uint8{1, 2} {
+			store := &lateStore{}
+			b := newStoreBench(t, store)
+			x := b.open(0, persistent("x"))
+			s := x.s
+			store.all(s)
+			x.subscribeMany(0, 1, filter)
+			store.all(s)
+			p := b.open(0, transient("p"))
+			p.give(publishBytes("news", 0, 0, 10, p.v)) // so that the match is cached
+			p.hear()
+			x.give(packet.AppendDisconnect(nil, &packet.Disconnect{HasSessionExpiry: true}, x.v))
+			p.give(publishBytes("news", qos, 1, 10, p.v))
+			if n := len(p.hear()); n != 0 && waits || n != 1 && !waits {
+				t.Errorf("%s, QoS %d: %d acknowledgements before the Session's end is durable", filter, qos, n)
+			}
+			store.all(s)
+			if n := len(p.hear()); n != 1 && waits || n != 0 && !waits {
+				t.Errorf("%s, QoS %d: %d acknowledgements when the Session's end is durable", filter, qos, n)
+			}
+			b.settleAll(0)
+			if p.give(publishBytes("news", qos, 2, 10, p.v)); len(p.hear()) != 1 || s.subscribed.Load() != 0 {
+				t.Errorf("%s, QoS %d: no acknowledgement when nobody is there, or %d subscriptions are", filter, qos, s.subscribed.Load())
+			}
+		}
+	}
+}

@@ -27,7 +27,7 @@ type action struct {
 	session *Session
 	kept    *kept         // the Session's, when it was promised
 	end     uint32        // the number of its end, when it leaves
-	ended   *subscription // what outlives its subscriptions until then
+	ended   *subscription // what its subscriptions were
 	bytes   []byte
 }
 

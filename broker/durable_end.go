@@ -13,31 +13,17 @@ func (s *Shard) announceEnd(sess *Session) {
 	if k := sess.kept; k != nil {
 		s.recordEnded(k.sid, sess.clientID)
 		s.ends.Add(1)
-		s.then(action{kind: endedAction, ended: s.outlive(sess)})
+		s.then(action{kind: endedAction, ended: sess.subs})
 		s.handOver()
+		s.detach(sess)
 	}
 }
 
-// outlive puts something into the index for each subscription of a Session that ends, until that is durable: what it matches stands behind
-// the end, and nothing else does. It counts as a subscription.
-func (s *Shard) outlive(sess *Session) (list *subscription) {
-	for sub := sess.subs; sub != nil; sub = sub.next {
-		if sub.qos > 0 {
-			list = &subscription{filter: sub.filter, qos: sub.qos, next: list}
-			s.index.Add(list.filter, list)
-			s.subscribed.Add(1)
-		}
-	}
-	return list
-}
-
-// endedDurably undoes outlive.
+// endedDurably takes the subscriptions of a Session whose end is durable off the index: until then what they matched stands behind the end,
+// and nothing else does.
 func (s *Shard) endedDurably(list *subscription) {
 	s.ends.Add(-1)
-	for ; list != nil; list = list.next {
-		s.index.Remove(list.filter, list)
-		s.subscribed.Add(-1)
-	}
+	s.endLater(list)
 }
 
 // behindEnds puts the ticket of a publication that may match a Session that is ending behind its end. What it writes says nothing, but it writes.

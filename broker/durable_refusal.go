@@ -58,8 +58,12 @@ func (s *Shard) refusesWill(c *conn) bool {
 	return e != nil && s.concernsKept(m.retain(), e)
 }
 
-// requestWaits says whether a SUBSCRIBE or UNSUBSCRIBE waits for room in the stream. SUBSCRIBE does not, where it is refused anyway.
-func (s *Shard) requestWaits(id uint32, c *conn, kind packet.Kind) bool {
+// requestWaits says whether a SUBSCRIBE waits for subscriptions that have ended, or like an UNSUBSCRIBE for room in the stream. SUBSCRIBE
+// does not, where it is refused anyway.
+func (s *Shard) requestWaits(id uint32, c *conn, kind packet.Kind, size int) bool {
+	if kind == packet.SUBSCRIBE && c.state == connLive && s.endings.Load() > 0 && !s.admitsAny(size) {
+		return true
+	}
 	if s.stream == nil || c.state != connLive || kind != packet.SUBSCRIBE && kind != packet.UNSUBSCRIBE || s.refs[id].session.kept == nil {
 		return false
 	}

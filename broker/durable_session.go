@@ -138,7 +138,7 @@ func (s *Shard) beginKeeping(sess *Session) {
 		}
 	}
 	s.recordContent(sess)
-	s.index.Update(sess.filters, func(uint64) { sess.durable.Store(true) })
+	s.update(sess, func(uint64) { sess.durable.Store(true) })
 }
 
 // firstPosition is where a queue of this run of the broker begins. Each run begins with another Packet Identifier, far from those that an
@@ -276,7 +276,7 @@ func (s *Shard) recordSubscription(sess *Session, sub *subscription, retained bo
 	if sess.kept == nil {
 		return
 	}
-	out := record.Subscription{ID: sub.id, QoS: sub.qos, NoLocal: sub.noLocal, AsIs: sub.asIs, Retained: retained}
+	out := record.Subscription{ID: sub.id, QoS: sub.options.qos(), NoLocal: sub.options.noLocal(), AsIs: sub.options.asIs(), Retained: retained}
 	key := record.SubscriptionKey(s.keyRoom(), sess.kept.sid, sub.key().share, sub.filter)
 	s.stream.ops = record.AppendSet(s.stream.ops, key, out.Append(s.small[:0]))
 }

@@ -97,9 +97,9 @@ func (s *Shard) concernsKept(retain bool, e *cached) bool {
 	return e.kept || retain || slices.ContainsFunc(e.groups, (*group).isKept)
 }
 
-// isKept says whether a member that asked for QoS 1 or 2 is kept.
+// isKept says whether a member that asked for QoS 1 or 2 is kept, or was, and its end may not be durable yet.
 func (g *group) isKept() bool {
-	return slices.ContainsFunc(*g.members.Load(), func(m *subscription) bool { return m.qos > 0 && m.session.durable.Load() })
+	return slices.ContainsFunc(*g.members.Load(), func(m *subscription) bool { return m.options.qos() > 0 && (m.session.durable.Load() || m.isOver()) })
 }
 
 // numberMessage gives the message of a publication that this shard has a ticket for a mid, where entries of several Sessions may need it and not all

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/ringmq/ringmq/broker/packet"
-	"github.com/ringmq/ringmq/broker/topic"
 )
 
 // A Session moves from its old home A to the shard B where its client has connected anew. No message may be lost,
@@ -28,9 +27,8 @@ import (
 // departure is a Session that this shard gave away and may still have to forward for.
 type departure struct {
 	session *Session
-	subs    []*subscription // as they were
-	since   uint64          // the epoch from which on this shard was the home
-	epoch   uint64          // and from which on it is not
+	since   uint64 // the epoch from which on this shard was the home
+	epoch   uint64 // and from which on it is not
 	to      int
 	seen    []bool // shards whose mark has come
 	missing int
@@ -240,11 +238,6 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	s.unpump(sess)
 	sess.hungry, sess.succeeded, sess.lingers = false, false, 0 // the new home sends what it can when it has arrived
 	d := &departure{session: sess, to: r.from, seen: make([]bool, len(s.peers)), missing: len(s.peers) - 1}
-	for sub := sess.subs; sub != nil; sub = sub.next {
-		if sub.group == nil {
-			d.subs = append(d.subs, sub)
-		}
-	}
 	sess.arriving, sess.tenure = true, r.claim
 	if k := sess.kept; k != nil {
 		s.renewSession(sess)
@@ -256,7 +249,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 		k.forward, k.jumped = k.next, k.next+forwardPositions
 		k.next = k.jumped
 	}
-	s.index.Update(d.filters, func(next uint64) {
+	s.update(sess, func(next uint64) {
 		d.since, d.epoch = sess.movedAt.Load(), next
 		sess.prev = int32(s.id)
 		sess.movedAt.Store(next)
@@ -264,7 +257,7 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 		sess.home.Store(int32(r.from)) // From here on the Session is the other shard's.
 	})
 	d.seen[s.id] = true
-	s.departures = append(s.departures, d)
+	s.departures[sess], s.departed = d, d.epoch
 	s.push(r.from, shardMessage{kind: handOverMessage, session: sess, claim: r.claim})
 	for to := range s.peers {
 		if to != s.id {
@@ -273,22 +266,26 @@ func (s *Shard) give(sess *Session, r takeRequest) {
 	}
 }
 
-// filters yields the Topic Filters of the Session that left.
-func (d *departure) filters(yield func(string) bool) {
-	for _, sub := range d.subs {
-		if !yield(sub.filter) {
-			return
-		}
-	}
-}
-
-// forward is step 4 at the old home: one copy for each subscription that matches.
-func (s *Shard) forward(p *publication, d *departure) {
-	name := string(p.topic)
-	for _, sub := range d.subs {
-		if !topic.Match(sub.filter, name) || sub.noLocal && p.from == d.session.serial {
+// forward is step 4 at the old home, for what another shard matched at an epoch: one copy for each subscription that matches, whatever it is by
+// now. The new home knows which of them count.
+func (s *Shard) forward(from int, p *publication, epoch uint64) {
+	c := &s.cache
+	c.found = c.index.MatchSnapshot(p.topic, c.found[:0])
+	s.work += len(c.found)
+	for _, sub := range c.found {
+		if sub.session == nil || sub.session.movedAt.Load() <= epoch {
 			continue
 		}
+		d := s.departures[sub.session]
+		if d == nil || d.seen[from] || epoch < d.since || d.epoch <= epoch ||
+			sub.isOver() || sub.options.noLocal() && p.from == sub.session.serial {
+			continue
+		}
+		name := forwardKey{sub.session, sub.filter}
+		if _, again := s.forwarded[name]; again {
+			continue // what replaces it is there already, and it is there still
+		}
+		s.forwarded[name] = struct{}{}
 		if d.sent >= s.forwardMax(d.session) {
 			s.counters[CounterDroppedQueue]++
 			continue
@@ -301,6 +298,14 @@ func (s *Shard) forward(p *publication, d *departure) {
 		}
 		s.push(d.to, m)
 	}
+	clear(s.forwarded)
+	clear(c.found)
+}
+
+// forwardKey names a subscription of a Session that has left.
+type forwardKey struct {
+	session *Session
+	filter  string
 }
 
 // onForward is step 4 at the new home.
@@ -313,8 +318,12 @@ func (s *Shard) onForward(m *shardMessage) {
 	if m.sub.group != nil {
 		share = m.sub.group.name
 	}
-	if sub := s.findSubscription(sess, share, m.sub.filter); s.present(sess) && !sess.ended.Load() && sub != nil {
-		r := receiver{session: sess, id: sub.id, qos: sub.qos, asIs: sub.asIs}
+	var sub *subscription
+	if s.present(sess) && !sess.ended.Load() {
+		sub = s.findSubscription(sess, share, m.sub.filter)
+	}
+	if sub != nil && sub.state&subYoung == 0 {
+		r := sub.receiver()
 		flags := min(p.qos, r.qos)
 		if p.retain && r.asIs {
 			flags |= entryRetain
@@ -373,15 +382,7 @@ func (s *Shard) onMark(from int, d *departure) {
 	if d.missing--; d.missing > 0 {
 		return
 	}
-	for i, at := range s.departures {
-		if at == d {
-			last := len(s.departures) - 1
-			s.departures[i] = s.departures[last]
-			s.departures[last] = nil
-			s.departures = s.departures[:last]
-			break
-		}
-	}
+	delete(s.departures, d.session)
 	s.push(d.to, shardMessage{kind: arrivedMessage, session: d.session})
 }
 
@@ -389,6 +390,7 @@ func (s *Shard) onMark(from int, d *departure) {
 func (s *Shard) onArrived(sess *Session) {
 	s.arriving.Add(-1)
 	sess.arriving = false
+	sess.grown()
 	s.roomAgain = true // what its connection publishes may go on
 	s.sendQoS0(sess, &sess.wait)
 	s.sendQoS0(sess, &sess.held)

@@ -19,6 +19,10 @@ func (s *Shard) Receive(id uint32, data []byte, fresh int) {
 	if fresh > 0 {
 		c.heard = s.now
 	}
+	if c.is(connYielded) && s.pool.holds(pagesFor(size)) {
+		s.keep(id, data) // It has had its turn.
+		return
+	}
 	wasStalled := c.is(connStalled)
 	c.clear(connStalled)
 	s.work = 0
@@ -84,7 +88,7 @@ func (s *Shard) next(id uint32, c *conn, data []byte) (int, verdict) {
 		s.counters[CounterMessagesReceived]++
 		return n, s.onPublish(id, c, h.Flags, data[:n:n], h.Size)
 	}
-	if s.requestWaits(id, c, h.Kind) {
+	if s.requestWaits(id, c, h.Kind, h.Remaining) {
 		return n, stalled
 	}
 	s.counters[CounterMessagesReceived]++
@@ -169,7 +173,7 @@ func (s *Shard) assembled(id uint32, c *conn) verdict {
 		return s.violate(id, r)
 	}
 	size := int(c.asmNeed)
-	if s.requestWaits(id, c, h.Kind) {
+	if s.requestWaits(id, c, h.Kind, h.Remaining) {
 		s.armKeepAlive(id)
 		return stalled
 	}

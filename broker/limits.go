@@ -62,6 +62,7 @@ const (
 	subscriptionBytes = 176      // a subscription, its Topic Filter, its place in the index
 	levelBytes        = 96       // a level of a Topic Filter with wildcards that no other filter has, beyond what subscriptionBytes has room for
 	groupBytes        = 320      // a Shared Subscription, beside its members
+	cursorBytes       = 112      // the delivery of Retained Messages to a subscription
 	retainedBytes     = 104      // a retained entry and its place in the ordered store
 	cacheEntryBytes   = 208      // one topic of a shard's cache, with room for its topic and a receiver
 	minArenaPages     = 512
@@ -263,8 +264,8 @@ func (l Limits) streamBytes() int {
 // sends them on, and all that are there come in one turn.
 func (l Limits) loadsAtOnce() int { return max(loadsFewest, l.streamBytes()/fetchBytes) }
 
-// filterRoom is what n subscriptions leave of their part of the plan, and a quarter of the headroom, for the levels of their filters and
-// for Shared Subscriptions.
+// filterRoom is what n subscriptions leave of their part of the plan, and a quarter of the headroom, for the levels of their filters, for
+// Shared Subscriptions, and for Retained Messages that are still to be delivered.
 func (l Limits) filterRoom(n int64) int64 {
 	return (int64(l.MaxSubscriptions)-n)*subscriptionBytes + l.headroom()/4
 }

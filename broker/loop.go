@@ -84,6 +84,9 @@ func (l *Loop) run(stop <-chan struct{}) error {
 	}
 }
 
+// IsBusy says whether the last turn has left something for the next one. For who drives the Loop; it must not run.
+func (l *Loop) IsBusy() bool { return l.busy }
+
 // Turn waits until there is something to do, but no longer than most (negative: no limit), and does it.
 func (l *Loop) Turn(most time.Duration) error {
 	s := l.shard
@@ -96,6 +99,9 @@ func (l *Loop) Turn(most time.Duration) error {
 	l.part()
 	l.busy = s.Exchange() || s.IsParting()
 	l.takeInbox()
+	for _, id := range s.Behind() {
+		l.retry(id)
+	}
 	for i := range events {
 		l.handle(&events[i])
 		if s.pool.isLow() {
@@ -213,7 +219,7 @@ func (l *Loop) lose(id uint32, why string) {
 // came.
 func (l *Loop) read(id uint32) bool {
 	s := l.shard
-	if c := &s.conns[id]; c.state == connClosing || c.state == connReleased || c.is(connPaused) {
+	if c := &s.conns[id]; c.state == connClosing || c.state == connReleased || c.is(connPaused) || s.draining && c.is(connYielded) {
 		return false
 	}
 	buf := l.plane.Buffer()

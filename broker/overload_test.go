@@ -435,15 +435,18 @@ func TestTopicCacheIsBounded(t *testing.T) {
 }
 
 // TestFiltersTakeWhatThePlanHas has a client ask for as many subscriptions as there may be, with filters that take much more room than
-// most: it gets as many as fit what the plan has for all, and others get some again when it is gone.
+// most, for their levels, their groups or the Retained Messages that they wait for: it gets as many as fit what the plan has for all, and
+// others get some again when it is gone.
 func TestFiltersTakeWhatThePlanHas(t *testing.T) {
 	const most, each = 20000, 500
-	for _, form := range []string{"%07d/a/a/a/a/a/a/a/a/a/a/a/+", "$share/g%d/t"} {
+	for form, waits := range map[string]bool{"%07d/a/a/a/a/a/a/a/a/a/a/a/+": true, "$share/g%d/t": false, "%d/#": true, "%d/a": false} {
 		b := newBench(t, 1, func(l *Limits) {
 			*l = Limits{Memory: 64 << 20, Shards: 1, MaxConnections: 1000, MaxSubscriptions: most}
 		})
 		h := b.open(0, transient("x"))
 		s := h.s
+		retained := &packet.PublishHead{Flags: packet.PublishFlags(false, 0, true), Topic: []byte("has/one"), PayloadSize: 1}
+		b.open(0, transient("r")).give(packet.AppendPublish(nil, retained, []byte{1}, packet.V50))
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
@@ -466,11 +469,18 @@ func TestFiltersTakeWhatThePlanHas(t *testing.T) {
 		if granted < most/10 || uint64(granted)+refused != most {
 			t.Errorf("%s: %d of %d granted, %d refused", form, granted, most, refused)
 		}
+		if n := s.cursorCount.Load(); waits && n != granted || !waits && n != 0 {
+			t.Errorf("%s: %d of %d wait for Retained Messages", form, n, granted)
+		}
 		s.Closed(h.id, "test")
 		next := b.open(0, transient("y"))
 		next.subscribeMany(0, 0, fmt.Sprintf(form, 0))
-		if s.subscribed.Load() != 1 {
+		b.settleAll(100) // It waits for those that end.
+		if s.subscribed.Load() != 1 || s.counters[CounterSubscribeRefused] != refused {
 			t.Errorf("%s: refused when nobody else has a subscription any more", form)
+		}
+		if n := s.cursorCount.Load(); n != 0 {
+			t.Errorf("%s: %d wait for Retained Messages still", form, n)
 		}
 	}
 }
@@ -673,6 +683,39 @@ func TestInputYields(t *testing.T) {
 		if received != messages || delivered != uint64(messages*scene.each) || !bad.closed || len(s.yielded) != 0 {
 			t.Errorf("%s: in the end %d of %d messages were handled, %d of %d delivered or dropped, closed: %v", scene.topic, received, messages, delivered, messages*scene.each, bad.closed)
 		}
+	}
+}
+
+// TestStopWaitsForWhatYielded has a client say more than one turn has time for, which takes no more than that in each, and the broker stop
+// before all is handled: all of it counts.
+func TestStopWaitsForWhatYielded(t *testing.T) {
+	const messages, work = 400, 16
+	b := newBench(t, 1, func(l *Limits) { l.InputWork = work })
+	l, plane := b.b.loops[0], &feed{buf: make([]byte, 256<<10)}
+	l.plane, l.busy = plane, true
+	s := l.shard
+	b.open(0, persistent("watch")).subscribeMany(0, 0, "t") // whose Session is there when its connection is not
+	in := transient("x")
+	in.Version = packet.V50
+	first := plane.dial(s, in)
+	_ = l.Turn(0)
+	before := s.counters[CounterPublishReceived]
+	first.in = bytes.Repeat(publishBytes("t", 0, 0, 0, packet.V50), messages)
+	turns := 0
+	for ; l.HasLeft() && turns < messages; turns++ {
+		if turns > 4 {
+			s.Drain(10)
+		}
+		n := s.counters[CounterPublishReceived]
+		if first.closed && n != before+messages {
+			t.Fatalf("closed after %d of %d messages", n-before, messages)
+		}
+		if _ = l.Turn(0); s.counters[CounterPublishReceived] > n+work+1 {
+			t.Fatalf("%d messages in a turn that has time for %d", s.counters[CounterPublishReceived]-n, work)
+		}
+	}
+	if n := s.counters[CounterPublishReceived]; n != before+messages || !first.closed {
+		t.Errorf("%d of %d messages after %d turns; closed: %v", n-before, messages, turns, first.closed)
 	}
 }
 

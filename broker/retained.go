@@ -151,13 +151,14 @@ func (c *cursor) restart() {
 }
 
 func (s *Shard) startCursor(sess *Session, sub *subscription) {
-	if s.retained.count.Load() == 0 {
+	if s.retained.count.Load() == 0 || !topic.HasWildcard(sub.filter) && !s.retained.has([]byte(sub.filter)) {
 		return // What is stored from here on is matched afterwards, and then the subscription is in the index.
 	}
 	s.addCursor(sess, sub)
 }
 
 func (s *Shard) addCursor(sess *Session, sub *subscription) {
+	s.cursorCount.Add(1)
 	sub.cursor = &cursor{sub: sub, next: sess.cursors}
 	if sess.cursors != nil {
 		sess.cursors.prev = sub.cursor
@@ -171,6 +172,7 @@ func (s *Shard) stopCursor(sess *Session, sub *subscription) {
 		return
 	}
 	sub.cursor = nil
+	s.cursorCount.Add(-1)
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -279,11 +281,11 @@ func (s *Shard) stepCursor(sess *Session, c *cursor, budget *int) cursorState {
 	c.seen = 0
 	p := &s.replay
 	s.load(p, rm.msg)
-	r := receiver{session: sess, id: c.sub.id, qos: c.sub.qos, asIs: true}
+	r := receiver{session: sess, id: c.sub.id, qos: c.sub.options.qos(), asIs: true}
 	qos := min(p.qos, r.qos)
 	if p.expires != 0 && p.expires <= s.now {
 		s.expireRetained(name, rm)
-	} else if c.sub.noLocal && p.from == sess.serial || qos > 0 && c.done.has(c.part, name) {
+	} else if c.sub.options.noLocal() && p.from == sess.serial || qos > 0 && c.done.has(c.part, name) {
 		// [MQTT-3.8.3-3] makes no exception for retained messages. What has changed since it was sent has come live.
 	} else if !s.sendRetained(p, sess, &r, qos) {
 		s.finish(p)

@@ -137,6 +137,7 @@ const turnMessagesMax = 256
 // Exchange takes in what the other shards have sent, and says whether some is left for the next turn.
 func (s *Shard) Exchange() (more bool) {
 	s.flushOverflow()
+	ending := s.endSome()
 	if s.lingering.any() {
 		s.endLingerers()
 	}
@@ -176,7 +177,7 @@ func (s *Shard) Exchange() (more bool) {
 	if !more {
 		s.retainedSeen = seen
 	}
-	return more
+	return more || ending
 }
 
 // Pending says whether a message of another shard waits: the Loop looks before it sleeps.
@@ -245,10 +246,8 @@ func (s *Shard) onRoute(from int, m *shardMessage) {
 			s.deliver(p, &e.local[i])
 		}
 	}
-	for _, d := range s.departures {
-		if !d.seen[from] && d.since <= m.epoch && m.epoch < d.epoch {
-			s.forward(p, d)
-		}
+	if m.epoch < s.departed {
+		s.forward(from, p, m.epoch)
 	}
 	s.finish(p)
 }
@@ -262,7 +261,7 @@ func (s *Shard) onDirect(m *shardMessage) {
 	}
 	s.load(&s.pub, m.msg)
 	s.borrow(&s.pub, m)
-	if m.sub.left {
+	if m.sub.isOver() || m.sub.state&subLeft != 0 { // What is over is another shard's, maybe, to take off the index.
 		s.redirect(&s.pub, m.sub.group)
 	} else {
 		s.deliverMember(&s.pub, m.sub)

@@ -19,6 +19,7 @@ type Session struct {
 	durable atomic.Bool   // it is kept: read by matchers; written by the home, see kept
 	online  atomic.Bool   // a connection is attached; for Shared Subscriptions
 	ended   atomic.Bool   // gone for good; members of Shared Subscriptions that ended get nothing
+	era     atomic.Uint32 // how often it has lost all its subscriptions at once; written by the home: see subscription.isOver
 
 	// Under the lock of the registry's part.
 	owner int32  // the shard that will own it when all requested hand-overs are done
@@ -54,6 +55,7 @@ type Session struct {
 	subs      *subscription            // list
 	names     map[subKey]*subscription // the same by name, once there are many; see shrinkNames
 	subsLen   int32
+	young     int32   // how many of them are
 	namesMost int32   // how many names has had room for
 	cursors   *cursor // list
 	kept      *kept   // nil: it does not outlive the process

@@ -47,6 +47,8 @@ type shared struct {
 	connected    atomic.Int64 // connections that count against MaxConnections
 	sessionCount atomic.Int64
 	subscribed   atomic.Int64
+	cursorCount  atomic.Int64
+	endings      atomic.Int64 // lists of subscriptions that count and have ended, see endLater
 	longNames    atomic.Int64 // bytes by which names are longer than planned
 }
 
@@ -122,8 +124,11 @@ type Shard struct {
 	expired      []sweptMessage
 	retainedSeen uint64
 	orphans      []orphan
-	arriving     atomic.Int32 // Sessions on their way here; counted up by the old home before it changes home
-	departures   []*departure
+	arriving     atomic.Int32            // Sessions on their way here; counted up by the old home before it changes home
+	departures   map[*Session]*departure // of Sessions that may still be forwarded for
+	departed     uint64                  // from the epoch of the last one on nothing is
+	forwarded    map[forwardKey]struct{} // scratch of forward
+	ending       []*subscription         // lists of what has ended and is in the index still
 	lingering    lingerers
 	claimants    map[*Session]claimant
 	takes        map[*Session][]takeRequest
@@ -178,6 +183,7 @@ func newShard(w *shared, id int, seed uint64) (*Shard, error) {
 	s.cache = topicCache{index: w.index, sets: make([][cacheWays]cached, w.limits.cacheSets()), marks: make(map[*Session]int)}
 	s.cache.most = w.limits.cacheSets() * cacheWays * int(cacheEntryBytes-sizeOf[cached]())
 	s.claimants, s.takes = make(map[*Session]claimant), make(map[*Session][]takeRequest)
+	s.departures, s.forwarded = make(map[*Session]*departure), make(map[forwardKey]struct{})
 	s.small = make([]byte, 0, 4096)
 	s.keyBytes = make([]byte, 0, 256) // Keys of messages are short; those with a Topic Filter may be longer.
 	if w.store != nil {

@@ -139,14 +139,14 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 	if len(members) == 0 {
 		return nil
 	}
-	if m := g.sticky.Load(); m != nil && m.session.online.Load() && slices.Contains(members, m) {
+	if m := g.sticky.Load(); m != nil && m.isOnline() && slices.Contains(members, m) {
 		return m
 	}
 	n := uint32(len(members))
 	start := s.startAt(p, g, n)
 	if s.strategy == Local {
 		for i := range n {
-			if m := members[(start+i)%n]; m.session.online.Load() && int(m.session.home.Load()) == s.id {
+			if m := members[(start+i)%n]; m.isOnline() && int(m.session.home.Load()) == s.id {
 				return m
 			}
 		}
@@ -157,7 +157,7 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 		if i > 0 {
 			at = (start*2654435761 + i) % n
 		}
-		if m := members[at]; m.session.online.Load() {
+		if m := members[at]; m.isOnline() {
 			if s.strategy == Sticky {
 				g.sticky.Store(m)
 			}
@@ -166,12 +166,15 @@ func (s *Shard) choose(p *publication, g *group) *subscription {
 	}
 	s.work += int(n) / membersPerDelivery
 	for i := range n {
-		if m := members[(start+i)%n]; !m.session.ended.Load() {
+		if m := members[(start+i)%n]; !m.session.ended.Load() && !m.isOver() {
 			return m
 		}
 	}
 	return nil
 }
+
+// isOnline says whether a subscription's client is connected.
+func (sub *subscription) isOnline() bool { return sub.session.online.Load() && !sub.isOver() }
 
 func (s *Shard) startAt(p *publication, g *group, n uint32) uint32 {
 	switch s.strategy {
@@ -197,7 +200,7 @@ func (s *Shard) deliverShared(p *publication, g *group) bool {
 		s.ms.retain(p.msg, 1)
 		m := shardMessage{kind: directMessage, msg: p.msg, sub: sub}
 		if p.ticket != 0 {
-			s.share(p, home, &m, sub.qos > 0)
+			s.share(p, home, &m, sub.options.qos() > 0)
 		}
 		s.push(home, m)
 		return true
@@ -217,8 +220,8 @@ func (s *Shard) redirect(p *publication, g *group) {
 
 // deliverMember gives a publication to a member whose home is this shard.
 func (s *Shard) deliverMember(p *publication, sub *subscription) {
-	r := receiver{session: sub.session, id: sub.id, qos: sub.qos, asIs: sub.asIs}
-	if min(p.qos, sub.qos) == 0 && !sub.session.arriving && !p.hold {
+	r := sub.receiver()
+	if min(p.qos, r.qos) == 0 && !sub.session.arriving && !p.hold {
 		s.deliver(p, &r)
 		return
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/ringmq/ringmq/broker/packet"
@@ -8,22 +9,57 @@ import (
 )
 
 // subscription is one Topic Filter of one Session, or the index's record of a Shared Subscription, whose session is
-// nil, or of one that has ended (see outlive), which has no group either. It never changes once it is in the index: a change of options replaces it, so that any shard may read it.
+// nil. It never changes once it is in the index, but for what only its home touches: a change of options replaces it, so that any shard may
+// read it.
 type subscription struct {
-	// What a match reads comes first, in one line of the caches.
 	session *Session
 	group   *group // the Shared Subscription it is a member of
 	id      uint32 // Subscription Identifier; 0 none
-	qos     uint8
-	noLocal bool
-	asIs    bool // Retain As Published
-	left    bool // it has ended; only its home touches it
+	era     uint16 // the Session's when it was made; see isOver
+	options subOptions
+	state   subState // the home's
 
 	filter string        // without "$share/NAME/"
-	next   *subscription // list of the Session's; only its home touches it
+	next   *subscription // list of the Session's, and of what it had; the home's
 	prev   *subscription
-	cursor *cursor // delivering its retained messages; only its home touches it
+	cursor *cursor // delivering its retained messages; the home's
 }
+
+// subOptions is a subscription's QoS, in the lowest two bits, and two of its Subscription Options.
+type subOptions uint8
+
+const (
+	subQoS     subOptions = 0x03
+	subNoLocal subOptions = 0x04
+	subAsIs    subOptions = 0x08 // Retain As Published
+)
+
+func optionsOf(qos uint8, noLocal, asIs bool) subOptions {
+	o := subOptions(qos)
+	if noLocal {
+		o |= subNoLocal
+	}
+	if asIs {
+		o |= subAsIs
+	}
+	return o
+}
+
+func (o subOptions) qos() uint8    { return uint8(o & subQoS) }
+func (o subOptions) noLocal() bool { return o&subNoLocal != 0 }
+func (o subOptions) asIs() bool    { return o&subAsIs != 0 }
+
+// subState is what the home notes of a subscription.
+type subState uint8
+
+const (
+	subLeft  subState = 1 << iota // it has ended
+	subYoung                      // it was made while the Session arrived, and replaced none; see forward
+)
+
+// isOver says whether a subscription ended with all that its Session had, and matches nothing more: the Session may have others by now. Any
+// shard may ask. Eras come round after 65,536 ends, each of which has had subscriptions that count until they are off the index.
+func (sub *subscription) isOver() bool { return uint16(sub.session.era.Load()) != sub.era }
 
 // named says whether sub is the Session's subscription to a filter, shared by the named group or not shared ("").
 func (sub *subscription) named(filter, share string) bool {
@@ -130,7 +166,11 @@ func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, 
 	if share != "" {
 		share, filter = strings.Clone(share), strings.Clone(filter) // they are parts of a longer string
 	}
-	sub := &subscription{session: sess, filter: filter, id: id, qos: o.QoS, noLocal: o.NoLocal, asIs: o.RetainAsPublished}
+	sub := &subscription{session: sess, filter: filter, id: id, era: uint16(sess.era.Load()), options: optionsOf(o.QoS, o.NoLocal, o.RetainAsPublished)}
+	if sess.arriving && (old == nil || old.state&subYoung != 0) {
+		sub.state = subYoung
+		sess.young++
+	}
 	sess.link(sub, share)
 	if share != "" {
 		sub.group = s.groups.join(s.index, share, filter, sub)
@@ -158,12 +198,24 @@ func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, 
 // admitSubscription counts a new subscription with a filter of n bytes; false when there is no room for it.
 func (s *Shard) admitSubscription(n int) bool {
 	count := s.subscribed.Add(1)
-	filters := s.index.Nodes()*levelBytes + s.groups.count.Load()*groupBytes
-	if count > int64(s.limits.MaxSubscriptions) || filters > s.limits.filterRoom(count) || !s.chargeName(n) {
+	if count > int64(s.limits.MaxSubscriptions) || s.besides(0) > s.limits.filterRoom(count) || !s.chargeName(n) {
 		s.subscribed.Add(-1)
 		return false
 	}
 	return true
+}
+
+// besides is what subscriptions take beside themselves, and n more of one level may take.
+func (s *Shard) besides(n int64) int64 {
+	return (s.index.Nodes()+n)*levelBytes + (s.groups.count.Load()+n)*groupBytes + (s.cursorCount.Load()+n)*cursorBytes
+}
+
+// admitsAny says whether there is room for the subscriptions of any SUBSCRIBE with a body of n bytes.
+func (s *Shard) admitsAny(n int) bool {
+	filters := int64(n)/4 + 1 // Each has a length, a byte, and options.
+	count := s.subscribed.Load() + filters
+	return count <= int64(s.limits.MaxSubscriptions) && s.longNames.Load()+int64(n) <= s.limits.longTopics() &&
+		s.besides(filters)+int64(n)/2*levelBytes <= s.limits.filterRoom(count)
 }
 
 // dismissSubscription undoes admitSubscription.
@@ -246,6 +298,9 @@ func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
 		sub.next.prev = sub.prev
 	}
 	sess.subsLen--
+	if sub.state&subYoung != 0 {
+		sess.young--
+	}
 	if sess.names[sub.key()] == sub {
 		delete(sess.names, sub.key())
 	}
@@ -254,10 +309,21 @@ func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
 	s.stopCursor(sess, sub)
 }
 
+// grown makes the young subscriptions of a Session that has arrived like others. They are among the first of the list.
+func (sess *Session) grown() {
+	for sub := sess.subs; sess.young > 0; sub = sub.next {
+		if sub.state&subYoung != 0 {
+			sub.state &^= subYoung
+			sess.young--
+		}
+	}
+}
+
 func (s *Shard) unindex(sub *subscription) {
-	sub.left = true
+	sub.state |= subLeft
 	if sub.group != nil {
 		s.counters[CounterSharedSubscriptionsEnded]++
+		s.work += len(*sub.group.members.Load()) / membersPerDelivery
 		s.groups.leave(s.index, sub)
 		return
 	}
@@ -301,11 +367,84 @@ func (s *Shard) onUnsubscribe(id uint32, c *conn, body []byte) verdict {
 	return consumed
 }
 
-// dropSubscriptions ends all subscriptions of a Session.
+// endSubscriptions ends all subscriptions of a Session, at once if they are few.
+func (s *Shard) endSubscriptions(sess *Session) {
+	if int(sess.subsLen) > s.limits.endsAtOnce() {
+		s.endLater(s.detach(sess))
+		return
+	}
+	s.dropSubscriptions(sess)
+}
+
+// dropSubscriptions ends all subscriptions of a Session at once.
 func (s *Shard) dropSubscriptions(sess *Session) {
 	for sub := sess.subs; sub != nil; sub = sub.next {
-		s.unindex(sub)
-		s.dismissSubscription(len(sub.key().share) + len(sub.filter))
+		s.endSubscription(sub)
 	}
-	sess.subs, sess.names, sess.subsLen, sess.cursors = nil, nil, 0, nil
+	sess.forgetSubscriptions()
+}
+
+func (sess *Session) forgetSubscriptions() {
+	sess.subs, sess.names, sess.subsLen, sess.young, sess.cursors = nil, nil, 0, 0, nil
+}
+
+// endSubscription takes a subscription that is on no list any more off the index.
+func (s *Shard) endSubscription(sub *subscription) {
+	if sub.cursor != nil {
+		s.cursorCount.Add(-1)
+	}
+	s.unindex(sub)
+	s.dismissSubscription(len(sub.key().share) + len(sub.filter))
+}
+
+// endsAtOnce is how many subscriptions end at once with their Session, some 100 µs; more do by and by.
+func (l Limits) endsAtOnce() int { return l.InputWork / filterWork / 16 }
+
+// detach takes all subscriptions off a Session: they match nothing from here on, and are in the index still.
+func (s *Shard) detach(sess *Session) (list *subscription) {
+	if sess.subs == nil {
+		return nil
+	}
+	s.update(sess, func(uint64) { sess.era.Add(1) })
+	list = sess.subs
+	sess.forgetSubscriptions()
+	return list
+}
+
+// update makes a change to a Session that changes what its Topic Filters match. It invalidates what is known of their topics, and
+// of all topics where they are so many that it would take milliseconds.
+func (s *Shard) update(sess *Session, fn func(next uint64)) {
+	if int(sess.subsLen) > s.limits.InputWork/2 {
+		s.index.UpdateAll(fn)
+		return
+	}
+	s.index.Update(sess.filters, fn)
+}
+
+// endLater takes a list of subscriptions that match nothing off the index by and by. They count until then, and who has no room waits for
+// them.
+func (s *Shard) endLater(list *subscription) {
+	if list != nil {
+		s.ending = append(s.ending, list)
+		s.endings.Add(1)
+	}
+}
+
+// endSome goes on with what endLater has begun, as much in a turn as a connection's input may cause, and says whether something is left.
+func (s *Shard) endSome() (more bool) {
+	s.work = 0
+	ended := 0
+	for ; ended < len(s.ending) && s.work < s.limits.InputWork; ended++ {
+		sub := s.ending[ended]
+		for ; sub != nil && s.work < s.limits.InputWork; sub = sub.next {
+			s.work += filterWork
+			s.endSubscription(sub)
+		}
+		if s.ending[ended] = sub; sub != nil {
+			break
+		}
+	}
+	s.ending = slices.Delete(s.ending, 0, ended)
+	s.endings.Add(-int64(ended))
+	return len(s.ending) > 0
 }

@@ -138,8 +138,8 @@ func (h *hand) sizes() (sizes []int) {
 // live says whether the connection still is what it was.
 func (h *hand) live() bool { return h.s.conns[h.id].state == connLive && !h.net.closed }
 
-// turn is Loop.Turn without a plane: Sessions that leave, what the other shards sent, stalled connections, time, retained messages,
-// what there is for the store, output.
+// turn is Loop.Turn without a plane: Sessions that leave, what the other shards sent, connections that have yielded or stalled, time,
+// retained messages, what there is for the store, output.
 func (t *bench) turn(shard int, now int64) {
 	l := t.b.loops[shard]
 	s := l.shard
@@ -147,9 +147,11 @@ func (t *bench) turn(shard int, now int64) {
 	s.Part(t.lag, false)
 	s.Exchange()
 	buf := make([]byte, 64<<10)
-	for _, id := range s.Stalled() {
-		n := s.Carry(id, buf)
-		s.Receive(id, buf[:n], 0)
+	for _, retry := range []func() []uint32{s.Behind, s.Stalled} {
+		for _, id := range retry() {
+			n := s.Carry(id, buf)
+			s.Receive(id, buf[:n], 0)
+		}
 	}
 	s.Tick(s.now)
 	s.Pump()

@@ -126,27 +126,33 @@ func (w *world) mayBeFull(s *session, m *message) bool {
 }
 
 // costMax is more than what a message takes of a Session's queue, in bytes: of memory, where small messages are cut from a page and
-// large ones take whole pages, and of a disk.
+// large ones take whole pages, those of the packet and others for a copy of its topic and properties, and of a disk.
 func (m *message) costMax() int {
 	const (
 		pageBytes  = 4096
 		smallBytes = 2048
 		ownBytes   = 64
 	)
-	n := m.size + 2*len(m.topic) + len(m.props) + 32
+	meta := len(m.topic) + len(m.props)
+	n := m.size + len(m.topic) + meta + 32
 	if n <= smallBytes {
 		return 2*n + 2*ownBytes
 	}
-	return n + 2*pageBytes + 4*ownBytes
+	return n + meta + 2*pageBytes + 4*ownBytes
 }
 
 // waiting is how many messages may have waited in a Session's queue at once while the broker handled m, and their bytes: those sent until then that came
 // later, or have no name, and those that may have expired in it. What else its client did not get was never there, but for what it may have with QoS 0
 // where there is a disk: that waits in memory behind what is loaded, and is gone with the connection, see quickSince; and for what nobody was told of before a crash.
+// What came shortly before a crash may wait again, and nobody knows before its client is there.
+// Of m itself another copy may wait, one by another subscription.
 func (w *world) waiting(s *session, m *message) (n, bytes int) {
 	until := m.acked.step
 	if m.will != nil {
 		until = w.step // It came when the broker knew that its connection was gone.
+	}
+	if others := s.copies(m, w.step) - 1; others > 0 {
+		n, bytes = others, others*m.costMax()
 	}
 	moves, quick, crash := w.moving(s, m, until), w.quickSince(s, until), w.crashesSince(m.sent.step) > 0
 	for _, o := range w.messages {
@@ -155,12 +161,29 @@ func (w *world) waiting(s *session, m *message) (n, bytes int) {
 		}
 		t := s.got[o]
 		switch {
-		case t != nil && t.last >= m.sent.step, t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || o.sent.step >= quick && s.mayGetQuick(o) || crash && o.qos > 0 && (o.acked.step == 0 || o.acked.step > until)):
+		case t != nil && (t.last >= m.sent.step || o.qos > 0 && w.forgotten(s, t.last, until)), t == nil && (o.clears || o.expiry > 0 || s.owner.smallest > 0), t == nil && (moves || o.sent.step >= quick && s.mayGetQuick(o) || crash && o.qos > 0 && (o.acked.step == 0 || o.acked.step > until)):
 			k := s.copies(o, w.step)
 			n, bytes = n+k, bytes+k*o.costMax()
 		}
 	}
 	return n, bytes
+}
+
+// forgotten says whether a crash until a step may have undone that a client has got something at another one, on the connection that it had
+// then: what it acknowledged may not have been durable.
+func (w *world) forgotten(s *session, got, until int) bool {
+	for _, at := range w.crashes {
+		dialled := 0
+		for _, l := range s.owner.dials {
+			if l.dialled.step <= at {
+				dialled = l.dialled.step
+			}
+		}
+		if dialled <= got && got <= at && at <= until {
+			return true
+		}
+	}
+	return false
 }
 
 // quickSince is from when on what is sent to a Session with QoS 0 may wait at until, and be gone since: from the CONNECT before on, where another one
@@ -187,15 +210,18 @@ const ringTurns = 8
 
 // moving says whether a Session may have been on its way to another shard when the broker handled m, at the latest at until: that is from a
 // CONNECT till its client gets something on that connection or a later one. Meanwhile what its old home forwards is counted, too, of any QoS.
-// Without a disk its old home may read m some turns after it was acknowledged, behind what stands between two shards.
+// Without a disk its old home may read m some turns after it was acknowledged, behind what stands between two shards. A CONNECT on a plane that
+// is late may be handled behind one that was sent after it.
 func (w *world) moving(s *session, m *message, until int) (moves bool) {
+	overtaken := false
 	for _, l := range s.owner.dials {
 		if l.dialled.step > until && (w.disk != nil || l.turns >= m.acked.turns+ringTurns) || len(w.turns) == 1 {
 			break
 		}
 		moves = l.flowing == 0 || l.flowing >= m.sent.step
+		overtaken = overtaken || w.lag > 0 && l.flowing == 0 && (l.gone.step == 0 || l.gone.step >= m.sent.step)
 	}
-	return moves
+	return moves || overtaken
 }
 
 // judgeCounters compares what has been lost, and was not to be, with what the broker has counted.

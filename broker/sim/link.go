@@ -207,6 +207,10 @@ func (l *link) checkKeepAlive() {
 		l.overdue = 0
 		return
 	}
+	if l.w.limits.InputWork < workMany && l.w.isBusy() {
+		l.overdue = 0 // What it has said waits for another turn, or for what does.
+		return
+	}
 	if least <= l.w.looked+resetTurns || !l.w.calm || l.w.meets.memory && l.version != packet.V50 {
 		return // A PUBLISH of 3.x may wait for memory, and the broker not look for what comes behind it.
 	}

@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 
+	"github.com/ringmq/ringmq/broker"
 	"github.com/ringmq/ringmq/broker/packet"
 )
 
@@ -17,6 +18,7 @@ func (w *world) do(o *Op) {
 		w.turn(o.get("n", 0))
 		return
 	case "pass":
+		w.finishWork()
 		w.pass(int64(o.get("ms", 0)))
 		return
 	case "disk":
@@ -93,6 +95,22 @@ func (c *client) do(o *Op) {
 	case "bad":
 		c.misbehave(o.get("n", 0))
 	}
+}
+
+// finishTurnsMax is how many turns finishWork waits.
+const finishTurnsMax = 400
+
+// finishWork has turns until no shard has left anything for the next one, where input yields: what a connection had said before it ended is
+// handled at once then, and not minutes later.
+func (w *world) finishWork() {
+	for turns := 0; turns < finishTurnsMax && w.limits.InputWork < workMany && w.isBusy(); turns++ {
+		w.turn(0)
+	}
+}
+
+// isBusy says whether a shard has left something for its next turn.
+func (w *world) isBusy() bool {
+	return slices.ContainsFunc(w.broker.Loops(), (*broker.Loop).IsBusy)
 }
 
 // pass moves the clock.

@@ -11,7 +11,7 @@ import (
 const (
 	settleTurnsMax = 6000    // calm turns until everything must have come to rest
 	restWindow     = 1 << 16 // bytes of a client's window then, so that a calm turn moves much
-	quietTurns     = 40      // turns without a byte after which nothing more is taken to come
+	quietTurns     = 40      // turns without a byte, and without work left over, after which nothing more is taken to come
 )
 
 // restRounds is how often all clients connect again before what has come is judged.
@@ -62,12 +62,12 @@ func (w *world) until(what string, done func() bool) bool {
 	return w.violation == nil
 }
 
-// quiet has calm turns until nothing has been heard for a while.
+// quiet has calm turns until nothing has been heard for a while, and no shard has anything to do.
 func (w *world) quiet() bool {
-	for still, before := 0, w.stats.Bytes; still < quietTurns; still++ {
+	for still, turns, before := 0, 0, w.stats.Bytes; still < quietTurns; still++ {
 		w.step++
 		w.turn(0)
-		if w.stats.Bytes != before {
+		if turns++; w.stats.Bytes != before || turns < settleTurnsMax && w.isBusy() {
 			still, before = 0, w.stats.Bytes
 		}
 	}

@@ -5,7 +5,7 @@ import (
 )
 
 // stopTurnsMax is how many turns every shard has to end its connections when the broker stops.
-const stopTurnsMax = 300
+const stopTurnsMax = 3000
 
 // stop ends the broker in order, as broker.Run does, and starts another one: every client of 5.0 is told, and with a store nothing is lost,
 // of whatever was handled. Without one all that there was is gone.
@@ -27,7 +27,13 @@ func (w *world) stop(o *Op) {
 	if n := w.network.Open(); n > 0 {
 		w.violate("stuck", "%d connections are open after %d turns in which the broker was to stop", n, stopTurnsMax)
 	}
-	for range broker.StopRounds {
+	for rounds, turns := broker.StopRounds, 0; rounds > 0 && turns < stopTurnsMax; turns++ {
+		rounds--
+		for _, l := range w.broker.Loops() {
+			if l.HasLeft() {
+				rounds = broker.StopRounds
+			}
+		}
 		w.turn(0)
 	}
 	w.broker.HandOver()

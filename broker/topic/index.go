@@ -116,6 +116,15 @@ func (x *Index[V]) Update(filters iter.Seq[string], fn func(next uint64)) {
 	x.epoch.Add(1)
 }
 
+// UpdateAll is Update for all filters there are, at the price of one: every match is invalidated.
+func (x *Index[V]) UpdateAll(fn func(next uint64)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	fn(x.epoch.Load() + 1)
+	x.all.Add(1)
+	x.epoch.Add(1)
+}
+
 // Match appends to dst each value once for each of its filters that matches a valid Topic Name. It allocates only what
 // dst lacks. Bounds on its work: see tree.match; an exact filter costs one look-up.
 //
@@ -148,6 +157,17 @@ func (x *Index[V]) MatchStamped(name []byte, dst []V) (matched []V, epoch, stamp
 		dst = matched[:len(dst)] // The array may have grown.
 	}
 	return matched, epoch, stamp
+}
+
+// MatchSnapshot is Match at one moment: where changes do not let it be, it makes them wait.
+func (x *Index[V]) MatchSnapshot(name []byte, dst []V) []V {
+	matched, _, stamp := x.MatchStamped(name, dst)
+	if x.Stamp(name) == stamp {
+		return matched
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.Match(name, matched[:len(dst)])
 }
 
 // Epoch is the number of changes so far. It is one atomic load.

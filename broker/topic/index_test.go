@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -170,6 +171,59 @@ func TestUpdate(t *testing.T) {
 	})
 	if !called || x.Epoch() != epoch+1 || x.Stamp([]byte("a")) == stamp {
 		t.Errorf("Update published nothing")
+	}
+}
+
+func TestUpdateAll(t *testing.T) {
+	x := NewIndex[int]()
+	names := []string{"a", "a/b", "$x/a"}
+	epoch, before := x.Epoch(), stampsOf(x, names)
+	x.UpdateAll(func(next uint64) {
+		if next != epoch+1 || x.Epoch() != epoch || !slices.Equal(stampsOf(x, names), before) {
+			t.Errorf("fn is told %d and sees epoch %d after %d", next, x.Epoch(), epoch)
+		}
+	})
+	for i, stamp := range stampsOf(x, names) {
+		if stamp == before[i] || x.Epoch() != epoch+1 {
+			t.Errorf("%q: stamp %d after %d, epoch %d after %d", names[i], stamp, before[i], x.Epoch(), epoch)
+		}
+	}
+}
+
+// TestMatchSnapshot has a value's place taken by another one all the time, for an exact filter and one with wildcards that many have: of
+// the two one is always there.
+func TestMatchSnapshot(t *testing.T) {
+	for _, filter := range []string{"a/b", "a/+"} {
+		x := NewIndex[int]()
+		const chunks = 100
+		const last, others = chunks*chunkValues - 1, chunks*chunkValues - 2
+		for v := range last + 1 {
+			x.Add(filter, v)
+		}
+		x.Remove(filter, 0) // So that there is room for one in the first chunk, and then in the last, by turns.
+		end := make(chan struct{})
+		var stopped sync.WaitGroup
+		stopped.Go(func() {
+			for v := last; ; v++ {
+				select {
+				case <-end:
+					return
+				default:
+					x.Add(filter, v+1)
+					x.Remove(filter, v)
+				}
+			}
+		})
+		var found []int
+		for range 20_000 {
+			found = x.MatchSnapshot([]byte("a/b"), found[:0])
+			if n := len(found) - others; n != 1 && n != 2 {
+				t.Errorf("%q: %d values, of which %d never change", filter, len(found), others)
+				break
+			}
+		}
+		close(end)
+		stopped.Wait()
 	}
 }
 

@@ -11,12 +11,14 @@ import (
 //
 // Counters are shared by hash: two names that share one are invalidated together, which costs a match and nothing else.
 // Exact filters and prefixes have counters of their own, because a name depends on one of the first and on one of the
-// second per level: churn of exact filters then hits a bystander once in 65,536 changes, not seven times.
+// second per level: churn of exact filters then hits a bystander once in 65,536 changes, not seven times. A change to very
+// many filters at once bumps a counter that all names depend on.
 type stamps struct {
 	// The counters and epoch are written by the writer, under Index.mu, and read by anyone. The writer changes the
 	// structure, then bumps counters, then publishes the epoch.
 	exact    *[stampCount]atomic.Uint64
 	prefixes *[stampCount]atomic.Uint64
+	all      atomic.Uint64 // Of changes to everything, which are rare.
 
 	_     [cacheLineBytes]byte // The epoch changes often; what is around it never does, and every match loads it.
 	epoch atomic.Uint64
@@ -50,9 +52,9 @@ func (s *stamps) bump(h hasher, filter string) {
 // It looks for separators in the words that h.prefix would hash, at fixed places, so that no load and no multiplication
 // waits for where a level ended.
 func (s *stamps) stamp(h hasher, name []byte) uint64 {
-	sum := uint64(0)
+	sum := s.all.Load()
 	if len(name) == 0 || name[0] != '$' { // Filters without a literal first level do not match it: [MQTT-4.7.2-1]
-		sum = s.prefixes[noLevelAt].Load()
+		sum += s.prefixes[noLevelAt].Load()
 	}
 	state, rest := h.seed, name
 	for ; len(rest) >= wordBytes; rest = rest[wordBytes:] {
