@@ -12,7 +12,7 @@ import (
 // on, neither for its client, which may be there again, nor in a Shared Subscription with others, and they go in parts of a turn's work.
 func TestManySubscriptionsEndByAndBy(t *testing.T) {
 	const many, work = 600, 512
-	const perTurn = work / filterWork
+	const perTurn = work/endingShare/filterWork + 1
 	for _, way := range []struct {
 		name  string
 		shard int // of the client's next connection

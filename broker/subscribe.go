@@ -430,13 +430,17 @@ func (s *Shard) endLater(list *subscription) {
 	}
 }
 
-// endSome goes on with what endLater has begun, as much in a turn as a connection's input may cause, and says whether something is left.
+// endingShare is which part of the work that a connection's input may cause in a turn is done for subscriptions that have ended: nobody waits
+// for them, mostly.
+const endingShare = 8
+
+// endSome goes on with what endLater has begun, for a part of a turn, and says whether something is left.
 func (s *Shard) endSome() (more bool) {
 	s.work = 0
-	ended := 0
-	for ; ended < len(s.ending) && s.work < s.limits.InputWork; ended++ {
+	ended, most := 0, s.limits.InputWork/endingShare
+	for ; ended < len(s.ending) && s.work <= most; ended++ {
 		sub := s.ending[ended]
-		for ; sub != nil && s.work < s.limits.InputWork; sub = sub.next {
+		for ; sub != nil && s.work <= most; sub = sub.next {
 			s.work += filterWork
 			s.endSubscription(sub)
 		}

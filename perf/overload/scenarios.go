@@ -38,6 +38,9 @@ func trafficScenarios() []*Scenario {
 		{Name: "churn", Says: fmt.Sprintf("%d subscriptions that come or go per second", churnPace),
 			Policy: "served; only cached topics below the same literal prefix are matched anew", Counters: []string{"topic_cache_misses"},
 			Least: map[string]int64{"topic_cache_misses": 150}, check: deliversAll, make: func() tactic { return &churn{} }},
+		{Name: "gateways", Says: fmt.Sprintf("2 clients with up to %d subscriptions that connect %d times per second: the one's Session moves, the other's ends", gatewayFilters, gatewayPace),
+			Policy: "served: a Session moves as it is, and what it had ends by and by",
+			check:  deliversAll, make: func() tactic { return &gateways{} }},
 	}
 }
 
