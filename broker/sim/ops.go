@@ -108,9 +108,9 @@ func (w *world) finishWork() {
 	}
 }
 
-// isBusy says whether a shard has left something for its next turn.
+// isBusy says whether a shard has left something for its next turn. Shards that have threads of their own go on by themselves.
 func (w *world) isBusy() bool {
-	return slices.ContainsFunc(w.broker.Loops(), (*broker.Loop).IsBusy)
+	return !w.options.Threaded && slices.ContainsFunc(w.broker.Loops(), (*broker.Loop).IsBusy)
 }
 
 // pass moves the clock.
