@@ -12,6 +12,7 @@ import (
 // nil. It never changes once it is in the index, but for what only its home touches: a change of options replaces it, so that any shard may
 // read it.
 type subscription struct {
+	// What a match reads comes first; all of it is one line of the caches.
 	session *Session
 	group   *group // the Shared Subscription it is a member of
 	id      uint32 // Subscription Identifier; 0 none
