@@ -112,9 +112,14 @@ func TestVLAN(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.plane.Flush()
-			got := w.listen()
-			if len(got) != 1 || got[0].link.tags != tags || got[0].to != w.mac || got[0].payload == 0 {
-				t.Errorf("the answer is %+v; want tags %x", got, tags)
+			got := w.listen() // On a slow machine an acknowledgement of its own stands before the answer.
+			if len(got) == 0 || got[len(got)-1].payload == 0 {
+				t.Errorf("the answer is %+v", got)
+			}
+			for _, h := range got {
+				if h.link.tags != tags || h.to != w.mac {
+					t.Errorf("answered with %+v; want tags %x", h, tags)
+				}
 			}
 		})
 	}

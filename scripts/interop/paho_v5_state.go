@@ -1,18 +1,21 @@
 package main
 
 import (
+	"context"
 	"io"
 	"sync"
 
 	"github.com/eclipse/paho.golang/packets"
+	"github.com/eclipse/paho.golang/paho/session"
 	"github.com/eclipse/paho.golang/paho/session/state"
 )
 
-// stateV5 is paho.golang's Session State, kept from answering a PUBREC on a connection that was lost meanwhile: in v0.23.0 that is a
-// nil dereference, which ends the program.
+// stateV5 is paho.golang's Session State, kept from two faults of v0.23.0: it answers a PUBREC on a connection that was lost meanwhile,
+// a nil dereference, which ends the program; and a publisher reads the send quota while the next connection's CONNACK replaces it.
 type stateV5 struct {
 	*state.State
-	mu     sync.Mutex // held while a PUBREC is answered, and guards isLost
+	quota  sync.RWMutex // held by publishers, whom the loss of the connection ends, and to replace the send quota
+	mu     sync.Mutex   // held while a PUBREC is answered, and guards isLost
 	isLost bool
 }
 
@@ -23,7 +26,16 @@ func (s *stateV5) ConAckReceived(w io.Writer, connect *packets.Connect, connack 
 	s.mu.Lock()
 	s.isLost = false
 	s.mu.Unlock()
+	s.quota.Lock()
+	defer s.quota.Unlock()
 	return s.State.ConAckReceived(w, connect, connack)
+}
+
+// AddToSession is part of session.SessionManager.
+func (s *stateV5) AddToSession(ctx context.Context, p session.Packet, response chan<- packets.ControlPacket) error {
+	s.quota.RLock()
+	defer s.quota.RUnlock()
+	return s.State.AddToSession(ctx, p, response)
 }
 
 // ConnectionLost is part of session.SessionManager.
