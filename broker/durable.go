@@ -42,10 +42,14 @@ type kept struct {
 	counting bool
 	serial   uint32 // of the load under way
 
-	promised  int // PUBRECs and SUBSCRIBEs that are answered when their records are durable
-	trim      trim
-	dirty     bool // on the stream's list of Sessions with something to write
-	sentDirty bool
+	promised int // PUBRECs and SUBSCRIBEs that are answered when their records are durable
+	trim     trim
+	// undeleted is how many entries are done with, but not deleted: their tickets are not durable, as far as this shard has heard. undeletedTo is
+	// the last of their positions. A load that comes so far would bring them back.
+	undeleted   int
+	undeletedTo uint64
+	dirty       bool // on the stream's list of Sessions with something to write
+	sentDirty   bool
 	// blocked says that the next delivery waits for its Packet Identifier; freeing, that its last use is over and that this is on its
 	// way to the disk: before it is there, a crash would bring both uses back.
 	blocked, freeing bool
@@ -273,6 +277,12 @@ func (s *Shard) onAwaited(a *awaited) {
 		s.wakeSession(a.session)
 	case a.kept == a.session.kept: // and not one that came after the Session was emptied
 		s.deleteEntry(a.session, a.pos, a.mid)
+		k := a.kept
+		if k.undeleted--; k.undeleted == 0 {
+			if k.undeletedTo = 0; k.mayLoad() {
+				s.wakeSession(a.session)
+			}
+		}
 	}
 }
 

@@ -83,6 +83,21 @@ func (s *Shard) passedFromDisk(sess *Session, id uint32) bool {
 	return false
 }
 
+// passedUndeleted has nobody be given what the client of an ended Session has acknowledged and what is not deleted. What a Session that has moved has
+// left on another shard is given once more.
+func (s *Shard) passedUndeleted(k *kept) {
+	if k.undeleted == 0 {
+		return
+	}
+	for _, list := range s.stream.awaiting {
+		for i := range list {
+			if list[i].kept == k {
+				s.stream.passed[k.sid] = append(s.stream.passed[k.sid], list[i].pos)
+			}
+		}
+	}
+}
+
 // fetchPassing loads the entries of an ended Session from a position on.
 func (s *Shard) fetchPassing(sid, from uint64) {
 	s.handOver()

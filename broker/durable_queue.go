@@ -164,7 +164,10 @@ func (s *Shard) discard(sess *Session, id uint32) {
 		case m.pos == 0 || e.flags&entryTicket != 0:
 		case !s.isWritten(m.ticket):
 			// It is another shard's to write: deleted before that it would come back.
-			s.addAwaited(awaited{ticket: m.ticket, session: sess, kept: sess.kept, pos: m.pos, mid: m.mid})
+			k := sess.kept
+			k.undeleted++
+			k.undeletedTo = max(k.undeletedTo, m.pos)
+			s.addAwaited(awaited{ticket: m.ticket, session: sess, kept: k, pos: m.pos, mid: m.mid})
 		default:
 			s.deleteEntry(sess, m.pos, m.mid)
 		}
@@ -322,7 +325,9 @@ func (s *Shard) refill(sess *Session) bool {
 }
 
 // mayLoad says whether there is something to load, and nothing in the way.
-func (k *kept) mayLoad() bool { return k.disk.any && !k.loading && k.promised == 0 }
+func (k *kept) mayLoad() bool {
+	return k.disk.any && !k.loading && k.promised == 0 && (k.undeleted == 0 || k.undeletedTo < k.disk.from)
+}
 
 // fetch asks for the next part of what is on disk. What this shard has changed is handed over first, so that the load sees it.
 func (s *Shard) fetch(sess *Session) {

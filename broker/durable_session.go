@@ -195,7 +195,7 @@ func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uin
 // offlineKept records that a kept Session has no connection any more, where that makes a difference, and lets its queue go to disk.
 func (s *Shard) offlineKept(sess *Session) {
 	k := sess.kept
-	k.loading = false
+	k.nextLoad() // What is on disk may begin earlier from here on.
 	ends := k.doubtful && k.resent
 	if ends {
 		s.endDoubt(sess)
@@ -265,6 +265,7 @@ func (s *Shard) endKept(sess *Session) {
 	}
 	s.passOn(sess, &k.tail)
 	s.dropQueue(&k.tail)
+	s.passedUndeleted(k)
 	s.fetchPassing(k.sid, 0)
 	sess.kept, sess.discarded = nil, k.sid
 	sess.unsure.Store(true)
