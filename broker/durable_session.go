@@ -278,7 +278,7 @@ func (s *Shard) recordSubscription(sess *Session, sub *subscription, retained bo
 		return
 	}
 	out := record.Subscription{ID: sub.id, QoS: sub.options.qos(), NoLocal: sub.options.noLocal(), AsIs: sub.options.asIs(), Retained: retained}
-	key := record.SubscriptionKey(s.keyRoom(), sess.kept.sid, sub.key().share, sub.filter)
+	key := record.SubscriptionKey(s.keyRoom(), sess.kept.sid, sub.share(), sub.filter)
 	s.stream.ops = record.AppendSet(s.stream.ops, key, out.Append(s.small[:0]))
 }
 

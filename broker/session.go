@@ -52,8 +52,8 @@ type Session struct {
 	received    uint32 // block: table of QoS 2 Packet Identifiers received and not released
 	receivedLen uint32
 
-	subs      *subscription            // list
-	names     map[subKey]*subscription // the same by name, once there are many; see shrinkNames
+	subs      *subscription // list
+	names     names         // the same by name, once there are many; see shrinkNames
 	subsLen   int32
 	young     int32   // how many of them are
 	namesMost int32   // how many names has had room for

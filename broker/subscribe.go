@@ -172,7 +172,7 @@ func (s *Shard) addSubscription(sess *Session, share, filter string, id uint32, 
 		sub.state = subYoung
 		sess.young++
 	}
-	sess.link(sub, share)
+	s.link(sess, sub, share)
 	if share != "" {
 		sub.group = s.groups.join(s.index, share, filter, sub)
 		s.work += len(*sub.group.members.Load()) / membersPerDelivery
@@ -225,60 +225,55 @@ func (s *Shard) dismissSubscription(n int) {
 	s.dischargeName(n)
 }
 
-// subKey names a subscription within its Session.
-type subKey struct{ share, filter string }
-
-// manySubscriptions is how many a Session may have before it looks them up in a map instead of its list.
-const manySubscriptions = 32
-
 // link puts a subscription on the Session's list.
-func (sess *Session) link(sub *subscription, share string) {
+func (s *Shard) link(sess *Session, sub *subscription, share string) {
 	if sub.next = sess.subs; sub.next != nil {
 		sub.next.prev = sub
 	}
 	sess.subs = sub
 	sess.subsLen++
 	if sess.names == nil && sess.subsLen > manySubscriptions {
-		sess.nameAll(sub.next)
+		s.nameAll(sess, sub.next)
 	}
 	if sess.names != nil {
-		sess.names[subKey{share, sub.filter}] = sub
+		sess.names.put(s.nameHash(share, sub.filter), share, sub)
 		sess.namesMost = max(sess.namesMost, sess.subsLen)
 	}
 }
 
 // nameAll makes the map, of subscriptions from one on.
-func (sess *Session) nameAll(from *subscription) {
-	sess.names, sess.namesMost = make(map[subKey]*subscription, sess.subsLen), sess.subsLen
+func (s *Shard) nameAll(sess *Session, from *subscription) {
+	sess.names, sess.namesMost = make(names, sess.subsLen), sess.subsLen
 	for at := from; at != nil; at = at.next {
-		sess.names[at.key()] = at
+		sess.names.put(s.nameHash(at.share(), at.filter), at.share(), at)
 	}
 }
 
 // sparseNames is from which part of what it has had room for, as a divisor, the map is made anew.
 const sparseNames = 4
 
-// shrinkNames makes the map anew, or does without, when few are left of what it has had: a map of Go keeps its room, of some 70 bytes for
+// shrinkNames makes the map anew, or does without, when few are left of what it has had: a map of Go keeps its room, of some 30 bytes for
 // each name, and what one client has given up others may have next.
-func (sess *Session) shrinkNames() {
-	if sess.names == nil || sess.subsLen > sess.namesMost/sparseNames {
+func (s *Shard) shrinkNames(sess *Session) {
+	if sess.subsLen > sess.namesMost/sparseNames {
 		return
 	}
 	if sess.names = nil; sess.subsLen > manySubscriptions {
-		sess.nameAll(sess.subs)
+		s.nameAll(sess, sess.subs)
 	}
 }
 
-func (sub *subscription) key() subKey {
+// share is the name of the Shared Subscription that it is a member of; "": of none.
+func (sub *subscription) share() string {
 	if sub.group != nil {
-		return subKey{sub.group.name, sub.filter}
+		return sub.group.name
 	}
-	return subKey{"", sub.filter}
+	return ""
 }
 
 func (s *Shard) findSubscription(sess *Session, share, filter string) *subscription {
 	if sess.names != nil {
-		return sess.names[subKey{share, filter}]
+		return sess.names.find(s.nameHash(share, filter), share, filter)
 	}
 	for sub := sess.subs; sub != nil; sub = sub.next {
 		if sub.named(filter, share) {
@@ -302,10 +297,10 @@ func (s *Shard) removeSubscription(sess *Session, sub *subscription) {
 	if sub.state&subYoung != 0 {
 		sess.young--
 	}
-	if sess.names[sub.key()] == sub {
-		delete(sess.names, sub.key())
+	if sess.names != nil {
+		sess.names.remove(s.nameHash(sub.share(), sub.filter), sub)
+		s.shrinkNames(sess)
 	}
-	sess.shrinkNames()
 	s.unindex(sub)
 	s.stopCursor(sess, sub)
 }
@@ -395,7 +390,7 @@ func (s *Shard) endSubscription(sub *subscription) {
 		s.cursorCount.Add(-1)
 	}
 	s.unindex(sub)
-	s.dismissSubscription(len(sub.key().share) + len(sub.filter))
+	s.dismissSubscription(len(sub.share()) + len(sub.filter))
 }
 
 // endsAtOnce is how many subscriptions end at once with their Session, some 100 µs; more do by and by.
