@@ -19,6 +19,9 @@ func (s *Shard) Loaded(r Loaded) {
 		s.counted(sess, &r)
 		return
 	}
+	if !k.loading {
+		return // It was for a connection that has ended, and what is on disk may begin earlier since then.
+	}
 	k.nextLoad() // What was to be counted at the same time stands before what is on disk from here on.
 	if sess.conn == 0 {
 		return

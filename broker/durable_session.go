@@ -195,7 +195,7 @@ func (s *Shard) appendSession(ops []byte, sess *Session, expiry, will, delay uin
 // offlineKept records that a kept Session has no connection any more, where that makes a difference, and lets its queue go to disk.
 func (s *Shard) offlineKept(sess *Session) {
 	k := sess.kept
-	k.nextLoad() // What is on disk may begin earlier from here on.
+	k.loading = false
 	ends := k.doubtful && k.resent
 	if ends {
 		s.endDoubt(sess)
