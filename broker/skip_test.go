@@ -262,3 +262,29 @@ func TestLargeConnectWithoutMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestWindingUpAcknowledgesNothing has a connection of 3.1.1 throw a QoS 2 PUBLISH away, as memory is used up: one behind it that was received before is
+// not acknowledged again ahead of it [MQTT-4.6.0-3].
+func TestWindingUpAcknowledgesNothing(t *testing.T) {
+	b := newBench(t, 1, small)
+	in := persistent("c")
+	in.Version = packet.V311
+	h, p := b.open(0, in), b.open(0, transient("p"))
+	h.subscribeMany(0, 1, "news")
+	p.give(publishBytes("news", 1, 1, 10, p.v))
+	h.give(publishBytes("other", 2, 5, 10, h.v))
+	if got := kinds(h.hear()); fmt.Sprint(got) != "[CONNACK SUBACK PUBLISH PUBREC]" {
+		t.Fatalf("heard %v: the scene is another one", got)
+	}
+	restore := b.exhaust(0, false)
+	defer restore()
+	h.give(publishBytes("news", 2, 6, 500, h.v))
+	b.turn(0, 2*patienceMS)
+	if c := &h.s.conns[h.id]; !c.is(connWindingUp) {
+		t.Fatal("the connection is not winding up: the scene is another one")
+	}
+	h.give(publishBytes("other", 2, 5, 10, h.v))
+	if got := h.hear(); len(got) != 0 || !h.live() {
+		t.Errorf("it heard %v; connected: %v", kinds(got), h.live())
+	}
+}
