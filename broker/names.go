@@ -7,8 +7,8 @@ import "math/bits"
 // long, and twice the memory.
 type names map[uint64]*subscription
 
-// vacated stands where one was whose hash others have passed.
-var vacated = &subscription{}
+// isVacant says whether it stands only where one was whose hash others have passed: it is nobody's.
+func (sub *subscription) isVacant() bool { return sub.session == nil }
 
 // manySubscriptions is how many a Session may have before it looks them up by name instead of in its list.
 const manySubscriptions = 32
@@ -36,9 +36,9 @@ func (n names) put(hash uint64, share string, sub *subscription) {
 	free, isFree := uint64(0), false
 	for ; n[hash] != nil; hash++ {
 		switch old := n[hash]; {
-		case old == vacated && !isFree:
+		case old.isVacant() && !isFree:
 			free, isFree = hash, true
-		case old != vacated && old.named(sub.filter, share):
+		case old.named(sub.filter, share):
 			n[hash] = sub
 			return
 		}
@@ -58,10 +58,10 @@ func (n names) remove(hash uint64, sub *subscription) {
 		hash++
 	}
 	if n[hash+1] != nil {
-		n[hash] = vacated
+		n[hash] = &subscription{}
 		return
 	}
-	for delete(n, hash); n[hash-1] == vacated; hash-- {
+	for delete(n, hash); n[hash-1] != nil && n[hash-1].isVacant(); hash-- {
 		delete(n, hash-1)
 	}
 }

@@ -12,11 +12,11 @@ func TestNames(t *testing.T) {
 	groups := []*group{nil, {name: "g"}, {name: "h"}}
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		n, want := names{}, map[name]*subscription{}
+		n, want, owner := names{}, map[name]*subscription{}, &Session{}
 		hash := func(x name) uint64 { return ^uint64(0) - 2 + uint64(len(x.share))*2 + uint64(len(x.filter)%3) } // over the end, too
 		for range 300 {
 			g := groups[rng.IntN(len(groups))]
-			sub := &subscription{group: g, filter: fmt.Sprint(rng.IntN(12))}
+			sub := &subscription{session: owner, group: g, filter: fmt.Sprint(rng.IntN(12))}
 			x := name{sub.share(), sub.filter}
 			switch old := want[x]; {
 			case rng.IntN(2) == 0:
